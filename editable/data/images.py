@@ -1,0 +1,188 @@
+"""Labelled images before any transform: arrays in memory, image files on disk, and a cache of decoded files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
+from tqdm import tqdm
+
+from editable.errors import UserError
+
+__all__ = ["ArrayImages", "ImageError", "ImageFiles", "LabelledImages", "PackedImages", "cache_images", "read_image"]
+
+
+class ImageError(UserError):
+    """One image file is broken or has the wrong size.
+
+    A data loader's worker process cannot raise in the main process; torch rebuilds the exception there as
+    ``ImageError(text)``, where the text is the worker's whole traceback. The constructor keeps the sentence only, so
+    that the user reads the same message with and without workers.
+
+    Args:
+        message: the sentence, or a formatted traceback that ends with it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
+    """Images with one class index each, as they are stored: not resized, augmented or normalised.
+
+    An item is ``(image, label)``: image ``[C, H, W]``, uint8 in 0..255 or float32 in 0..1.
+
+    Args:
+        labels: class indices, int64 ``[N]``.
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.read(index), int(self.labels[index])
+
+    @abstractmethod
+    def read(self, index: int) -> Tensor:
+        """Return the image ``[C, H, W]`` at position ``index``."""
+
+
+class ArrayImages(LabelledImages):
+    """Images of one size, held in memory as one tensor.
+
+    Args:
+        images: ``[N, C, H, W]``, uint8 in 0..255 or float32 in 0..1.
+        labels: class indices, int64 ``[N]``.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        super().__init__(labels)
+        self.images = images
+
+    def read(self, index: int) -> Tensor:
+        """Return the image ``[C, H, W]`` at position ``index``."""
+        return self.images[index]
+
+
+class PackedImages(LabelledImages):
+    """Images of many sizes, held in memory in one buffer.
+
+    One buffer, because worker processes that are spawned receive every tensor through its own file descriptor.
+
+    Args:
+        pixels: the images one after another, each ``[C, H, W]`` flattened, uint8.
+        shapes: the shape of each image, ``N`` of them.
+        labels: class indices, int64 ``[N]``.
+    """
+
+    def __init__(self, pixels: Tensor, shapes: Sequence[torch.Size], labels: Tensor) -> None:
+        super().__init__(labels)
+        self.pixels = pixels
+        self.shapes = shapes
+        self.ends = torch.tensor([shape.numel() for shape in shapes]).cumsum(0)
+
+    def read(self, index: int) -> Tensor:
+        """Return the image ``[C, H, W]`` at position ``index``."""
+        end, shape = int(self.ends[index]), self.shapes[index]
+        return self.pixels[end - shape.numel() : end].view(shape)
+
+
+class ImageFiles(LabelledImages):
+    """Image files, decoded each time that they are asked for.
+
+    Args:
+        paths: the files, ``N`` of them.
+        labels: class indices, int64 ``[N]``.
+        size: height and width in pixels that every image must have; ``None`` allows any.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], labels: Tensor, size: tuple[int, int] | None = None) -> None:
+        super().__init__(labels)
+        self.paths = paths
+        self.size = size
+
+    def read(self, index: int) -> Tensor:
+        """Decode one file.
+
+        Args:
+            index: position of the file.
+
+        Returns:
+            The image, uint8 ``[3, H, W]``.
+
+        Raises:
+            ImageError: the file cannot be decoded, or its size is not the one demanded.
+        """
+        image = read_image(self.paths[index])
+        height, width = image.shape[-2:]
+        if self.size is not None and (height, width) != self.size:
+            raise ImageError(
+                f"The image {self.paths[index]} is {height}×{width} pixels (height × width) where the first image is "
+                f"{self.size[0]}×{self.size[1]}: set image_size to bring all images to one size."
+            )
+        return image
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Decode an image file to RGB; grey, palette, CMYK and transparent images are converted.
+
+    Args:
+        path: a file in any format that Pillow reads.
+
+    Returns:
+        The image, uint8 ``[3, H, W]``.
+
+    Raises:
+        ImageError: the file is missing, damaged, or in no format that Pillow reads.
+    """
+    try:
+        with Image.open(path) as image:
+            return pil_to_tensor(image.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise many types of error on damaged files
+        reason = " ".join(str(error).split())
+        raise ImageError(f"The image {path} cannot be read ({reason}): replace or remove the file.") from error
+
+
+def cache_images(files: ImageFiles, num_workers: int = 0, description: str = "Decoding images") -> LabelledImages:
+    """Decode all files once, and keep the pixels in memory.
+
+    Processes decode, not threads: on small images, threads spend more time waiting for the interpreter lock than they
+    gain.
+
+    Args:
+        files: the image files.
+        num_workers: worker processes that decode; 0 decodes in this process.
+        description: the words beside the progress bar.
+
+    Returns:
+        The same images and labels in memory: :class:`ArrayImages` if all have one size, else :class:`PackedImages`.
+
+    Raises:
+        ImageError: a file cannot be decoded, or its size is not the one demanded.
+    """
+    loader = DataLoader(files, batch_size=64, num_workers=num_workers, collate_fn=_pack)
+    hide_bar = None if getattr(rank_zero_only, "rank", 0) == 0 else True  # None: hidden where there is no terminal
+    buffers: list[Tensor] = []
+    shapes: list[torch.Size] = []
+    with tqdm(total=len(files), desc=description, unit="image", disable=hide_bar) as bar:
+        for pixels, batch_shapes in loader:
+            buffers.append(pixels)
+            shapes += batch_shapes
+            bar.update(len(batch_shapes))
+    pixels = torch.cat(buffers)
+    if len(set(shapes)) == 1:
+        return ArrayImages(pixels.view(len(files), *shapes[0]), files.labels)
+    return PackedImages(pixels, shapes, files.labels)
+
+
+def _pack(items: list[tuple[Tensor, int]]) -> tuple[Tensor, list[torch.Size]]:
+    images = [image for image, _ in items]
+    return torch.cat([image.flatten() for image in images]), [image.shape for image in images]

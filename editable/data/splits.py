@@ -1,0 +1,57 @@
+"""Choosing by seed which training images are held out, and which are used when only some are wanted."""
+
+import torch
+from torch import Tensor
+
+from editable.errors import UserError
+
+__all__ = ["hold_out", "limit"]
+
+
+def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split positions into a kept and a held-out part, class by class.
+
+    Of a class with n images, round(fraction · n) are held out, but at least one and at most n − 1: a class of two or
+    more images is in both parts, a single image is kept. (scikit-learn's stratified split refuses such small
+    classes.)
+
+    Args:
+        labels: class indices, int64 ``[N]``.
+        fraction: the part to hold out, 0 ≤ fraction < 1; 0 holds out nothing.
+        seed: seed of the choice.
+
+    Returns:
+        Positions kept and positions held out, each int64 and ascending.
+    """
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    if fraction > 0:
+        generator = torch.Generator().manual_seed(seed)
+        for label in labels.unique():
+            members = (labels == label).nonzero().flatten()
+            count = min(len(members) - 1, max(1, round(fraction * len(members))))
+            held_out[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+
+
+def limit(positions: Tensor, count: int | None, seed: int) -> Tensor:
+    """Keep ``count`` of the positions, chosen at random by seed.
+
+    A smaller count with the same seed keeps a part of what a larger one keeps.
+
+    Args:
+        positions: int64 ``[N]``.
+        count: how many to keep, 1 ≤ count ≤ N; ``None`` keeps all.
+        seed: seed of the choice.
+
+    Returns:
+        The positions kept, in their old order.
+
+    Raises:
+        UserError: more are asked for than there are.
+    """
+    if count is None:
+        return positions
+    if count > len(positions):
+        raise UserError(f"train_limit is {count}, but there are only {len(positions)} training images.")
+    chosen = torch.randperm(len(positions), generator=torch.Generator().manual_seed(seed))[:count]
+    return positions[chosen.sort().values]

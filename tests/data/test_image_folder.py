@@ -1,0 +1,163 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from editable.data import ImageFolderDataModule
+from editable.errors import UserError
+
+
+def folder_data(root, **kwargs):
+    return ImageFolderDataModule(str(root), **{"batch_size": 2, "num_workers": 0, **kwargs})
+
+
+def read_all(data):
+    data.setup("test")
+    return list(data.test_dataloader())
+
+
+def denormalised(data, dataset):
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    return [((dataset[i][0] * std + mean) * 255).round().to(torch.uint8) for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_images_come_in_the_order_of_torchvision(make_folder, cache):
+    root = make_folder("test", classes="ba", count=12)
+    shutil.move(root / "test" / "b" / "11.png", root / "test" / "b" / "1.png")  # "1.png" sorts after "09.png", "10.png"
+    data = folder_data(root, cache=cache)
+    data.setup("test")
+    assert data.classes == ["a", "b"]
+    listed = ImageFolder(root / "test")
+    stored = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image, _ in listed]
+    assert torch.equal(torch.stack(denormalised(data, data.test_dataset)), torch.stack(stored))
+    assert [label for _, label in (data.test_dataset[i] for i in range(24))] == listed.targets
+
+
+def test_three_folders(make_folder):
+    for split, count in {"train": 4, "val": 3, "test": 2}.items():
+        root = make_folder(split, count=count)
+    data = folder_data(root, validation_fraction=0.5)
+    data.setup("fit")
+    data.setup("test")
+    assert [len(part) for part in (data.train_dataset, data.val_dataset, data.test_dataset)] == [8, 6, 4]
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (2, 3, 8, 8)
+    assert labels.dtype == torch.int64
+
+
+def test_training_folder_alone(make_folder):
+    data = folder_data(make_folder("train"), validation_fraction=0.25)
+    data.setup("fit")
+    data.setup("test")
+    assert [len(part) for part in (data.train_dataset, data.val_dataset, data.test_dataset)] == [6, 2, 2]
+
+
+def test_test_folder_alone(make_folder):
+    data = folder_data(make_folder("test"))
+    data.setup("test")
+    data.setup("predict")
+    assert len(data.test_dataset) == 8
+    for stage in ("fit", "validate"):
+        with pytest.raises(UserError, match="has no sub-folder train"):
+            data.setup(stage)
+
+
+def test_missing_root(tmp_path):
+    with pytest.raises(UserError, match=f"The image folder {tmp_path / 'nowhere'} does not exist"):
+        folder_data(tmp_path / "nowhere").setup("fit")
+
+
+def test_no_split(tmp_path):
+    with pytest.raises(UserError, match="must have a sub-folder train, val or test, but has none"):
+        folder_data(tmp_path).setup("test")
+
+
+def test_no_class_folder(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match="has no class folders"):
+        folder_data(tmp_path).setup("fit")
+
+
+def test_empty_class_folder(make_folder):
+    root = make_folder("train")
+    (root / "train" / "empty").mkdir()
+    with pytest.raises(UserError, match="must hold an image, but these hold none: empty"):
+        folder_data(root).setup("fit")
+
+
+def test_class_names_that_differ_are_named(make_folder):
+    make_folder("train", classes="abc")
+    root = make_folder("test", classes="abd")
+    with pytest.raises(UserError, match=r"must have the same class folders, but differ in c, d\.$"):
+        folder_data(root).setup("test")
+
+
+def test_number_of_classes_is_checked(make_folder):
+    root = make_folder("train")
+    assert folder_data(root, num_classes=2).num_classes == 2
+    with pytest.raises(UserError, match=r"num_classes is 10, but .*train has 2 class folders"):
+        folder_data(root, num_classes=10).setup("fit")
+
+
+@pytest.mark.parametrize(("cache", "num_workers"), [(False, 0), (False, 1), (True, 0)])
+def test_broken_image_is_named_in_one_sentence(make_folder, cache, num_workers):
+    root = make_folder("test")
+    broken = root / "test" / "b" / "02.png"
+    broken.write_bytes(b"no image")
+    data = folder_data(root, cache=cache, num_workers=num_workers)
+    with pytest.raises(
+        UserError, match=rf"^The image {broken} cannot be read \([^\n]*\): replace or remove the file\.$"
+    ):
+        read_all(data)
+
+
+@pytest.mark.parametrize(("cache", "num_workers"), [(False, 0), (False, 1), (True, 0)])
+def test_sizes_that_differ_need_an_image_size(make_folder, cache, num_workers):
+    make_folder("test", classes="a")
+    root = make_folder("test", classes="b", size=(8, 10))
+    data = folder_data(root, cache=cache, num_workers=num_workers)
+    with pytest.raises(UserError, match=r"^The image .*b/00\.png is 8×10 pixels [^\n]* set image_size [^\n]*\.$"):
+        read_all(data)
+    resized = folder_data(root, cache=cache, num_workers=num_workers, image_size=6)
+    assert [len(images) for images, _ in read_all(resized)] == [2, 2, 2, 2]
+    assert resized.image_shape == (3, 6, 6)
+
+
+def test_evaluation_resizes_the_shorter_side_then_crops_the_centre(tmp_path):
+    folder = tmp_path / "test" / "a"
+    folder.mkdir(parents=True)
+    pixels = np.zeros((40, 80, 3), dtype=np.uint8)
+    pixels[10:30, 30:50] = 255  # the middle 20×20 of the image, which is 10×10 once the shorter side is 20
+    Image.fromarray(pixels).save(folder / "image.png")
+    data = folder_data(tmp_path, image_size=12, resize_size=20)
+    data.setup("test")
+    (image,) = denormalised(data, data.test_dataset)
+    assert image.shape == (3, 12, 12)
+    assert image[:, 2:10, 2:10].min() == 255
+    assert image[:, [0, -1]].max() < 40
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop_flip", "resized_crop_flip"])
+@pytest.mark.parametrize("image_size", [None, 6])
+def test_augmented_images_have_the_shape(make_folder, augmentation, image_size):
+    data = folder_data(make_folder("train"), augmentation=augmentation, image_size=image_size)
+    data.setup("fit")
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape[1:] == data.image_shape == (3, image_size or 8, image_size or 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0"),
+        ({"resize_size": 8}, "resize_size is 8, but must be at least image_size, which is not set"),
+        ({"image_size": 9, "resize_size": 8}, "resize_size is 8, but must be at least image_size, which is 9"),
+    ],
+)
+def test_sizes_out_of_range(tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        folder_data(tmp_path, **arguments)
