@@ -1,0 +1,18 @@
+"""Backbones, their weights, and splitting a network at its first editable parameter."""
+
+from editable.models.resnet import cifar_resnet, cifar_resnet18
+from editable.models.selection import select_parameters
+from editable.models.split import Features, SplitNetwork, evaluation_mode
+from editable.models.torchvision_model import torchvision_model
+from editable.models.weights import load_weights
+
+__all__ = [
+    "Features",
+    "SplitNetwork",
+    "cifar_resnet",
+    "cifar_resnet18",
+    "evaluation_mode",
+    "load_weights",
+    "select_parameters",
+    "torchvision_model",
+]

@@ -1,0 +1,62 @@
+"""Choose a network's parameters by name patterns."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from editable.errors import UserError
+
+__all__ = ["select_parameters"]
+
+
+def select_parameters(network: nn.Module, patterns: str | Sequence[str]) -> dict[str, nn.Parameter]:
+    """Select the parameters whose names match at least one pattern.
+
+    A pattern is ``all``, the name of a parameter, or the name of a module, which stands for all parameters below it;
+    shell wildcards (``*``, ``?``, ``[…]``) are allowed in names. A parameter that the network holds under several
+    names is selected by any of them, and appears once, under its first name.
+
+    Args:
+        network: The network to look into.
+        patterns: One pattern or several, such as ``layer3``, ``layer4.1.*``, ``layer?.0`` or ``all``.
+
+    Returns:
+        The network's own parameters by name, in the order of ``network.named_parameters()``.
+
+    Raises:
+        UserError: If no pattern is given, or a pattern matches nothing.
+
+    Example:
+        >>> list(select_parameters(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), "2"))
+        ['2.weight', '2.bias']
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not patterns:
+        raise UserError("no layer to edit was given: name at least one, such as 'layer3', or 'all'")
+    selected: set[nn.Parameter] = set()
+    for pattern in patterns:
+        matched = {
+            parameter for name, parameter in network.named_parameters(remove_duplicate=False) if _matches(name, pattern)
+        }
+        if not matched:
+            raise UserError(_nothing_matches(network, pattern))
+        selected |= matched
+    return {name: parameter for name, parameter in network.named_parameters() if parameter in selected}
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return pattern == "all" or fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _nothing_matches(network: nn.Module, pattern: str) -> str:
+    names = [name for name, module in network.named_modules() if name and next(module.parameters(), None) is not None]
+    names += [name for name, _ in network.named_parameters()]
+    near = get_close_matches(pattern, names, n=5)
+    if near:
+        hint = f"near names are {', '.join(near)}"
+    else:
+        top_level = dict.fromkeys(name.partition(".")[0] for name in names)
+        hint = f"choose 'all' or names under {', '.join(top_level)}" if top_level else "it has no parameters"
+    return f"no parameter of {type(network).__name__} matches {pattern!r}: {hint}"

@@ -1,0 +1,324 @@
+"""Split a network at its first editable parameters: what an edit cannot change is computed once."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+
+from editable.errors import UserError
+from editable.models.selection import select_parameters
+from editable.models.tracing import find_plain_values, trace_pure
+
+__all__ = ["Features", "SplitNetwork", "evaluation_mode"]
+
+Features: TypeAlias = tuple[Tensor, ...]
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Compute with running statistics and without dropout, whatever mode the network is in.
+
+    Only the ``training`` flags that are set are flipped, and the same ones are set again at the end, also after an
+    exception; so modes that differ between modules survive. A network already in evaluation mode costs one look at
+    its modules, so a loop that calls `SplitNetwork.suffix` many times is faster inside this context.
+
+    Args:
+        network: The network whose modules are switched.
+    """
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class SplitNetwork:
+    """A network in two halves: ``prefix`` cannot be changed by an edit, ``suffix`` can.
+
+    The prefix holds every operation that does not depend on an editable parameter, also on side branches, and runs
+    once per input; the suffix holds the rest and runs again for every step of an edit and every edited model:
+    ``suffix(prefix(x), params)`` equals ``network(x)`` in evaluation mode bit for bit. Gradients flow through both,
+    and the suffix works under `torch.func.vmap` over ``params``, under `torch.func.grad`, and twice differentiated.
+
+    Both halves use the network's own parameters and buffers at the time of the call, so they stay right after
+    ``network.to(…)``, ``load_state_dict`` and optimizer steps; ``params`` are applied by
+    `torch.func.functional_call` and nothing is ever written to the network. Both compute in evaluation mode, whatever
+    the mode of the network. Changing the network's structure, or its forward, calls for a new split.
+
+    The halves are found by ``torch.fx``. A network that cannot be traced is not divided: its features are its inputs,
+    with a warning. In-place operations never change features or inputs, nor the result (see `tracing.trace_pure`).
+    Where the values at the cut do not hold one row per input, as inside a sequence-first transformer, the first call
+    of ``prefix`` moves the cut to earlier values. Hooks run where they hang on a module of ``torch.nn`` that is no
+    container; others ran once, during tracing.
+
+    Attention is differentiable twice, and on a CPU vectorised by ``vmap`` without a loop, only by the kernel that
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` chooses; the caller sets it around the suffix.
+
+    It is a plain class, no module: as an attribute of one it adds nothing to its state dict. Deep copies and pickles
+    trace the network again; a deep copy of an object that holds both network and split keeps them tied.
+
+    Args:
+        network: The network, called with one tensor ``[N, …]``, returning logits ``[N, C]``.
+        patterns: Which parameters are editable; see `select_parameters`.
+
+    Attributes:
+        network: The network itself.
+        names: The names of the editable parameters, in the network's order.
+
+    Raises:
+        UserError: If a pattern matches nothing, the network is compiled, or no editable parameter has an influence
+            on the output.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> split = SplitNetwork(network, "2")
+        >>> x = torch.randn(5, 2)
+        >>> torch.equal(split.suffix(split.prefix(x), split.params), network(x))
+        True
+    """
+
+    network: nn.Module
+    names: tuple[str, ...]
+
+    def __init__(self, network: nn.Module, patterns: str | Sequence[str]) -> None:
+        _refuse_compiled(network)
+        self.network = network
+        self.names = tuple(select_parameters(network, patterns))
+        self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
+        self._checked = False
+        self._build()
+
+    @property
+    def params(self) -> dict[str, nn.Parameter]:
+        """The editable parameters by name: the network's own, not copies."""
+        return {name: self.network.get_parameter(name) for name in self.names}
+
+    def prefix(self, x: Tensor) -> Features:
+        """Compute what no edit can change.
+
+        Args:
+            x: Inputs ``[N, …]``.
+
+        Returns:
+            The values that the suffix starts from, each ``[N, …]``; fit to be cached, indexed and concatenated along
+            the first dimension.
+        """
+        with evaluation_mode(self.network):
+            if not self._checked:
+                self._check_cut(x)
+            return self._halves.prefix(self.network, x)
+
+    def suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
+        """Compute logits from features with the given parameters in place of the network's own.
+
+        Args:
+            features: What ``prefix`` returned for ``N`` inputs, or rows of it.
+            params: Editable parameters by name; those that are left out keep the network's own values.
+
+        Returns:
+            Logits ``[N, C]``.
+
+        Raises:
+            UserError: If ``params`` names a parameter that this split does not edit.
+        """
+        if not params.keys() <= self._slots.keys():
+            unknown = sorted(params.keys() - self._slots.keys())
+            raise UserError(f"{unknown[0]!r} is not editable in this split, which edits {', '.join(self.names)}")
+        state = {slot: tensor for name, tensor in params.items() for slot in self._slots[name]}
+        with evaluation_mode(self.network), _attention_for(params.values()):
+            return functional_call(self._runner, state, features, tie_weights=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("network", "names", "_moved", "_checked")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the original has warned
+            self._build()
+
+    def _build(self) -> None:
+        self._slots = _find_slots(self.network, self.names)
+        self._halves = _halve(self.network, self.names, self._moved)
+        self._runner = _Runner(self.network, self._halves.suffix)
+
+    def _check_cut(self, x: Tensor) -> None:
+        """Move the cut to earlier values until every feature is a tensor with one row per input."""
+        while True:
+            unfit = set()
+            for batch in (1, 2):  # a dimension that equals the batch size twice is no coincidence
+                with torch.no_grad():
+                    features = self._halves.prefix(self.network, x.new_zeros((batch, *x.shape[1:])))
+                unfit |= {n for n, f in zip(self._halves.features, features, strict=True) if not _has_rows(f, batch)}
+            if not unfit:
+                break
+            self._moved |= unfit
+            self._build()
+        self._checked = True
+
+
+class _Halves(NamedTuple):
+    """The two halves of a network, as functions whose first argument is the network."""
+
+    prefix: Callable[[nn.Module, Tensor], Features]
+    suffix: Callable[..., Tensor]
+    features: tuple[str, ...]  # names of the graph's nodes at the cut
+
+
+class _Runner(nn.Module):
+    """Gives `functional_call` a module to call whose forward is the suffix."""
+
+    def __init__(self, network: nn.Module, suffix: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.suffix = suffix
+
+    def forward(self, *features: Tensor) -> Tensor:
+        return self.suffix(self.network, *features)
+
+
+def _refuse_compiled(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            where = f"its module {name!r}" if name else type(network).__name__
+            raise UserError(
+                f"cannot split a compiled network ({where} was given to torch.compile): split the original network"
+            )
+
+
+def _find_slots(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names, inside `_Runner`, of all places that hold each parameter: tied weights have several.
+
+    A module that is found under two names is one place: `functional_call` would restore it wrongly if given twice.
+    """
+    places: dict[nn.Parameter, list[str]] = {}
+    for prefix, module in network.named_modules(prefix="network"):
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(parameter, []).append(f"{prefix}.{name}")
+    return {name: tuple(places[network.get_parameter(name)]) for name in names}
+
+
+@contextmanager
+def _attention_for(params: Iterable[Tensor]) -> Iterator[None]:
+    """Under a functorch transform, keep `nn.MultiheadAttention` off its fused kernel, which has no batching rule."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    transformed = any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in params)
+    torch.backends.mha.set_fastpath_enabled(enabled and not transformed)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _has_rows(feature: Any, batch: int) -> bool:
+    return isinstance(feature, Tensor) and feature.ndim > 0 and feature.shape[0] == batch
+
+
+def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _Halves:
+    try:
+        with evaluation_mode(network):  # dropout and stochastic depth record the mode that they are traced in
+            graph = trace_pure(network)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        warnings.warn(
+            f"{type(network).__name__} cannot be traced by torch.fx ({reason}), so none of it is computed ahead: "
+            "the whole network runs again for every step of an edit and every edited model",
+            UserWarning,
+            stacklevel=4,
+        )
+        return _Halves(_no_prefix, _whole_network, ("x",))
+    prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
+    return _Halves(_compile(network, prefix), _compile(network, suffix), features)
+
+
+def _no_prefix(network: nn.Module, x: Tensor) -> Features:
+    return (x,)
+
+
+def _whole_network(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x.clone())  # the network may write into its input, which is a cached feature here
+
+
+def _find_dependent(graph: fx.Graph, network: nn.Module, names: Sequence[str]) -> set[fx.Node]:
+    """Find the nodes whose value depends on an editable parameter."""
+    editable = {network.get_parameter(name) for name in names}
+    dependent: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "call_module":
+            holds = not editable.isdisjoint(network.get_submodule(str(node.target)).parameters())
+        elif node.op == "get_attr":
+            module, _, attribute = str(node.target).rpartition(".")
+            holds = getattr(network.get_submodule(module), attribute) in editable
+        else:
+            holds = False
+        if holds or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+    if graph.output_node() not in dependent:
+        raise UserError(f"editing {', '.join(names)} cannot change the output of {type(network).__name__}")
+    return dependent
+
+
+def _find_constants(graph: fx.Graph) -> set[fx.Node]:
+    """Find the nodes that hold nothing of the input but, at most, its shape, type or device: cheap to compute again."""
+    plain = find_plain_values(graph)
+    constants: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node in plain or (node.op != "placeholder" and constants.issuperset(node.all_input_nodes)):
+            constants.add(node)
+    return constants
+
+
+def _cut(graph: fx.Graph, dependent: set[fx.Node], moved: frozenset[str]) -> tuple[fx.Graph, fx.Graph, tuple[str, ...]]:
+    """Divide a graph into prefix and suffix; the third result names the nodes that become features.
+
+    Constants and the nodes named in ``moved`` do not become features: the suffix computes them again, from features.
+    """
+    repeated = _find_constants(graph) | {node for node in graph.nodes if node.name in moved}
+    output = graph.output_node()
+    in_suffix = _ancestors([output], within=dependent | repeated)
+    cut = {source for node in in_suffix for source in node.all_input_nodes} - in_suffix
+    features = [node for node in graph.nodes if node in cut]
+    checks = [node for node in graph.nodes if node.target is torch._assert and node not in dependent]
+    in_prefix = _ancestors([*features, *checks], within=set(graph.nodes))
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    prefix = _extract(graph, in_prefix, inputs, tuple(features))
+    suffix = _extract(graph, in_suffix - {output}, features, output.args[0])
+    return prefix, suffix, tuple(node.name for node in features)
+
+
+def _ancestors(roots: Iterable[fx.Node], within: set[fx.Node]) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        if node in within and node not in found:
+            found.add(node)
+            waiting.extend(node.all_input_nodes)
+    return found
+
+
+def _extract(graph: fx.Graph, nodes: set[fx.Node], inputs: Sequence[fx.Node], output: Any) -> fx.Graph:
+    """Copy some nodes of a graph, in order, into a graph of its own."""
+    extracted = fx.Graph()
+    copies = {node: extracted.placeholder(node.name) for node in inputs}
+    for node in graph.nodes:
+        if node in nodes and node not in copies:
+            copies[node] = extracted.node_copy(node, copies.__getitem__)
+    extracted.output(fx.map_arg(output, copies.__getitem__))
+    return extracted
+
+
+def _compile(network: nn.Module, graph: fx.Graph) -> Callable[..., Any]:
+    """Turn a graph into a function of the network and the graph's inputs.
+
+    A `GraphModule` would hold its own reference to each buffer and miss its replacement by ``network.to(…)``. Its
+    class's forward reads modules, parameters and buffers from whatever it is called on: here, the network itself.
+    """
+    return type(fx.GraphModule(network, graph)).forward
