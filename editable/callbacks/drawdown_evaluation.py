@@ -1,0 +1,297 @@
+"""Drawdown evaluation: make many edits of a trained network and count what each costs on other inputs."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from editable.atomic import write_atomically
+from editable.data.edit_streams import EditStream, RandomLabelEdits
+from editable.editing import BaseEditor, EditEvaluator, EditOutcomes
+from editable.errors import UserError
+from editable.metrics import Drawdown, DrawdownAbsolute, NumSteps, SuccessRate
+from editable.models import SplitNetwork
+from editable.visualize import plot_drawdown, plot_edited_images, plot_success
+
+__all__ = ["DrawdownEvaluation", "EvaluatedEdits"]
+
+
+class EvaluatedEdits(NamedTuple):
+    """The edits of an evaluation and what became of each; tensors lie on the CPU.
+
+    Attributes:
+        index: Position of the edited input in its data set, int64 [E].
+        old_label: What the unedited network predicts for it, int64 [E].
+        new_label: The label asked for, int64 [E].
+        outcomes: Success, number of steps and errors on the scoring images after each edit.
+        errors_before: Number of misclassified scoring images of the unedited network.
+        num_images: Number of scoring images.
+    """
+
+    index: Tensor
+    old_label: Tensor
+    new_label: Tensor
+    outcomes: EditOutcomes
+    errors_before: int
+    num_images: int
+
+    @property
+    def drawdown(self) -> Tensor:
+        """Change of the error rate on the scoring images by each edit, float64 [E]."""
+        return (self.outcomes.errors_after - self.errors_before).double() / self.num_images
+
+
+class DrawdownEvaluation(Callback):
+    """Evaluates edits by the published protocol, in ``test`` and, with fewer edits, in validation.
+
+    Each edit starts from the trained network; drawdown is the change of the error rate on the scoring images, averaged
+    over edits. Logs ``drawdown`` (signed), ``drawdown_absolute`` (mean of absolute changes), ``success_rate`` and
+    ``num_steps``, and beside them ``num_edits``, ``num_test_images`` (all images, which ``test_error`` is measured
+    on), ``num_scoring_images`` and ``scoring_error`` (the unedited network's error on those); in validation with
+    ``val_`` before the name. Edits are shared out over ranks.
+
+    Args:
+        num_edits: Number of edits in ``test``; 0 evaluates none.
+        val_num_edits: Number of edits in validation; 0 evaluates none.
+        val_every_n_epochs: Evaluate edits in every n-th epoch of a training run.
+        edits: Which input gets which label: ``RandomLabelEdits`` (published, the default) or ``NaturalMistakeEdits``.
+        editor: Makes the edits; by default the task's own, with the constants that it has learnt.
+        editable_layers: Which parameters an edit may change; by default the task's own.
+        image_stride: Score on every n-th image of the data set; the published ImageNet protocol takes 10.
+        edits_at_once: Number of edits computed together; 1 repeats a loop over single edits bit for bit.
+        memory_budget: In GiB, for prefix features and edited parameters; features over half of it are not kept.
+
+    Raises:
+        UserError: If a number is out of its range; when evaluating, if there is nothing to edit with.
+    """
+
+    def __init__(
+        self,
+        num_edits: int = 1000,
+        val_num_edits: int = 0,
+        val_every_n_epochs: int = 1,
+        edits: EditStream | None = None,
+        editor: BaseEditor | None = None,
+        editable_layers: Sequence[str] | None = None,
+        image_stride: int = 1,
+        edits_at_once: int = 8,
+        memory_budget: float = 4.0,
+    ) -> None:
+        _require(0, num_edits=num_edits, val_num_edits=val_num_edits)
+        _require(1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once)
+        if not memory_budget > 0:
+            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        self.num_edits, self.val_num_edits, self.val_every_n_epochs = num_edits, val_num_edits, val_every_n_epochs
+        self.edits = edits or RandomLabelEdits()
+        self.editor = editor
+        self.editable_layers = editable_layers
+        self.image_stride, self.edits_at_once, self.memory_budget = image_stride, edits_at_once, memory_budget
+        self.results: dict[str, EvaluatedEdits] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the evaluation fail, before anything is computed."""
+        if self.num_edits:
+            self._check(pl_module, trainer.test_loop.inference_mode)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the evaluation fail, before anything is computed."""
+        if self.val_num_edits:
+            self._check(pl_module, trainer.validating and trainer.validate_loop.inference_mode)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate edits on the test set."""
+        if self.num_edits:
+            self._evaluate(trainer, pl_module, "test", trainer.test_dataloaders, self.num_edits)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate a few edits on the validation set."""
+        due = trainer.validating or (trainer.current_epoch + 1) % self.val_every_n_epochs == 0
+        if self.val_num_edits and due and not trainer.sanity_checking:
+            self._evaluate(trainer, pl_module, "val", trainer.val_dataloaders, self.val_num_edits)
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Write the table and the figures of each evaluation; return the report's sections in Markdown."""
+        sections = []
+        for stage, result in self.results.items():
+            start = "" if stage == "test" else f"{stage}_"
+            images = _images_for_figure(trainer, stage, result.index)
+            classes = getattr(trainer.datamodule, "classes", None)
+            outcomes = result.outcomes
+            _write_table(folder / f"{start}edits.csv", result)
+            plot_edited_images(folder / f"{start}edits.png", images, result.old_label, result.new_label, classes)
+            plot_drawdown(folder / f"{start}drawdown.png", {"edited": result.drawdown})
+            plot_success(folder / f"{start}success.png", {"edited": (outcomes.success, outcomes.num_steps)})
+            sections.append(
+                f"## Edits on the {stage} set\n\n"
+                f"{len(result.index)} edits, each scored on {result.num_images} images; every edit has its line in "
+                f"[{start}edits.csv]({start}edits.csv).\n\n"
+                f"![The first edited images with old and asked label]({start}edits.png)\n\n"
+                f"![Distribution of drawdown over edits]({start}drawdown.png)\n\n"
+                f"![Success against number of steps]({start}success.png)\n"
+            )
+        return sections
+
+    def _check(self, pl_module: LightningModule, inference_mode: bool) -> None:
+        if inference_mode:
+            raise UserError(
+                "an edit needs gradients, but the trainer evaluates in inference mode; use Trainer(inference_mode=False)"
+            )
+        if self._editor(pl_module) is None:
+            raise UserError(
+                f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor, "
+                "or set evaluation.num_edits to 0"
+            )
+        if self._editable_layers(pl_module) is None:
+            raise UserError(
+                f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
+                "such as [layer3], or set evaluation.num_edits to 0"
+            )
+
+    def _editor(self, pl_module: LightningModule) -> Any:
+        return self.editor if self.editor is not None else getattr(pl_module, "editor", None)
+
+    def _editable_layers(self, pl_module: LightningModule) -> Any:
+        return self.editable_layers if self.editable_layers is not None else getattr(pl_module, "editable_layers", None)
+
+    def _evaluate(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
+    ) -> None:
+        loader = _whole(dataloaders)
+        evaluator = EditEvaluator(
+            SplitNetwork(pl_module.network, self._editable_layers(pl_module)),
+            self._editor(pl_module).to(pl_module.device),
+            loader,
+            pl_module.device,
+            self.image_stride,
+            self.edits_at_once,
+            self.memory_budget,
+        )
+        with _progress(trainer) as progress:
+            task = progress.add_task(f"{stage} images through the unedited network", total=len(loader.dataset))
+            base = evaluator.measure_base(lambda images: progress.advance(task, images))
+            edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
+            own = slice(trainer.global_rank, None, trainer.world_size)
+            task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
+            outcomes = evaluator.score(
+                loader.dataset, edits.indices[own], edits.labels[own], lambda done: progress.advance(task, done)
+            )
+        old_labels = base.predictions[edits.indices]
+        self._log(pl_module, "" if stage == "test" else f"{stage}_", evaluator, outcomes, base.labels, edits.indices)
+        self.results[stage] = EvaluatedEdits(
+            edits.indices,
+            old_labels,
+            edits.labels,
+            _gather(outcomes, trainer.world_size),
+            evaluator.errors_before,
+            evaluator.num_images,
+        )
+
+    def _log(
+        self,
+        pl_module: LightningModule,
+        start: str,
+        evaluator: EditEvaluator,
+        outcomes: EditOutcomes,
+        labels: Tensor,
+        indices: Tensor,
+    ) -> None:
+        """Log this rank's share; the metrics sum over ranks."""
+        before = torch.tensor(evaluator.errors_before)
+        drawdown, drawdown_absolute, success_rate, num_steps = Drawdown(), DrawdownAbsolute(), SuccessRate(), NumSteps()
+        drawdown.update(before, outcomes.errors_after, evaluator.num_images)
+        drawdown_absolute.update(before, outcomes.errors_after, evaluator.num_images)
+        success_rate.update(outcomes.success)
+        num_steps.update(outcomes.num_steps)
+        values = {
+            "drawdown": drawdown.to(pl_module.device).compute(),
+            "drawdown_absolute": drawdown_absolute.to(pl_module.device).compute(),
+            "success_rate": success_rate.to(pl_module.device).compute(),
+            "num_steps": num_steps.to(pl_module.device).compute(),
+            "num_edits": len(indices),
+            "num_test_images" if start == "" else "num_images": len(labels),
+            "num_scoring_images": evaluator.num_images,
+            "scoring_error": evaluator.errors_before / evaluator.num_images,
+        }
+        pl_module.log_dict({f"{start}{name}": float(value) for name, value in values.items()}, sync_dist=False)
+
+
+def _require(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, got {value}")
+
+
+def _whole(dataloaders: Any) -> DataLoader:
+    """Return a loader of the whole data set in its own order, whatever sampler a distributed run has put in."""
+    loader = dataloaders[0] if isinstance(dataloaders, list | tuple) else dataloaders
+    if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
+        raise UserError("edits can be evaluated on one DataLoader over a data set with positions, got another iterable")
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+    )
+
+
+def _progress(trainer: Trainer) -> Progress:
+    """Return progress bars that show only where the trainer's own do."""
+    bar = trainer.progress_bar_callback
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+        disable=bar is None or bar.is_disabled or not trainer.is_global_zero,
+    )
+
+
+def _gather(outcomes: EditOutcomes, world_size: int) -> EditOutcomes:
+    """Collect all ranks' outcomes in the order of the edits, which were dealt out one by one."""
+    if world_size == 1:
+        return outcomes
+    shares: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(shares, tuple(outcomes))
+    fields = []
+    for parts in zip(*shares, strict=True):
+        whole = parts[0].new_empty(sum(len(part) for part in parts))
+        for rank, part in enumerate(parts):
+            whole[rank::world_size] = part
+        fields.append(whole)
+    return EditOutcomes(*fields)
+
+
+def _images_for_figure(trainer: Trainer, stage: str, indices: Tensor, most: int = 24) -> Tensor:
+    """Return the first edited images in [0, 1], [n, C, H, W], with the data module's normalisation taken back."""
+    dataset: Dataset = _whole(trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders).dataset
+    images = torch.stack([torch.as_tensor(dataset[index][0]) for index in indices[:most].tolist()])
+    mean, std = getattr(trainer.datamodule, "mean", None), getattr(trainer.datamodule, "std", None)
+    if mean is None or std is None:
+        low, high = images.amin(), images.amax()
+        return (images - low) / (high - low).clamp_min(1e-12)
+    return (images * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)).clamp(0, 1)
+
+
+def _write_table(path: Path, result: EvaluatedEdits) -> None:
+    columns = {
+        "index": result.index,
+        "old_label": result.old_label,
+        "new_label": result.new_label,
+        "success": result.outcomes.success.int(),
+        "num_steps": result.outcomes.num_steps,
+        "drawdown": result.drawdown,
+    }
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

@@ -1,0 +1,80 @@
+"""The outcome of a run in files: ``metrics.json`` for programs, ``report.md`` with figures for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from editable.atomic import write_atomically
+from editable.errors import UserError
+
+__all__ = ["RunReport", "write_metrics"]
+
+
+class RunReport(Callback):
+    """Writes ``metrics.json`` and ``report.md`` into the run's log folder when a fit, validation or test has ended.
+
+    ``metrics.json`` is flat, from a metric's name to a number; errors, rates and drawdowns are fractions. Callbacks
+    that have a method ``report(trainer, folder) -> list[str]`` write their figures into the folder and contribute
+    sections to ``report.md``.
+
+    Raises:
+        UserError: If the folder holds the metrics of another run already.
+    """
+
+    def __init__(self) -> None:
+        self._written: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a folder that holds the outcome of another run, before anything is computed."""
+        folder = _folder(trainer)
+        if trainer.is_global_zero and self._written != folder and (folder / "metrics.json").exists():
+            raise UserError(
+                f"'{folder}' holds the metrics of another run, which would be overwritten; "
+                "choose another trainer.logger or trainer.default_root_dir"
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report."""
+        self._write(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report, unless the validation is part of a fit."""
+        if trainer.validating:
+            self._write(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = _folder(trainer)
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        sections = [
+            section
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if hasattr(callback, "report")
+            for section in callback.report(trainer, folder)
+        ]
+        write_metrics(folder / "metrics.json", metrics)
+        table = "\n".join(f"| {name} | {value:.6g} |" for name, value in metrics.items())
+        title = f"# {type(pl_module).__name__}, {type(pl_module.network).__name__}"
+        text = f"{title}\n\n| metric | value |\n| --- | --- |\n{table}\n\n" + "\n".join(sections)
+        with write_atomically(folder / "report.md") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        self._written = folder
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics as JSON; whole numbers as such, others to the seven digits that float32 holds."""
+    plain = {name: int(value) if value == int(value) else float(f"{value:.7g}") for name, value in metrics.items()}
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+
+
+def _folder(trainer: Trainer) -> Path:
+    """Return the run's log folder; a collective operation, so to be called on every rank."""
+    return Path(trainer.log_dir or trainer.default_root_dir)

@@ -1,0 +1,114 @@
+"""The command line: Lightning's subcommands on editable tasks, and the default run."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import editable.data
+import editable.editing
+import editable.models
+import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
+from editable.callbacks import DrawdownEvaluation, PredictionTable, RunReport
+from editable.errors import UserError
+
+__all__ = ["EditableCLI", "main"]
+
+DESCRIPTION = """Train, evaluate and rewrite editable neural networks.
+
+Without arguments: the default run, which trains a small ResNet on handwritten digits twice, without and with editable
+training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
+(see configs/) and options, such as `python train.py fit --config configs/cifar10/editable.yaml --data.root data/cifar10`."""
+
+
+class RunConfig(SaveConfigCallback):
+    """Saves the run's ``config.yaml`` in its log folder, from which the same run can be started again."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the configuration, unless that would overwrite another run's."""
+        path = Path(trainer.log_dir or trainer.default_root_dir) / self.config_filename
+        if not self.already_saved and trainer.is_global_zero and path.exists():
+            raise UserError(
+                f"'{path}' is the configuration of another run, which would be overwritten; "
+                "choose another trainer.logger or trainer.default_root_dir"
+            )
+        super().setup(trainer, pl_module, stage)
+
+
+class EditableCLI(LightningCLI):
+    """Lightning's command line with the settings that editing needs.
+
+    Tasks and data modules are named by class; ``evaluation.…`` configures
+    :class:`~editable.callbacks.DrawdownEvaluation`. Evaluation keeps gradients possible (no inference mode), runs log
+    to ``runs/``, and each leaves ``config.yaml``, ``metrics.json`` and ``report.md`` in its log folder.
+
+    Args:
+        args: Command line arguments; by default those of the process.
+        run: Run the subcommand; otherwise the classes are only made, and no subcommand is expected.
+    """
+
+    def __init__(self, args: Sequence[str] | None = None, run: bool = True) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=RunConfig,
+            trainer_defaults={
+                "inference_mode": False,
+                "logger": {
+                    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": "runs", "name": "unnamed"},
+                },
+                "callbacks": [RunReport(), PredictionTable()],
+            },
+            seed_everything_default=0,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=args if args is None else list(args),
+            run=run,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"description": DESCRIPTION},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the evaluation of edits, which is part of every run."""
+        parser.add_lightning_class_args(DrawdownEvaluation, "evaluation")
+
+    def before_instantiate_classes(self) -> None:
+        """Look at the checkpoint's path, and read checkpoints as data, never as code."""
+        config = self.config.get(self.subcommand, {}) if self.subcommand else {}
+        path = config.get("ckpt_path")
+        if path and path not in ("last", "best", "hpc", "registry") and "://" not in path and not Path(path).is_file():
+            raise UserError(f"there is no checkpoint at '{path}'")
+        if config.get("weights_only", True) is None:
+            config["weights_only"] = True
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Exits with status 2 and one sentence on a user's mistake.
+
+    Args:
+        args: Command line arguments; by default those of the process.
+    """
+    args = sys.argv[1:] if args is None else list(args)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    try:
+        if args:
+            EditableCLI(args)
+        else:
+            from editable.default_run import default_run
+
+            default_run()
+    except (UserError, MisconfigurationException) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None

@@ -1,0 +1,45 @@
+"""The Edit operation: update rules, edit objective, editors, and the locality term that trains for them."""
+
+from editable.editing.base import BaseEditor, ForwardFunction, Inputs
+from editable.editing.editor import Editor
+from editable.editing.evaluation import BasePredictions, EditEvaluator, EditOutcomes
+from editable.editing.higher_editor import HigherEditor
+from editable.editing.locality import kl_locality
+from editable.editing.objective import MarginObjective
+from editable.editing.result import EditResult
+from editable.editing.rules import (
+    GD,
+    Adam,
+    AdaptiveRProp,
+    Momentum,
+    Params,
+    RMSProp,
+    RProp,
+    ScaledGD,
+    State,
+    UpdateRule,
+)
+
+__all__ = [
+    "GD",
+    "Adam",
+    "AdaptiveRProp",
+    "BaseEditor",
+    "BasePredictions",
+    "EditEvaluator",
+    "EditOutcomes",
+    "EditResult",
+    "Editor",
+    "ForwardFunction",
+    "HigherEditor",
+    "Inputs",
+    "MarginObjective",
+    "Momentum",
+    "Params",
+    "RMSProp",
+    "RProp",
+    "ScaledGD",
+    "State",
+    "UpdateRule",
+    "kl_locality",
+]

@@ -1,0 +1,86 @@
+"""The Edit operation by any ``torch.optim`` optimizer, made differentiable by the library ``higher``."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import higher
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from editable.editing.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.result import EditResult
+
+__all__ = ["HigherEditor"]
+
+
+class HigherEditor(BaseEditor):
+    """Runs any optimizer that ``higher`` knows (or that the user registers with it) as an editor.
+
+    It is the door for one's own optimizers and an independent check of the package's own rules. Only the edited
+    parameters are handed to ``higher``, which would otherwise differentiate the whole network at every step. Two
+    limits are ``higher``'s own: every intermediate set of parameters stays alive, and the second-order gradients of
+    ``torch.optim.RMSprop`` are wrong (the running mean of squares is updated on a tensor cut from the graph).
+
+    Args:
+        optimizer: From parameters to an optimizer, such as ``functools.partial(torch.optim.SGD, lr=0.1)``.
+        max_steps: k, the largest number of updates.
+        margin: By how much, in nats, the asked label has to lead all others.
+
+    Raises:
+        UserError: If ``max_steps`` is negative.
+
+    See Also:
+        :class:`~editable.editing.Editor`, which runs the package's own rules, also many edits at once.
+    """
+
+    def __init__(
+        self, optimizer: Callable[[Iterable[nn.Parameter]], Optimizer], max_steps: int = 10, margin: float = 0.0
+    ) -> None:
+        super().__init__(max_steps, margin)
+        self.optimizer = optimizer
+
+    def forward(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool = False,
+    ) -> EditResult:
+        """Make one edit; see :meth:`BaseEditor.forward`."""
+        check_edit(params, targets)
+        loss_function = self._loss_function(forward, targets)
+        inputs = match_precision(inputs, params, differentiable)
+        names = list(params)
+        module = _Parameters(params)
+        with (
+            inner_loop(targets.device, differentiable),
+            higher.innerloop_ctx(
+                module,
+                self.optimizer(module.parameters()),
+                copy_initial_weights=False,
+                track_higher_grads=differentiable,
+            ) as (patched, optimizer),
+        ):
+            if differentiable:
+                patched.update_params([param.view_as(param) for param in params.values()])
+            for num_steps in range(self.max_steps + 1):
+                current = dict(zip(names, patched.fast_params, strict=True))
+                loss = loss_function(current, inputs, targets)
+                if loss <= 0 or num_steps == self.max_steps:
+                    break
+                optimizer.step(loss)
+        if not differentiable:
+            current, loss = {name: param.detach() for name, param in current.items()}, loss.detach()
+        return EditResult(current, loss, loss.detach() <= 0, torch.tensor(num_steps, device=loss.device))
+
+
+class _Parameters(nn.Module):
+    """The edited parameters alone, as the module that ``higher`` patches."""
+
+    def __init__(self, params: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values = nn.ParameterList([nn.Parameter(param.detach()) for param in params.values()])
+
+    def forward(self) -> None:
+        """Do nothing: the loss is computed from the patched module's parameters."""

@@ -1,0 +1,7 @@
+"""Metrics of edits: a class that accumulates over batches and processes, and a pure function in ``functional``."""
+
+from editable.metrics.drawdown import Drawdown, DrawdownAbsolute
+from editable.metrics.num_steps import NumSteps
+from editable.metrics.success_rate import SuccessRate
+
+__all__ = ["Drawdown", "DrawdownAbsolute", "NumSteps", "SuccessRate"]

@@ -1,0 +1,6 @@
+"""Tasks: LightningModules that train a classifier, plainly or so that it can be edited."""
+
+from editable.tasks.classification import ClassificationTask
+from editable.tasks.editable_training import EditableTrainingTask
+
+__all__ = ["ClassificationTask", "EditableTrainingTask"]

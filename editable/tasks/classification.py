@@ -1,0 +1,133 @@
+"""The baseline task: a classifier trained with cross-entropy."""
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from editable.errors import UserError
+from editable.models import load_weights
+
+__all__ = ["ClassificationTask"]
+
+Batch = tuple[Tensor, Tensor]
+"""Images [N, C, H, W] and labels, int64 [N]."""
+
+
+class ClassificationTask(LightningModule):
+    """Trains and evaluates a classifier with cross-entropy.
+
+    Logs ``train_loss``, ``train_error``, ``val_loss``, ``val_error``, ``test_loss`` and ``test_error``; errors are
+    fractions. ``predict`` returns probabilities, [N, classes].
+
+    Args:
+        network: The classifier, any module from images [N, C, H, W] to logits [N, classes].
+        weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
+        optimizer: The optimizer, given its parameters.
+        lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
+        lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
+
+    Raises:
+        UserError: If the weights cannot be read or belong to another architecture.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: str | None = None,
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.weights = weights
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        if weights is not None:
+            load_weights(network, weights)
+        self.val_error = 1 - MulticlassAccuracy(average="micro")
+        self.test_error = 1 - MulticlassAccuracy(average="micro")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [N, classes] for images [N, C, H, W]."""
+        return self.network(images)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        images, labels = batch
+        logits = self._logits(images, labels)
+        loss = functional.cross_entropy(logits, labels)
+        self.log_training({"loss": loss, "error": (logits.argmax(dim=-1) != labels).float().mean()}, len(images))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss and error of one batch."""
+        self._evaluation_step("val", self.val_error, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss and error of one batch."""
+        self._evaluation_step("test", self.test_error, batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return probabilities [N, classes]."""
+        return self.network(batch[0]).softmax(dim=-1)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimizer and, where there is one, the scheduler."""
+        optimizer = self.optimizer(self.parameter_groups())
+        if self.lr_scheduler is None:
+            return {"optimizer": optimizer}
+        scheduler = self.lr_scheduler(optimizer)
+        monitor = getattr(scheduler, "monitor", "val_loss")  # what Lightning's ReduceLROnPlateau looks at
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.lr_scheduler_interval, "monitor": monitor},
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the parameters to be trained, in the groups that the optimizer is to have."""
+        return [{"params": [param for param in self.network.parameters() if param.requires_grad]}]
+
+    def log_training(self, values: dict[str, Tensor], num_images: int) -> None:
+        """Log values of a training batch as ``train_…``, averaged over the epoch, with the loss on the progress bar."""
+        for name, value in values.items():
+            self.log(
+                f"train_{name}",
+                value.detach(),
+                prog_bar=name == "loss",
+                on_step=True,
+                on_epoch=True,
+                batch_size=num_images,
+                sync_dist=False,
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another task or network, before anything of it is used."""
+        check_state_dict(checkpoint["state_dict"], self.state_dict(), "the checkpoint")
+
+    def _logits(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return logits [N, classes], once the labels are known to be classes of the network."""
+        logits = self.network(images)
+        num_classes = logits.shape[-1]
+        lowest, highest = int(labels.min()), int(labels.max())
+        if lowest < 0 or highest >= num_classes:
+            raise UserError(
+                f"the data have label {lowest if lowest < 0 else highest}, but the network's {num_classes} classes "
+                f"are 0 … {num_classes - 1}"
+            )
+        return logits
+
+    def _evaluation_step(self, stage: str, error: Metric, batch: Batch) -> None:
+        images, labels = batch
+        logits = self._logits(images, labels)
+        error.update(logits.argmax(dim=-1), labels)
+        loss = functional.cross_entropy(logits, labels)
+        self.log(f"{stage}_loss", loss, batch_size=len(images), sync_dist=True)
+        self.log(f"{stage}_error", error, batch_size=len(images), prog_bar=stage == "val")

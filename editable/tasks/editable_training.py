@@ -1,0 +1,173 @@
+"""Editable training: a classifier that learns its task and, at the same time, to be edited."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor, nn
+from torch.nn import functional
+
+from editable.data.edit_streams import Edits, random_training_edits
+from editable.editing import BaseEditor, EditResult, kl_locality
+from editable.errors import UserError
+from editable.models import Features, SplitNetwork
+from editable.tasks.classification import Batch, ClassificationTask
+
+__all__ = ["EditableTrainingTask"]
+
+
+class EditableTrainingTask(ClassificationTask):
+    """Editable training, L = L_base + c_edit·L_edit + c_loc·L_loc (Sinitsin et al., ICLR 2020).
+
+    In each batch the network is edited out of place: a training image shall get a random label. L_edit is the edit
+    objective after the edit, L_loc how far the edited network's predictions on the batch are from the unedited ones;
+    both are differentiated through all steps of the edit. The base term sees batch statistics, the edit and the edited
+    network running statistics. Logs what :class:`ClassificationTask` does, and ``train_loss_base``,
+    ``train_loss_edit``, ``train_loss_locality``, ``train_success_rate``, ``train_num_steps``, and the editor's
+    learnt constants as ``editor_…``.
+
+    Under data parallelism each rank makes its own edits and measures them on its own share of the batch. R ranks with
+    E edits each train as one process with R·E edits and ``locality_share=own`` on the whole batch does.
+
+    Args:
+        network: The classifier, any module from images [N, C, H, W] to logits [N, classes].
+        editor: Makes the edits, in training and in evaluation; its learnable constants are trained with the network.
+        editable_layers: Which parameters an edit may change: names of layers, or patterns such as ``layer4.1.*``,
+            or ``all``. ``layer3`` of a ResNet-18 is "Chain 3" of the paper.
+        c_edit: Weight of the edit term.
+        c_loc: Weight of the locality term.
+        edits_per_batch: Number of edits for each batch (on each rank), made at once from the same parameters.
+        locality_share: Measure locality on the ``whole`` batch for each of the E edits, or for each on its ``own``
+            1/E of the batch.
+        detach_base: Let no gradient of the locality term flow into the unedited network's probabilities (published).
+        edit_seed: Seed of the training edits.
+        weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
+        optimizer: The optimizer, given its parameters.
+        lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
+        lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
+
+    Raises:
+        UserError: If a value is out of its range, the weights cannot be read, or a pattern matches no parameter.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        editor: BaseEditor,
+        editable_layers: Sequence[str],
+        c_edit: float = 0.01,
+        c_loc: float = 0.01,
+        edits_per_batch: int = 1,
+        locality_share: Literal["whole", "own"] = "whole",
+        detach_base: bool = True,
+        edit_seed: int = 0,
+        weights: str | None = None,
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__(network, weights, optimizer, lr_scheduler, lr_scheduler_interval)
+        for name, value in {"c_edit": c_edit, "c_loc": c_loc}.items():
+            if value < 0:
+                raise UserError(f"{name} is the weight of a loss term and must not be negative, got {value}")
+        if edits_per_batch < 1:
+            raise UserError(f"edits_per_batch must be at least 1, got {edits_per_batch}")
+        self.editor = editor
+        self.editable_layers = list(editable_layers)
+        self.c_edit = c_edit
+        self.c_loc = c_loc
+        self.edits_per_batch = edits_per_batch
+        self.locality_share = locality_share
+        self.detach_base = detach_base
+        self.edit_seed = edit_seed
+        self._split: SplitNetwork | None = None
+        select_parameters(network, self.editable_layers)
+
+    @property
+    def split(self) -> SplitNetwork:
+        """The network, split at its first editable parameter when first asked for: strategies may replace layers."""
+        if self._split is None:
+            self._split = SplitNetwork(self.network, self.editable_layers)
+        return self._split
+
+    def on_fit_start(self) -> None:
+        """Refuse strategies under which an edit cannot be differentiated."""
+        if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+            raise UserError(
+                f"editable training differentiates twice through the edited layers, which "
+                f"{type(self.trainer.strategy).__name__} does not support as it shards parameters; use strategy=ddp"
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        images, labels = batch
+        logits = self._logits(images, labels)
+        base_loss = self.base_loss(logits, batch)
+        edits = self.draw_edits(len(images), logits.shape[-1], batch_idx)
+        features = self.split.prefix(images)
+        result = self.edit(features, edits)
+        edit_loss = result.loss.mean()
+        locality_loss = self.locality(logits, features, result)
+        # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them.
+        constants = sum((param.sum() for param in self.editor.parameters()), torch.zeros_like(edit_loss))
+        loss = base_loss + self.c_edit * edit_loss + self.c_loc * locality_loss + 0.0 * constants
+        self.log_training(
+            {
+                "loss": loss,
+                "error": (logits.argmax(dim=-1) != labels).float().mean(),
+                "loss_base": base_loss,
+                "loss_edit": edit_loss,
+                "loss_locality": locality_loss,
+                "success_rate": result.success.float().mean(),
+                "num_steps": result.num_steps.float().mean(),
+            },
+            len(images),
+        )
+        return loss
+
+    def base_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return L_base, the cross-entropy of the network with batch statistics."""
+        return functional.cross_entropy(logits, batch[1])
+
+    def draw_edits(self, batch_size: int, num_classes: int, batch_idx: int) -> Edits:
+        """Draw the edits of a batch: which of its images, and their labels.
+
+        The draw depends on the seed, epoch, batch and rank alone, so that a resumed run draws as it would have.
+        """
+        seed = np.random.SeedSequence((self.edit_seed, self.current_epoch, batch_idx, self.global_rank))
+        generator = torch.Generator().manual_seed(seed.generate_state(1, np.uint64).item() >> 1)
+        edits = random_training_edits(batch_size, num_classes, self.edits_per_batch, generator)
+        return Edits(edits.indices.to(self.device), edits.labels.to(self.device))
+
+    def edit(self, features: Features, edits: Edits) -> EditResult:
+        """Make the edits of a batch from its prefix features, differentiably; see :meth:`Editor.edit_many`."""
+        samples = tuple(feature[edits.indices].unsqueeze(1) for feature in features)
+        return self.editor.edit_many(
+            self.split.suffix, self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
+        )
+
+    def locality(self, logits: Tensor, features: Features, result: EditResult) -> Tensor:
+        """Return L_loc, the mean over edits of how far each moves the predictions on its images.
+
+        Args:
+            logits: The unedited network's, [N, classes].
+            features: Prefix features of the batch, N samples each.
+            result: The E edits.
+        """
+        num_edits = len(result.success)
+        terms = []
+        for edit in range(num_edits):
+            params = {name: stacked[edit] for name, stacked in result.params.items()}
+            own = slice(edit, None, num_edits) if self.locality_share == "own" else slice(None)
+            edited_logits = self.split.suffix(tuple(feature[own] for feature in features), params)
+            terms.append(kl_locality(logits[own], edited_logits, self.detach_base))
+        return torch.stack(terms).mean()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the network's parameters and, in a group without weight decay, the editor's constants."""
+        groups = super().parameter_groups()
+        constants = list(self.editor.parameters())
+        return [*groups, {"params": constants, "weight_decay": 0.0}] if constants else groups

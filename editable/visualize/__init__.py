@@ -1,0 +1,5 @@
+"""Figures: tensors in, PNG files out."""
+
+from editable.visualize.edits import plot_drawdown, plot_edited_images, plot_success
+
+__all__ = ["plot_drawdown", "plot_edited_images", "plot_success"]
