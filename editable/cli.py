@@ -1,10 +1,8 @@
 """The command line: Lightning's subcommands on editable tasks, and the default run."""
 
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -23,7 +21,7 @@ DESCRIPTION = """Train, evaluate and rewrite editable neural networks.
 
 Without arguments: the default run, which trains a small ResNet on handwritten digits twice, without and with editable
 training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
-(see configs/) and options, such as `python train.py fit --config configs/cifar10/editable.yaml --data.root data/cifar10`."""
+(see configs/) and options: `python train.py fit --config configs/cifar10/editable.yaml --data.root data/cifar10`."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -88,6 +86,11 @@ class EditableCLI(LightningCLI):
         if config.get("weights_only", True) is None:
             config["weights_only"] = True
 
+    @property
+    def evaluation(self) -> DrawdownEvaluation:
+        """The callback that evaluates edits in this run."""
+        return self._get(self.config_init, "evaluation")
+
     def _parse_ckpt_path(self) -> None:
         """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
 
@@ -100,10 +103,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command line arguments; by default those of the process.
     """
-    args = sys.argv[1:] if args is None else list(args)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
     try:
-        if args:
+        if args or (args is None and len(sys.argv) > 1):
             EditableCLI(args)
         else:
             from editable.default_run import default_run

@@ -2,8 +2,9 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed
@@ -23,7 +24,8 @@ from editable.visualize import plot_drawdown, plot_edited_images, plot_success
 __all__ = ["DrawdownEvaluation", "EvaluatedEdits"]
 
 
-class EvaluatedEdits(NamedTuple):
+@dataclass(frozen=True)
+class EvaluatedEdits:
     """The edits of an evaluation and what became of each; tensors lie on the CPU.
 
     Attributes:
@@ -122,7 +124,7 @@ class DrawdownEvaluation(Callback):
         for stage, result in self.results.items():
             start = "" if stage == "test" else f"{stage}_"
             images = _images_for_figure(trainer, stage, result.index)
-            classes = getattr(trainer.datamodule, "classes", None)
+            classes = getattr(_datamodule(trainer), "classes", None)
             outcomes = result.outcomes
             _write_table(folder / f"{start}edits.csv", result)
             plot_edited_images(folder / f"{start}edits.png", images, result.old_label, result.new_label, classes)
@@ -141,7 +143,7 @@ class DrawdownEvaluation(Callback):
     def _check(self, pl_module: LightningModule, inference_mode: bool) -> None:
         if inference_mode:
             raise UserError(
-                "an edit needs gradients, but the trainer evaluates in inference mode; use Trainer(inference_mode=False)"
+                "an edit needs gradients, but the trainer is in inference mode: use Trainer(inference_mode=False)"
             )
         if self._editor(pl_module) is None:
             raise UserError(
@@ -164,8 +166,9 @@ class DrawdownEvaluation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
     ) -> None:
         loader = _whole(dataloaders)
+        network: Any = pl_module.network
         evaluator = EditEvaluator(
-            SplitNetwork(pl_module.network, self._editable_layers(pl_module)),
+            SplitNetwork(network, self._editable_layers(pl_module)),
             self._editor(pl_module).to(pl_module.device),
             loader,
             pl_module.device,
@@ -174,7 +177,7 @@ class DrawdownEvaluation(Callback):
             self.memory_budget,
         )
         with _progress(trainer) as progress:
-            task = progress.add_task(f"{stage} images through the unedited network", total=len(loader.dataset))
+            task = progress.add_task(f"{stage} images through the unedited network", total=len(loader.dataset))  # type: ignore[arg-type]
             base = evaluator.measure_base(lambda images: progress.advance(task, images))
             edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
             own = slice(trainer.global_rank, None, trainer.world_size)
@@ -209,7 +212,7 @@ class DrawdownEvaluation(Callback):
         drawdown_absolute.update(before, outcomes.errors_after, evaluator.num_images)
         success_rate.update(outcomes.success)
         num_steps.update(outcomes.num_steps)
-        values = {
+        values: dict[str, Any] = {
             "drawdown": drawdown.to(pl_module.device).compute(),
             "drawdown_absolute": drawdown_absolute.to(pl_module.device).compute(),
             "success_rate": success_rate.to(pl_module.device).compute(),
@@ -244,7 +247,7 @@ def _whole(dataloaders: Any) -> DataLoader:
 
 def _progress(trainer: Trainer) -> Progress:
     """Return progress bars that show only where the trainer's own do."""
-    bar = trainer.progress_bar_callback
+    shown = getattr(trainer.progress_bar_callback, "is_enabled", False) and trainer.is_global_zero
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -252,8 +255,12 @@ def _progress(trainer: Trainer) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         transient=True,
-        disable=bar is None or bar.is_disabled or not trainer.is_global_zero,
+        disable=not shown,
     )
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]
 
 
 def _gather(outcomes: EditOutcomes, world_size: int) -> EditOutcomes:
@@ -275,7 +282,7 @@ def _images_for_figure(trainer: Trainer, stage: str, indices: Tensor, most: int 
     """Return the first edited images in [0, 1], [n, C, H, W], with the data module's normalisation taken back."""
     dataset: Dataset = _whole(trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders).dataset
     images = torch.stack([torch.as_tensor(dataset[index][0]) for index in indices[:most].tolist()])
-    mean, std = getattr(trainer.datamodule, "mean", None), getattr(trainer.datamodule, "std", None)
+    mean, std = (getattr(_datamodule(trainer), name, None) for name in ("mean", "std"))
     if mean is None or std is None:
         low, high = images.amin(), images.amax()
         return (images - low) / (high - low).clamp_min(1e-12)

@@ -50,7 +50,7 @@ class RunReport(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = _folder(trainer)
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         sections = [

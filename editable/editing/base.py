@@ -90,6 +90,7 @@ class BaseEditor(nn.Module):
         Raises:
             UserError: As :meth:`forward`.
         """
+        check_edit(params, targets)
         results = []
         for edit, target in enumerate(targets):
             sample = inputs[edit] if isinstance(inputs, Tensor) else tuple(tensor[edit] for tensor in inputs)
@@ -109,7 +110,9 @@ class BaseEditor(nn.Module):
             logits = forward(inputs, params)
             if lowest < 0 or highest >= logits.shape[-1]:
                 wrong = lowest if lowest < 0 else highest
-                raise UserError(f"label {wrong} was asked for, but the network's classes are 0 … {logits.shape[-1] - 1}")
+                raise UserError(
+                    f"label {wrong} was asked for, but the network's classes are 0 … {logits.shape[-1] - 1}"
+                )
             return self.objective(logits, targets)
 
         return loss_function

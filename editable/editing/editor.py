@@ -87,9 +87,11 @@ class Editor(BaseEditor):
         update = map_edits(self.rule.update)
         inputs = match_precision(inputs, params, differentiable)
         edits = torch.arange(len(targets), device=targets.device)
-        current = {name: param.expand(len(targets), *param.shape) for name, param in params.items()}
         finished: list[tuple[Tensor, EditResult]] = []
         with inner_loop(targets.device, differentiable):
+            # Copies, so that the result of an edit that needs no step shares no memory with the network.
+            starts = {name: param.expand(len(targets), *param.shape).clone() for name, param in params.items()}
+            current = {name: start.requires_grad_() for name, start in starts.items()}
             state = map_edits(self.rule.init)(current)
             for step in range(self.max_steps + 1):
                 if not differentiable:
@@ -103,7 +105,10 @@ class Editor(BaseEditor):
                 if leaving.all():
                     break
                 # Each edit's loss depends on its own parameters alone, so the gradient of the sum is all gradients.
-                values = torch.autograd.grad(loss.sum(), list(current.values()), create_graph=differentiable)
+                # A parameter that the logits do not depend on, such as an auxiliary head's, has a gradient of zero.
+                values = torch.autograd.grad(
+                    loss.sum(), list(current.values()), create_graph=differentiable, materialize_grads=True
+                )
                 gradients = dict(zip(current, values, strict=True))
                 if leaving.any():
                     going_on = (edits, inputs, targets, current, state, gradients)

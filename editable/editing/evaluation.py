@@ -99,11 +99,13 @@ class EditEvaluator:
         Args:
             progress: Called with the number of images done since the last call.
         """
-        labels, predictions, num_classes, kept = [], [], 0, _Kept(self._budget // 2)
+        labels: list[Tensor] = []
+        predictions: list[Tensor] = []
+        num_classes, kept = 0, _Kept(self._budget // 2)
         for images, targets in self.batches:
             features = self._prefix(images)
             logits = self.split.suffix(features, self._params)
-            scoring = self._scoring_part(sum(map(len, labels)))
+            scoring = self._scoring_part(sum(len(targets) for targets in labels))
             kept.add(tuple(feature[scoring] for feature in features), targets[scoring].to(self.device))
             labels.append(targets)
             predictions.append(logits.argmax(dim=-1).cpu())
@@ -134,9 +136,14 @@ class EditEvaluator:
             indices: Positions of the edited inputs in it, int64 [E].
             labels: The labels asked for, int64 [E].
             progress: Called with the number of edits done since the last call, a fraction at a time.
+
+        Raises:
+            UserError: If the base network was not measured first.
         """
+        if not self.num_images:
+            raise UserError("edits are scored against the base network: call measure_base before score")
         outcomes = [EditOutcomes(torch.zeros(0, dtype=torch.bool), *torch.zeros(2, 0, dtype=torch.int64))]
-        for group in torch.arange(len(indices)).split(self._group_size):
+        for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
             edited, success, num_steps = self._edit_group(dataset, indices[group], labels[group])
             errors_after = torch.full_like(num_steps, self.errors_before)
             changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
@@ -226,7 +233,8 @@ class _Kept:
             return None
         merged: list[tuple[Features, Tensor]] = []
         while self.parts:
-            size, group = 0, []
+            size = 0
+            group: list[tuple[Features, Tensor]] = []
             while self.parts and (not group or size + len(self.parts[0][1]) <= batch_size):
                 group.append(self.parts.pop(0))
                 size += len(group[-1][1])

@@ -18,8 +18,9 @@ class HigherEditor(BaseEditor):
 
     It is the door for one's own optimizers and an independent check of the package's own rules. Only the edited
     parameters are handed to ``higher``, which would otherwise differentiate the whole network at every step. Two
-    limits are ``higher``'s own: every intermediate set of parameters stays alive, and the second-order gradients of
-    ``torch.optim.RMSprop`` are wrong (the running mean of squares is updated on a tensor cut from the graph).
+    limits are ``higher``'s and ``torch.optim``'s own: every intermediate set of parameters stays alive, and with ε
+    outside the root the second-order gradients of ``torch.optim.RMSprop`` grow as 1/ε where a gradient vanishes, to
+    NaN if it is centred; :class:`~editable.editing.RMSProp` stays finite there.
 
     Args:
         optimizer: From parameters to an optimizer, such as ``functools.partial(torch.optim.SGD, lr=0.1)``.
@@ -63,7 +64,7 @@ class HigherEditor(BaseEditor):
             ) as (patched, optimizer),
         ):
             if differentiable:
-                patched.update_params([param.view_as(param) for param in params.values()])
+                patched.update_params([param.clone().requires_grad_() for param in params.values()])
             for num_steps in range(self.max_steps + 1):
                 current = dict(zip(names, patched.fast_params, strict=True))
                 loss = loss_function(current, inputs, targets)
@@ -80,7 +81,7 @@ class _Parameters(nn.Module):
 
     def __init__(self, params: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.values = nn.ParameterList([nn.Parameter(param.detach()) for param in params.values()])
+        self.values = nn.ParameterList([nn.Parameter(param.detach().clone()) for param in params.values()])
 
     def forward(self) -> None:
         """Do nothing: the loss is computed from the patched module's parameters."""

@@ -19,6 +19,6 @@ def kl_locality(base_logits: Tensor, edited_logits: Tensor, detach_base: bool = 
         Scalar ≥ 0, in nats.
     """
     base_logits = base_logits.detach() if detach_base else base_logits
-    base = functional.log_softmax(base_logits, dim=-1).expand_as(edited_logits)
+    base = functional.log_softmax(base_logits, dim=-1)
     edited = functional.log_softmax(edited_logits, dim=-1)
     return functional.kl_div(edited, base, reduction="none", log_target=True).sum(dim=-1).mean()

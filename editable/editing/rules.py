@@ -62,6 +62,7 @@ class UpdateRule(nn.Module):
             params: The parameters θ before the update, by name.
         """
 
+    @torch.no_grad()
     def extra_repr(self) -> str:
         """Show the present learning rate."""
         return f"learning_rate={float(self.learning_rate):.4g}"
@@ -117,6 +118,7 @@ class _DecayRule(UpdateRule):
         """The decay: a number, or a scalar tensor with a gradient where it is learnt."""
         return self._decay if self.logit_decay is None else self.logit_decay.sigmoid()
 
+    @torch.no_grad()
     def extra_repr(self) -> str:
         """Show the present learning rate and decay."""
         return f"{super().extra_repr()}, decay={float(self.decay):.4g}"
@@ -241,6 +243,8 @@ class AdaptiveRProp(UpdateRule):
         super().__init__(learning_rate, learn_learning_rate)
         if not 0 < shrink < 1 < grow:
             raise UserError(f"AdaptiveRProp needs 0 < shrink < 1 < grow, got shrink={shrink} and grow={grow}")
+        if not 0 <= min_step <= max_step:
+            raise UserError(f"AdaptiveRProp needs 0 ≤ min_step ≤ max_step, got {min_step} and {max_step}")
         self.shrink, self.grow, self.min_step, self.max_step = shrink, grow, min_step, max_step
 
     def init(self, params: Mapping[str, Tensor]) -> State:

@@ -43,7 +43,7 @@ class Drawdown(Metric):
         self.total += errors_after.numel() * num_images
 
     def compute(self) -> Tensor:
-        """Return the drawdown, a scalar float64 in [−1, 1]."""
+        """Return the drawdown, a scalar float64 in [−1, 1]; NaN where there was no edit."""
         return self.change.double() / self.total
 
     def _count(self, changes: Tensor) -> Tensor:

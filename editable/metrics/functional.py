@@ -37,8 +37,11 @@ def success_rate(success: Tensor) -> Tensor:
 
     Returns:
         Scalar float64 in [0, 1].
+
+    Raises:
+        UserError: If there is no edit.
     """
-    return success.double().mean()
+    return _mean(success)
 
 
 def num_steps(steps: Tensor) -> Tensor:
@@ -49,8 +52,17 @@ def num_steps(steps: Tensor) -> Tensor:
 
     Returns:
         Scalar float64.
+
+    Raises:
+        UserError: If there is no edit.
     """
-    return steps.double().mean()
+    return _mean(steps)
+
+
+def _mean(outcomes: Tensor) -> Tensor:
+    if outcomes.numel() == 0:
+        raise UserError("a mean over edits needs at least one edit, got none")
+    return outcomes.double().mean()
 
 
 def _changes(errors_before: Tensor, errors_after: Tensor, num_images: int) -> Tensor:

@@ -34,5 +34,5 @@ class NumSteps(Metric):
         self.total += steps.numel()
 
     def compute(self) -> Tensor:
-        """Return the mean, a scalar float64."""
+        """Return the mean, a scalar float64; NaN where there was no edit."""
         return self.steps.double() / self.total

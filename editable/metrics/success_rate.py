@@ -34,5 +34,5 @@ class SuccessRate(Metric):
         self.total += success.numel()
 
     def compute(self) -> Tensor:
-        """Return the rate, a scalar float64 in [0, 1]."""
+        """Return the rate, a scalar float64 in [0, 1]; NaN where there was no edit."""
         return self.successes.double() / self.total

@@ -4,11 +4,12 @@ from editable.models.resnet import cifar_resnet, cifar_resnet18
 from editable.models.selection import select_parameters
 from editable.models.split import Features, SplitNetwork, evaluation_mode
 from editable.models.torchvision_model import torchvision_model
-from editable.models.weights import load_weights
+from editable.models.weights import check_fit, load_weights
 
 __all__ = [
     "Features",
     "SplitNetwork",
+    "check_fit",
     "cifar_resnet",
     "cifar_resnet18",
     "evaluation_mode",

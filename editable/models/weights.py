@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from editable.errors import UserError
 
-__all__ = ["load_weights"]
+__all__ = ["check_fit", "load_weights"]
 
 _LIGHTNING_PREFIX = "network."
 
@@ -40,7 +40,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         state = _read_checkpoint(path)
     else:
         raise UserError(f"cannot read weights from '{path}': give a .safetensors, .pt, .pth or .ckpt file")
-    _check_fit(network, state, path)
+    check_fit(network, state, f"the weights in '{path}'")
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if name in state:
@@ -81,7 +81,17 @@ def _find_state(content: Any, path: Path) -> dict[str, Tensor]:
     return inside if nested and inside else dict(state)
 
 
-def _check_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Look whether a state dict fits a network, without changing anything.
+
+    Args:
+        network: The network to load into.
+        state: The state dict.
+        source: What the state dict is, for the message: ``the weights in 'a.pt'``.
+
+    Raises:
+        UserError: If tensors are missing, left over or of another shape.
+    """
     expected = network.state_dict()
     # The counter of batch normalisation came with torch 0.4.1; older files, torchvision's among them, lack it.
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
@@ -89,7 +99,7 @@ def _check_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
     reshaped = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if not (missing or unexpected or reshaped):
         return
-    title = f"the weights in '{path}' do not fit {type(network).__name__}"
+    title = f"{source} do not fit {type(network).__name__}"
     if not (missing or unexpected) and _only_classes_differ(network, expected, state, reshaped):
         ours, theirs = len(expected[reshaped[0]]), len(state[reshaped[0]])
         raise UserError(

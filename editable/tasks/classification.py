@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from editable.errors import UserError
-from editable.models import load_weights
+from editable.models import check_fit, load_weights
 
 __all__ = ["ClassificationTask"]
 
@@ -79,7 +79,7 @@ class ClassificationTask(LightningModule):
         """Return probabilities [N, classes]."""
         return self.network(batch[0]).softmax(dim=-1)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Return the optimizer and, where there is one, the scheduler."""
         optimizer = self.optimizer(self.parameter_groups())
         if self.lr_scheduler is None:
@@ -110,7 +110,7 @@ class ClassificationTask(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another task or network, before anything of it is used."""
-        check_state_dict(checkpoint["state_dict"], self.state_dict(), "the checkpoint")
+        check_fit(self, checkpoint["state_dict"], "the weights in the checkpoint")
 
     def _logits(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return logits [N, classes], once the labels are known to be classes of the network."""

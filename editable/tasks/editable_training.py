@@ -13,7 +13,7 @@ from torch.nn import functional
 from editable.data.edit_streams import Edits, random_training_edits
 from editable.editing import BaseEditor, EditResult, kl_locality
 from editable.errors import UserError
-from editable.models import Features, SplitNetwork
+from editable.models import Features, SplitNetwork, select_parameters
 from editable.tasks.classification import Batch, ClassificationTask
 
 __all__ = ["EditableTrainingTask"]

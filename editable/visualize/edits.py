@@ -59,7 +59,7 @@ def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
     bins = np.linspace(min(everything.min(), 0.0), max(everything.max(), 0.1), 41)
     for index, (name, values) in enumerate(percent.items()):
         color = f"C{index}"
-        axes.hist(values, bins=bins, alpha=0.5, color=color, label=f"{name}: mean {values.mean():.2f} points")
+        axes.hist(values, bins=list(bins), alpha=0.5, color=color, label=f"{name}: mean {values.mean():.2f} points")
         axes.axvline(values.mean(), color=color, linewidth=1.5)
     _label(axes, "drawdown of an edit, points of error rate", "number of edits")
     _save(figure, path)
@@ -93,4 +93,4 @@ def _label(axes: Axes, horizontal: str, vertical: str) -> None:
 
 def _save(figure: Figure, path: str | Path) -> None:
     with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, format="png", dpi=150)
