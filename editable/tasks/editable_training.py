@@ -158,16 +158,24 @@ class EditableTrainingTask(ClassificationTask):
             result: The E edits.
         """
         num_edits = len(result.success)
-        terms = []
-        for edit in range(num_edits):
-            params = {name: stacked[edit] for name, stacked in result.params.items()}
-            own = slice(edit, None, num_edits) if self.locality_share == "own" else slice(None)
-            edited_logits = self.split.suffix(tuple(feature[own] for feature in features), params)
-            terms.append(kl_locality(logits[own], edited_logits, self.detach_base))
-        return torch.stack(terms).mean()
+        if num_edits == 1:
+            params = {name: stacked[0] for name, stacked in result.params.items()}
+            return kl_locality(logits, self.split.suffix(features, params), self.detach_base)
+        own = self.locality_share == "own"
+        if own:
+            logits, *shares = (_shares(tensor, num_edits) for tensor in (logits, *features))
+            features = tuple(shares)
+        edited_logits = torch.func.vmap(self.split.suffix, in_dims=(0 if own else None, 0))(features, result.params)
+        return kl_locality(logits, edited_logits, self.detach_base)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the network's parameters and, in a group without weight decay, the editor's constants."""
         groups = super().parameter_groups()
         constants = list(self.editor.parameters())
         return [*groups, {"params": constants, "weight_decay": 0.0}] if constants else groups
+
+
+def _shares(tensor: Tensor, num_shares: int) -> Tensor:
+    """Deal N samples out into E shares [E, N // E, …], one by one; a remainder is left out."""
+    size = len(tensor) // num_shares
+    return tensor[: size * num_shares].unflatten(0, (size, num_shares)).transpose(0, 1)
