@@ -42,9 +42,7 @@ def momentum(params, grads, state, lr, mu=0.9):
 def rmsprop(params, grads, state, lr, beta=0.5, epsilon=1e-6):
     first = "s" not in state
     squares = state.get("s", grads)
-    state["s"] = [
-        g**2 if first else beta * s + (1 - beta) * g**2 for s, g in zip(squares, grads, strict=True)
-    ]
+    state["s"] = [g**2 if first else beta * s + (1 - beta) * g**2 for s, g in zip(squares, grads, strict=True)]
     for param, grad, s in zip(params, grads, state["s"], strict=True):
         param -= lr * grad / (s + epsilon) ** 0.5
 

@@ -113,7 +113,9 @@ def test_where_torch_rmsprop_cannot_be_differentiated():
         label = torch.tensor([1])
         return Editor(RMSProp(0.01), 3, NEVER)(bowl, {"w": w}, w.new_zeros(1), label, True).params["w"]
 
-    assert gradcheck(edited, torch.tensor([0.0, 2.0, -0.3], dtype=torch.float64, requires_grad=True), eps=1e-8, atol=1e-4)
+    assert gradcheck(
+        edited, torch.tensor([0.0, 2.0, -0.3], dtype=torch.float64, requires_grad=True), eps=1e-8, atol=1e-4
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Differentiable RMSprop")

@@ -1,0 +1,245 @@
+"""`EditEvaluator` gives the figures of the naive procedure: copy, edit, run the whole data set, count."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from editable.editing import GD, BaseEditor, EditEvaluator, Editor, EditOutcomes, HigherEditor, RMSProp
+from editable.errors import UserError
+from editable.models import SplitNetwork
+from tests.editing import reference
+from tests.editing.reference import Step, conv_network, images_of, textbook_edit
+
+CPU = torch.device("cpu")
+NUM_IMAGES = 60
+TINY = 1e-9  # GiB: one byte
+RULES = {
+    "GD": (GD(0.05), partial(reference.gd, lr=0.05)),
+    "RMSProp": (RMSProp(0.02), partial(reference.rmsprop, lr=0.02)),
+}
+
+Data = list[tuple[Tensor, int]]
+
+
+class CountingSplit(SplitNetwork):
+    """Counts the images that the prefix has seen."""
+
+    seen = 0
+
+    def prefix(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.seen += len(x)
+        return super().prefix(x)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return conv_network()
+
+
+def data_for(network: nn.Module, dtype: torch.dtype = torch.float64) -> Data:
+    """Images of which the network gets about two thirds right."""
+    images = images_of(NUM_IMAGES, dtype=dtype)
+    labels = predict(network, images)
+    wrong = torch.randperm(NUM_IMAGES, generator=torch.Generator().manual_seed(3))[: NUM_IMAGES // 3]
+    labels[wrong] = (labels[wrong] + 1) % 5
+    return list(zip(images, labels.tolist(), strict=True))
+
+
+def predict(network: nn.Module, images: Tensor) -> Tensor:
+    mode = network.training
+    with torch.no_grad():
+        predictions = network.eval()(images).argmax(dim=-1)
+    network.train(mode)
+    return predictions
+
+
+def batches_of(data: Data, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    parts = [data[start : start + batch_size] for start in range(0, len(data), batch_size)]
+    return [(torch.stack([x for x, _ in part]), torch.tensor([y for _, y in part])) for part in parts]
+
+
+def edits_of(network: nn.Module, data: Data, number: int = 7) -> tuple[Tensor, Tensor]:
+    """Which inputs get which labels; the first two get the label that the network gives them already."""
+    indices = torch.arange(number) * 8 % NUM_IMAGES
+    own = predict(network, torch.stack([data[index][0] for index in indices.tolist()]))
+    return indices, (own + torch.tensor([0, 0, 1, 2, 3, 4, 1])[:number]) % 5
+
+
+def count_errors(network: nn.Module, data: Data, stride: int) -> int:
+    scoring = data[::stride]
+    images, labels = torch.stack([x for x, _ in scoring]), torch.tensor([y for _, y in scoring])
+    return int((predict(network, images) != labels).sum())
+
+
+def naive_outcomes(
+    network: nn.Module, step: Step, data: Data, indices: Tensor, labels: Tensor, stride: int, max_steps: int
+) -> EditOutcomes:
+    names = [name for name, _ in network.named_parameters() if name.startswith(("3.", "8."))]
+    rows = []
+    for index, label in zip(indices.tolist(), labels, strict=True):
+        image = data[index][0].unsqueeze(0)
+        edited, success, num_steps = textbook_edit(network, names, step, image, label.unsqueeze(0), max_steps)
+        rows.append((success, num_steps, count_errors(edited, data, stride)))
+    return EditOutcomes(*map(torch.tensor, zip(*rows, strict=True)))
+
+
+def evaluator_of(network: nn.Module, editor: BaseEditor, data: Data, batch_size: int = 16, **options) -> EditEvaluator:
+    return EditEvaluator(CountingSplit(network, ["3", "8"]), editor, batches_of(data, batch_size), CPU, **options)
+
+
+def assert_outcomes(found: EditOutcomes, expected: EditOutcomes) -> None:
+    for name in EditOutcomes._fields:
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+
+
+@pytest.mark.parametrize("memory_budget", [4.0, TINY, 3e-5])
+@pytest.mark.parametrize("edits_at_once", [1, 3, 8])
+@pytest.mark.parametrize(("stride", "batch_size"), [(1, 16), (1, 60), (3, 7), (10, 7), (7, 1), (100, 16)])
+@pytest.mark.parametrize("rule", RULES)
+def test_equals_the_naive_procedure(
+    rule: str, stride: int, batch_size: int, edits_at_once: int, memory_budget: float, network: nn.Module
+):
+    ours, by_hand = RULES[rule]
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    options = {"image_stride": stride, "edits_at_once": edits_at_once, "memory_budget": memory_budget}
+    evaluator = evaluator_of(network, Editor(ours, 4), data, batch_size, **options)
+    base = evaluator.measure_base()
+    assert base.num_classes == 5
+    assert base.labels.tolist() == [label for _, label in data]
+    assert torch.equal(base.predictions, predict(network, torch.stack([image for image, _ in data])))
+    assert evaluator.num_images == len(data[::stride])
+    assert evaluator.errors_before == count_errors(network, data, stride)
+    expected = naive_outcomes(network, by_hand, data, indices, labels, stride, 4)
+    assert_outcomes(evaluator.score(data, indices, labels), expected)
+    if stride == 1:
+        assert expected.num_steps[:2].tolist() == [0, 0]
+        assert len(set(expected.errors_after.tolist())) > 2
+        assert evaluator.keeps_features == (memory_budget == 4.0)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_single_precision_counts_the_same_one_by_one(keep: bool):
+    network = conv_network(dtype=torch.float32)
+    data = data_for(network, torch.float32)
+    indices, labels = edits_of(network, data)
+    budget = 4.0 if keep else TINY
+    evaluator = evaluator_of(network, Editor(GD(0.05), 4), data, edits_at_once=1, memory_budget=budget)
+    evaluator.measure_base()
+    expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
+    assert_outcomes(evaluator.score(data, indices, labels), expected)
+
+
+def test_an_optimizer_through_higher(network: nn.Module):
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    evaluator = evaluator_of(network, HigherEditor(partial(torch.optim.SGD, lr=0.05), 4), data)
+    evaluator.measure_base()
+    expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
+    assert_outcomes(evaluator.score(data, indices, labels), expected)
+
+
+def test_features_that_fit_are_computed_once(network: nn.Module):
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    changed = 5  # two of the seven edits need no step
+    evaluator = evaluator_of(network, Editor(GD(0.05)), data)
+    evaluator.measure_base()
+    assert evaluator.keeps_features
+    assert evaluator.split.seen == NUM_IMAGES
+    evaluator.score(data, indices, labels)
+    assert evaluator.split.seen == NUM_IMAGES + len(indices)
+
+    frugal = evaluator_of(network, Editor(GD(0.05)), data, image_stride=3, memory_budget=TINY)
+    frugal.measure_base()
+    assert not frugal.keeps_features
+    frugal.score(data, indices, labels)  # groups of one edit: the scoring images once for each that took a step
+    assert frugal.split.seen == NUM_IMAGES + len(indices) + changed * NUM_IMAGES // 3
+
+
+def test_kept_features_do_not_follow_later_changes_of_the_images(network: nn.Module):
+    data = data_for(network)
+    batches = batches_of(data, 16)
+    indices, labels = edits_of(network, data)
+    for editable in (["3", "8"], "all"):  # with everything editable the features are the images themselves
+        evaluator = EditEvaluator(SplitNetwork(network, editable), Editor(GD(0.05)), batches, CPU)
+        evaluator.measure_base()
+        expected = evaluator.score(data, indices, labels)
+        kept = [images.clone() for images, _ in batches]
+        for images, _ in batches:
+            images.zero_()  # a loader may reuse its memory
+        assert_outcomes(evaluator.score(data, indices, labels), expected)
+        for images, before in zip(batches, kept, strict=True):
+            images[0].copy_(before)
+
+
+def test_the_order_of_edits_does_not_matter(network: nn.Module):
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    evaluator = evaluator_of(network, Editor(RMSProp(0.02)), data, edits_at_once=3)
+    evaluator.measure_base()
+    forwards = evaluator.score(data, indices, labels)
+    backwards = evaluator.score(data, indices.flip(0), labels.flip(0))
+    assert_outcomes(EditOutcomes(*(field.flip(0) for field in backwards)), forwards)
+
+
+def test_no_edits_give_empty_outcomes(network: nn.Module):
+    """As on a rank of a distributed run that has fewer edits than ranks."""
+    data = data_for(network)
+    evaluator = evaluator_of(network, Editor(GD(0.05)), data)
+    evaluator.measure_base()
+    none = torch.zeros(0, dtype=torch.int64)
+    outcomes = evaluator.score(data, none, none)
+    assert [len(field) for field in outcomes] == [0, 0, 0]
+    assert outcomes.success.dtype == torch.bool
+    assert outcomes.errors_after.dtype == torch.int64
+
+
+def test_progress_adds_up(network: nn.Module):
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    images, edits = [], []
+    evaluator = evaluator_of(network, Editor(GD(0.05)), data, image_stride=3)
+    evaluator.measure_base(images.append)
+    evaluator.score(data, indices, labels, edits.append)
+    assert sum(images) == NUM_IMAGES
+    assert sum(edits) == pytest.approx(len(indices))
+
+
+def test_the_network_is_untouched(network: nn.Module):
+    data = data_for(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    evaluator = evaluator_of(network, Editor(GD(0.05)), data)
+    evaluator.measure_base()
+    evaluator.score(data, *edits_of(network, data))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.training
+    assert all(param.grad is None for param in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"image_stride": 0}, "image_stride must be at least 1, got 0"),
+        ({"edits_at_once": -2}, "edits_at_once must be at least 1, got -2"),
+        ({"memory_budget": 0.0}, "memory_budget, in GiB, must be positive, got 0"),
+        ({"memory_budget": float("nan")}, "memory_budget, in GiB, must be positive, got nan"),
+    ],
+)
+def test_numbers_out_of_range(bad: dict[str, float], message: str, network: nn.Module):
+    with pytest.raises(UserError, match=message):
+        evaluator_of(network, Editor(GD(0.05)), data_for(network), **bad)
+
+
+def test_mistakes_when_scoring(network: nn.Module):
+    data = data_for(network)
+    evaluator = evaluator_of(network, Editor(GD(0.05)), data)
+    with pytest.raises(UserError, match="measure_base before score"):
+        evaluator.score(data, torch.tensor([0]), torch.tensor([1]))
+    evaluator.measure_base()
+    with pytest.raises(UserError, match="label 9 was asked for"):
+        evaluator.score(data, torch.tensor([0]), torch.tensor([9]))
+    with torch.inference_mode(), pytest.raises(UserError, match="inference mode"):
+        evaluator.score(data, torch.tensor([0]), torch.tensor([1]))
