@@ -1,6 +1,7 @@
 """The command line: Lightning's subcommands on editable tasks, and the default run."""
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class EditableCLI(LightningCLI):
             run=run,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"description": DESCRIPTION},
+            parser_kwargs={"description": DESCRIPTION, "exit_on_error": False},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -107,9 +108,28 @@ def main(args: Sequence[str] | None = None) -> None:
         if args or (args is None and len(sys.argv) > 1):
             EditableCLI(args)
         else:
-            from editable.default_run import default_run
+            from editable.default_run import default_run  # it runs this command line itself, for each of its halves
 
             default_run()
-    except (UserError, MisconfigurationException) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except Exception as error:
+        mistake = _users_mistake(error)
+        if mistake is None:
+            raise
+        sys.stderr.write(f"error: {_one_sentence(str(mistake))}\n")
         raise SystemExit(2) from None
+
+
+def _users_mistake(error: BaseException | None) -> BaseException | None:
+    """Return the user's mistake behind an error: jsonargparse wraps what a constructor raises into errors of its own."""
+    while error is not None:
+        if isinstance(error, UserError | MisconfigurationException | ArgumentError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _one_sentence(message: str) -> str:
+    """Leave out of jsonargparse's messages what only speaks of its own inner workings, and join the rest."""
+    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(noise))

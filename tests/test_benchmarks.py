@@ -1,39 +1,53 @@
 """The benchmarks run, at a size that says nothing about speed."""
 
-import os
-import subprocess
+import contextlib
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-ROOT = Path(__file__).parents[1]
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
-    "unroll.py": ["--width", "2", "--size", "8", "--steps", "2", "--repeats", "1"],
-    "drawdown.py": ["--width", "2", "--size", "8", "--images", "20", "--edits", "2", "--steps", "2", "--repeats", "1"],
+    "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",
+    "drawdown.py": "--width 2 --size 8 --images 20 --edits 2 --steps 2 --repeats 1",
 }
 
 
-def run(script: str, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a benchmark as its own program, in this process; return what it prints."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("COLUMNS", "160")
+    threads = torch.get_num_threads()
+
+    def run(script: str, arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *arguments.split()])
+        with contextlib.suppress(SystemExit):
+            runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", TINY)
-def test_help(script: str):
+def test_help(script: str, run):
     text = run(script, "--help")
     assert "usage:" in text
     assert "--repeats" in text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", TINY)
-def test_tiny_run(script: str):
-    text = run(script, *TINY[script])
-    if script == "unroll.py":
-        assert text.count("ours (suffix)") == text.count("higher (whole)") == 2
-    else:
-        assert "errors after: 2 of 2 edits agree" in text
-        assert "features kept: True" in text
+@pytest.mark.parametrize("rules", ["GD", "GD RMSProp"])
+def test_unroll(rules: str, run):
+    text = run("unroll.py", f"{TINY['unroll.py']} --rules {rules}")
+    assert text.count("ours (suffix)") == text.count("higher (whole)") == len(rules.split())
+
+
+@pytest.mark.parametrize("rule", ["GD", "RMSProp"])
+def test_drawdown(rule: str, run):
+    text = run("drawdown.py", f"{TINY['drawdown.py']} --rule {rule} --learning-rate 1e-3")
+    assert "features kept: True" in text
+    for figure in ("success", "number of steps", "errors after"):
+        assert f"{figure}: 2 of 2 edits agree" in text

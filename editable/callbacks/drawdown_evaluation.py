@@ -18,7 +18,7 @@ from editable.data.edit_streams import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditOutcomes
 from editable.errors import UserError
 from editable.metrics import Drawdown, DrawdownAbsolute, NumSteps, SuccessRate
-from editable.models import SplitNetwork
+from editable.models import SplitNetwork, select_parameters
 from editable.visualize import plot_drawdown, plot_edited_images, plot_success
 
 __all__ = ["DrawdownEvaluation", "EvaluatedEdits"]
@@ -155,6 +155,7 @@ class DrawdownEvaluation(Callback):
                 f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
                 "such as [layer3], or set evaluation.num_edits to 0"
             )
+        select_parameters(pl_module.network, self._editable_layers(pl_module))  # raises for names that match nothing
 
     def _editor(self, pl_module: LightningModule) -> Any:
         return self.editor if self.editor is not None else getattr(pl_module, "editor", None)

@@ -62,22 +62,24 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        logits = self._logits(images, labels)
+        logits = self._logits(images, labels, batch_idx)
         loss = functional.cross_entropy(logits, labels)
         self.log_training({"loss": loss, "error": (logits.argmax(dim=-1) != labels).float().mean()}, len(images))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and error of one batch."""
-        self._evaluation_step("val", self.val_error, batch)
+        self._evaluation_step("val", self.val_error, batch, batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and error of one batch."""
-        self._evaluation_step("test", self.test_error, batch)
+        self._evaluation_step("test", self.test_error, batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return probabilities [N, classes]."""
-        return self.network(batch[0]).softmax(dim=-1)
+        logits = self.network(batch[0])
+        self._check_num_classes(logits.shape[-1])
+        return logits.softmax(dim=-1)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, where there is one, the scheduler."""
@@ -112,21 +114,35 @@ class ClassificationTask(LightningModule):
         """Refuse a checkpoint of another task or network, before anything of it is used."""
         check_fit(self, checkpoint["state_dict"], "the weights in the checkpoint")
 
-    def _logits(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return logits [N, classes], once the labels are known to be classes of the network."""
+    def _logits(self, images: Tensor, labels: Tensor, batch_idx: int) -> Tensor:
+        """Return logits [N, classes], once data and network are known to agree on the classes.
+
+        A look at labels on an accelerator waits for it; there, training looks at the first batch of an epoch only.
+        """
         logits = self.network(images)
         num_classes = logits.shape[-1]
-        lowest, highest = int(labels.min()), int(labels.max())
-        if lowest < 0 or highest >= num_classes:
-            raise UserError(
-                f"the data have label {lowest if lowest < 0 else highest}, but the network's {num_classes} classes "
-                f"are 0 … {num_classes - 1}"
-            )
+        self._check_num_classes(num_classes)
+        if labels.device.type == "cpu" or batch_idx == 0 or not self.training:
+            lowest, highest = int(labels.min()), int(labels.max())
+            if lowest < 0 or highest >= num_classes:
+                raise UserError(
+                    f"the data have label {lowest if lowest < 0 else highest}, but the network's {num_classes} classes "
+                    f"are 0 … {num_classes - 1}"
+                )
         return logits
 
-    def _evaluation_step(self, stage: str, error: Metric, batch: Batch) -> None:
+    def _check_num_classes(self, num_classes: int) -> None:
+        """Compare the number of logits with the number of classes that the data module, where there is one, names."""
+        expected = getattr(getattr(self._trainer, "datamodule", None), "num_classes", num_classes)
+        if expected != num_classes:
+            raise UserError(
+                f"the data have {expected} classes, but the network has {num_classes}: make the network with "
+                f"num_classes={expected}"
+            )
+
+    def _evaluation_step(self, stage: str, error: Metric, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        logits = self._logits(images, labels)
+        logits = self._logits(images, labels, batch_idx)
         error.update(logits.argmax(dim=-1), labels)
         loss = functional.cross_entropy(logits, labels)
         self.log(f"{stage}_loss", loss, batch_size=len(images), sync_dist=True)

@@ -88,23 +88,33 @@ class EditableTrainingTask(ClassificationTask):
 
     @property
     def split(self) -> SplitNetwork:
-        """The network, split at its first editable parameter when first asked for: strategies may replace layers."""
+        """The network, split at its first editable parameter when a fit starts, or else when first asked for."""
         if self._split is None:
             self._split = SplitNetwork(self.network, self.editable_layers)
         return self._split
 
     def on_fit_start(self) -> None:
-        """Refuse strategies under which an edit cannot be differentiated."""
+        """Split the network, whose layers the strategy may have replaced; refuse what cannot be differentiated twice.
+
+        Raises:
+            UserError: If the strategy shards parameters, or the task or its network is compiled.
+        """
         if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
             raise UserError(
                 f"editable training differentiates twice through the edited layers, which "
                 f"{type(self.trainer.strategy).__name__} does not support as it shards parameters; use strategy=ddp"
             )
+        if self._compiler_ctx is not None:
+            raise UserError(
+                "editable training differentiates twice through the edited layers, which torch.compile does not "
+                "support; train the task as it is, without torch.compile"
+            )
+        self._split = SplitNetwork(self.network, self.editable_layers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        logits = self._logits(images, labels)
+        logits = self._logits(images, labels, batch_idx)
         base_loss = self.base_loss(logits, batch)
         edits = self.draw_edits(len(images), logits.shape[-1], batch_idx)
         features = self.split.prefix(images)
@@ -127,6 +137,12 @@ class EditableTrainingTask(ClassificationTask):
             len(images),
         )
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the editor's learnt constants: those of an update rule that are tensors."""
+        rule = getattr(self.editor, "rule", None)
+        constants = {name: getattr(rule, name, None) for name in ("learning_rate", "decay")}
+        self.log_dict({f"editor_{name}": value for name, value in constants.items() if isinstance(value, Tensor)})
 
     def base_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return L_base, the cross-entropy of the network with batch statistics."""
@@ -161,6 +177,9 @@ class EditableTrainingTask(ClassificationTask):
         if num_edits == 1:
             params = {name: stacked[0] for name, stacked in result.params.items()}
             return kl_locality(logits, self.split.suffix(features, params), self.detach_base)
+        # Autocast does not reach into vmap: features of lower precision get that of the edited parameters.
+        dtype = next(iter(result.params.values())).dtype
+        features = tuple(feature.to(dtype) if feature.is_floating_point() else feature for feature in features)
         own = self.locality_share == "own"
         if own:
             logits, *shares = (_shares(tensor, num_edits) for tensor in (logits, *features))

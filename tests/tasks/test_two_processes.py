@@ -1,0 +1,68 @@
+"""Two processes compute what one does. They run in a process group of their own: one that hangs is ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tasks import two_processes
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed"),
+    pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What one and two processes leave behind."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "tests.tasks.two_processes", str(two)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        output, _ = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        pytest.fail(f"two processes hang:\n{output.decode()}")
+    assert process.returncode == 0, output.decode()
+    two_processes.main(one, num_processes=1)
+    return one, two
+
+
+def test_training_on_two_processes_is_training_on_one(folders):
+    one, two = folders
+    single = torch.load(one / "training" / "rank0.pt", weights_only=True)
+    ranks = [torch.load(two / "training" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for rank in ranks:
+        torch.testing.assert_close(rank["state"], single["state"], rtol=1e-7, atol=1e-10)
+    start = two_processes.make_network().double().state_dict()
+    assert not any(torch.equal(single["state"][f"network.{name}"], value) for name, value in start.items())
+    # The ranks stopped at different steps, and so did the edits of one process.
+    steps = [[first, second] for (first,), (second,) in zip(*(rank["steps"] for rank in ranks), strict=True)]
+    assert steps == single["steps"]
+    assert len(steps) == two_processes.NUM_STEPS
+    assert all((first == 0) != (second == 0) for first, second in steps)
+    assert max(map(max, steps)) > 1
+
+
+@pytest.mark.parametrize("num_edits", two_processes.NUM_EDITS)
+def test_evaluation_on_two_processes_is_evaluation_on_one(folders, num_edits):
+    one, two = (folder / f"{num_edits}_edits" for folder in folders)
+    metrics, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (two, one))
+    assert metrics.keys() == expected.keys()
+    for name in metrics.keys() - {"test_loss", "test_error"}:  # these see an image twice where numbers are odd
+        assert metrics[name] == expected[name], name
+    assert metrics["drawdown"] != 0
+    assert (two / "edits.csv").read_text() == (one / "edits.csv").read_text()
+    assert len((two / "edits.csv").read_text().splitlines()) == 1 + num_edits
