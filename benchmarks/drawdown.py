@@ -3,8 +3,8 @@
 Both make the same edits of a ResNet-18 and count the errors of each edited network on all images. The naive procedure
 deep-copies the network for each edit, edits the copy in place and runs the whole of it over every image. The package
 computes the features before the first edited layer once. Rounds alternate between the two, and the medians count. Time
-that the package spends once, on the unedited network, is shown apart and not shared out over the few edits here. Seconds are
-processor time on a CPU.
+that the package spends once, on the unedited network, is shown apart and not shared out over the few edits here.
+Seconds are processor time on a CPU.
 """
 
 import argparse
