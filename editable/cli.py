@@ -15,6 +15,7 @@ import editable.models
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import DrawdownEvaluation, PredictionTable, RunReport
 from editable.errors import UserError
+from editable.models import read_checkpoint
 
 __all__ = ["EditableCLI", "main"]
 
@@ -82,8 +83,8 @@ class EditableCLI(LightningCLI):
         """Look at the checkpoint's path, and read checkpoints as data, never as code."""
         config = self.config.get(self.subcommand, {}) if self.subcommand else {}
         path = config.get("ckpt_path")
-        if path and path not in ("last", "best", "hpc", "registry") and "://" not in path and not Path(path).is_file():
-            raise UserError(f"there is no checkpoint at '{path}'")
+        if path and path not in ("last", "best", "hpc", "registry") and "://" not in path:
+            _check_checkpoint(path)
         if config.get("weights_only", True) is None:
             config["weights_only"] = True
 
@@ -94,6 +95,13 @@ class EditableCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
+
+
+def _check_checkpoint(path: str) -> None:
+    """Look whether a file is a Lightning checkpoint, before a run folder is made."""
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
+        raise UserError(f"'{path}' is no checkpoint of a Lightning run; give weights alone as model.weights")
 
 
 def main(args: Sequence[str] | None = None) -> None:

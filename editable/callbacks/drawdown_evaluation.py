@@ -9,9 +9,10 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from editable.atomic import write_atomically
 from editable.data.edit_streams import EditStream, RandomLabelEdits
@@ -35,6 +36,7 @@ class EvaluatedEdits:
         outcomes: Success, number of steps and errors on the scoring images after each edit.
         errors_before: Number of misclassified scoring images of the unedited network.
         num_images: Number of scoring images.
+        images: The first edited inputs, as the network gets them, at most 24, [n, C, H, W].
     """
 
     index: Tensor
@@ -43,6 +45,7 @@ class EvaluatedEdits:
     outcomes: EditOutcomes
     errors_before: int
     num_images: int
+    images: Tensor
 
     @property
     def drawdown(self) -> Tensor:
@@ -105,7 +108,7 @@ class DrawdownEvaluation(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
         if self.val_num_edits:
-            self._check(pl_module, trainer.validating and trainer.validate_loop.inference_mode)
+            self._check(pl_module, _validates_alone(trainer) and trainer.validate_loop.inference_mode)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate edits on the test set."""
@@ -114,7 +117,7 @@ class DrawdownEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate a few edits on the validation set."""
-        due = trainer.validating or (trainer.current_epoch + 1) % self.val_every_n_epochs == 0
+        due = _validates_alone(trainer) or (trainer.current_epoch + 1) % self.val_every_n_epochs == 0
         if self.val_num_edits and due and not trainer.sanity_checking:
             self._evaluate(trainer, pl_module, "val", trainer.val_dataloaders, self.val_num_edits)
 
@@ -123,7 +126,7 @@ class DrawdownEvaluation(Callback):
         sections = []
         for stage, result in self.results.items():
             start = "" if stage == "test" else f"{stage}_"
-            images = _images_for_figure(trainer, stage, result.index)
+            images = _for_figure(result.images, _datamodule(trainer))
             classes = getattr(_datamodule(trainer), "classes", None)
             outcomes = result.outcomes
             _write_table(folder / f"{start}edits.csv", result)
@@ -155,7 +158,8 @@ class DrawdownEvaluation(Callback):
                 f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
                 "such as [layer3], or set evaluation.num_edits to 0"
             )
-        select_parameters(pl_module.network, self._editable_layers(pl_module))  # raises for names that match nothing
+        network: Any = pl_module.network
+        select_parameters(network, self._editable_layers(pl_module))  # raises for names that match nothing
 
     def _editor(self, pl_module: LightningModule) -> Any:
         return self.editor if self.editor is not None else getattr(pl_module, "editor", None)
@@ -195,6 +199,7 @@ class DrawdownEvaluation(Callback):
             _gather(outcomes, trainer.world_size),
             evaluator.errors_before,
             evaluator.num_images,
+            torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
         )
 
     def _log(
@@ -234,7 +239,7 @@ def _require(least: int, **values: int) -> None:
 
 def _whole(dataloaders: Any) -> DataLoader:
     """Return a loader of the whole data set in its own order, whatever sampler a distributed run has put in."""
-    loader = dataloaders[0] if isinstance(dataloaders, list | tuple) else dataloaders
+    loader = dataloaders[0] if isinstance(dataloaders, list | tuple) and len(dataloaders) == 1 else dataloaders
     if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
         raise UserError("edits can be evaluated on one DataLoader over a data set with positions, got another iterable")
     return DataLoader(
@@ -260,6 +265,11 @@ def _progress(trainer: Trainer) -> Progress:
     )
 
 
+def _validates_alone(trainer: Trainer) -> bool:
+    """Return whether this is ``validate``; ``trainer.validating`` is also true of the validation in a fit."""
+    return trainer.state.fn == TrainerFn.VALIDATING
+
+
 def _datamodule(trainer: Trainer) -> Any:
     return trainer.datamodule  # type: ignore[attr-defined]
 
@@ -279,11 +289,9 @@ def _gather(outcomes: EditOutcomes, world_size: int) -> EditOutcomes:
     return EditOutcomes(*fields)
 
 
-def _images_for_figure(trainer: Trainer, stage: str, indices: Tensor, most: int = 24) -> Tensor:
-    """Return the first edited images in [0, 1], [n, C, H, W], with the data module's normalisation taken back."""
-    dataset: Dataset = _whole(trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders).dataset
-    images = torch.stack([torch.as_tensor(dataset[index][0]) for index in indices[:most].tolist()])
-    mean, std = (getattr(_datamodule(trainer), name, None) for name in ("mean", "std"))
+def _for_figure(images: Tensor, datamodule: Any) -> Tensor:
+    """Return images in [0, 1], [n, C, H, W], with the data module's normalisation taken back."""
+    mean, std = (getattr(datamodule, name, None) for name in ("mean", "std"))
     if mean is None or std is None:
         low, high = images.amin(), images.amax()
         return (images - low) / (high - low).clamp_min(1e-12)

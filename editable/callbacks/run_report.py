@@ -1,10 +1,13 @@
 """The outcome of a run in files: ``metrics.json`` for programs, ``report.md`` with figures for people."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.errors import UserError
@@ -41,7 +44,7 @@ class RunReport(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report, unless the validation is part of a fit."""
-        if trainer.validating:
+        if trainer.state.fn == TrainerFn.VALIDATING:
             self._write(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,7 +55,7 @@ class RunReport(Callback):
         folder = _folder(trainer)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = _final(trainer.callback_metrics)
         sections = [
             section
             for callback in trainer.callbacks  # type: ignore[attr-defined]
@@ -70,9 +73,17 @@ class RunReport(Callback):
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Write metrics as JSON; whole numbers as such, others to the seven digits that float32 holds."""
-    plain = {name: int(value) if value == int(value) else float(f"{value:.7g}") for name, value in metrics.items()}
+    plain = {
+        name: int(value) if float(value).is_integer() else float(f"{value:.7g}") for name, value in metrics.items()
+    }
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+
+
+def _final(logged: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return one number for each metric: where Lightning keeps a last step's and an epoch's too, the epoch's."""
+    repeated = {f"{name}_{kind}" for name in logged for kind in ("step", "epoch")}
+    return {name: float(value) for name, value in sorted(logged.items()) if name not in repeated}
 
 
 def _folder(trainer: Trainer) -> Path:

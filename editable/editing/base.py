@@ -1,6 +1,6 @@
 """What all editors share: the contract of an Edit operation and the conditions under which its inner loop runs."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
@@ -22,7 +22,7 @@ ForwardFunction: TypeAlias = Callable[..., Tensor]
 """``forward(inputs, params) -> logits [N, C]``, such as :meth:`editable.models.SplitNetwork.suffix`."""
 
 
-class BaseEditor(nn.Module):
+class BaseEditor(nn.Module, ABC):
     """Edit(θ, l_e, k): change θ step by step until l_e ≤ 0, at most k times (Sinitsin et al., ICLR 2020).
 
     The edit is out of place: the given parameters are never written to. The objective is looked at before each update

@@ -1,7 +1,7 @@
 """Update rules of the Edit operation: pure functions of gradients, state and parameters, with learnable constants."""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ State: TypeAlias = dict[str, Params]
 """What a rule remembers between two updates: named slots, each with tensors by parameter name (or a step count)."""
 
 
-class UpdateRule(nn.Module):
+class UpdateRule(nn.Module, ABC):
     """A rule that turns gradients into the next parameters.
 
     A rule is a pure pair: :meth:`init` gives the state before the first update, :meth:`update` maps gradients, state

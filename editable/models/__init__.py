@@ -4,7 +4,7 @@ from editable.models.resnet import cifar_resnet, cifar_resnet18
 from editable.models.selection import select_parameters
 from editable.models.split import Features, SplitNetwork, evaluation_mode
 from editable.models.torchvision_model import torchvision_model
-from editable.models.weights import check_fit, load_weights
+from editable.models.weights import check_fit, load_weights, read_checkpoint
 
 __all__ = [
     "Features",
@@ -14,6 +14,7 @@ __all__ = [
     "cifar_resnet18",
     "evaluation_mode",
     "load_weights",
+    "read_checkpoint",
     "select_parameters",
     "torchvision_model",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from editable.errors import UserError
 
-__all__ = ["check_fit", "load_weights"]
+__all__ = ["check_fit", "load_weights", "read_checkpoint"]
 
 _LIGHTNING_PREFIX = "network."
 
@@ -37,7 +37,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if path.suffix == ".safetensors":
         state = _read_safetensors(path)
     elif path.suffix in (".pt", ".pth", ".ckpt"):
-        state = _read_checkpoint(path)
+        state = _find_state(read_checkpoint(path), path)
     else:
         raise UserError(f"cannot read weights from '{path}': give a .safetensors, .pt, .pth or .ckpt file")
     check_fit(network, state, f"the weights in '{path}'")
@@ -54,9 +54,22 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"cannot read '{path}', which is no complete safetensors file ({_reason(error)})") from error
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path) -> Any:
+    """Read a torch checkpoint as data, never as code.
+
+    Args:
+        path: What ``torch.save`` or Lightning wrote.
+
+    Returns:
+        Whatever it holds: tensors and plain values.
+
+    Raises:
+        UserError: If the file is missing, broken, or holds Python objects that could run code when loaded.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no checkpoint at '{path}'")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"cannot read '{path}', which is broken or holds Python objects that could run code when loaded: save the "
@@ -64,7 +77,6 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError(f"cannot read '{path}', which is no complete torch checkpoint ({_reason(error)})") from error
-    return _find_state(content, path)
 
 
 def _find_state(content: Any, path: Path) -> dict[str, Tensor]:

@@ -121,9 +121,11 @@ class EditableTrainingTask(ClassificationTask):
         result = self.edit(features, edits)
         edit_loss = result.loss.mean()
         locality_loss = self.locality(logits, features, result)
-        # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them.
-        constants = sum((param.sum() for param in self.editor.parameters()), torch.zeros_like(edit_loss))
-        loss = base_loss + self.c_edit * edit_loss + self.c_loc * locality_loss + 0.0 * constants
+        loss = base_loss + self.c_edit * edit_loss + self.c_loc * locality_loss
+        # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them. Each
+        # has a zero of its own, for scalars under one sum would get gradients that share memory.
+        for param in self.editor.parameters():
+            loss = loss + 0.0 * param.sum()
         self.log_training(
             {
                 "loss": loss,

@@ -79,9 +79,7 @@ def unrolled_edit(
         square = {
             name: grad**2 if step == 0 else decay * square[name] + (1 - decay) * grad**2 for name, grad in grads.items()
         }
-        theta = {
-            name: theta[name] - learning_rate * grads[name] / (square[name] + epsilon) ** 0.5 for name in names
-        }
+        theta = {name: theta[name] - learning_rate * grads[name] / (square[name] + epsilon) ** 0.5 for name in names}
     raise AssertionError("unreachable")
 
 

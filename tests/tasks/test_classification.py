@@ -149,7 +149,9 @@ def test_plateau_scheduler_watches_its_own_quantity_or_the_validation_loss(make_
 
     task = ClassificationTask(small_network(torch.float32), lr_scheduler=lambda opt: Recorder(opt, **settings))
     trainer = make_trainer()
-    trainer.fit(task, loader(*images_and_labels(8, torch.float32)), loader(*images_and_labels(8, torch.float32, seed=3)))
+    trainer.fit(
+        task, loader(*images_and_labels(8, torch.float32)), loader(*images_and_labels(8, torch.float32, seed=3))
+    )
     assert seen == [trainer.callback_metrics[watched].item()]
     assert trainer.callback_metrics["val_loss"] != trainer.callback_metrics["train_loss_epoch"]
 

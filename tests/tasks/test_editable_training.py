@@ -108,7 +108,9 @@ def test_loss_and_all_gradients_are_those_of_the_unrolled_recursion(ranks, share
     assert values["num_steps"].item() == pytest.approx(sum(steps) / len(steps))
     # Where a gradient is small, the derivative of g/√(s + ε) enlarges rounding by up to 1/√ε.
     for (name, ours), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours.grad, theirs.grad, rtol=1e-6, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}"
+        )
     rule = task.editor.rule
     torch.testing.assert_close(rule.log_learning_rate.grad, log_alpha.grad, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(rule.logit_decay.grad, logit_beta.grad, rtol=1e-6, atol=1e-8)
@@ -151,6 +153,23 @@ def test_edit_of_no_step_gives_the_constants_gradients_of_zero(cause):
     assert values["success_rate"] == (1 if cause.startswith("label") else 0)
     assert [param.grad.item() for param in task.editor.parameters()] == [0.0, 0.0]
     assert all(param.grad is not None for param in network.parameters())
+
+
+def test_gradients_of_constants_add_up_over_batches():
+    """After an edit of no step, whose zero gradients must not share memory."""
+    gradients = []
+    for accumulate in (False, True):
+        network, batch = small_network(), images_and_labels(6)
+        task = make_task(network, FixedEdits).train()
+        task.pairs = wanted(network, batch[0], 0)
+        loss = task.training_step(batch, 0)
+        if accumulate:
+            loss.backward()
+        task.pairs = wanted(network, batch[0], 1)
+        task.training_step(batch, 1).backward()
+        gradients.append([param.grad.item() for param in task.editor.parameters()])
+    assert gradients[0] == pytest.approx(gradients[1])
+    assert gradients[0][0] != pytest.approx(gradients[0][1])
 
 
 def test_fit_trains_network_and_constants_and_logs_every_term(make_trainer, tmp_path):
@@ -255,7 +274,7 @@ def test_unknown_layer_is_a_user_error():
 def test_sharding_strategy_is_refused():
     task = make_task(small_network())
     task.trainer = SimpleNamespace(strategy=FSDPStrategy())
-    with pytest.raises(UserError, match="FSDPStrategy does not support .* use strategy=ddp"):
+    with pytest.raises(UserError, match=r"FSDPStrategy does not support .* use strategy=ddp"):
         task.on_fit_start()
 
 
@@ -334,7 +353,7 @@ def test_mixed_precision_trains_with_the_inner_loop_in_float32(make_trainer, edi
         assert (ours[name] - expected).norm() <= tolerance * expected.norm(), name
 
 
-@pytest.mark.parametrize("network", ["small", "resnet"])
+@pytest.mark.parametrize("network", ["small", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_resumed_training_is_bit_identical_to_uninterrupted(make_trainer, tmp_path, network):
     def make():
         torch.manual_seed(0)
@@ -348,7 +367,7 @@ def test_resumed_training_is_bit_identical_to_uninterrupted(make_trainer, tmp_pa
         task, data = make()
         checkpoint = ModelCheckpoint(tmp_path / folder, save_last=True, save_top_k=0)
         trainer = make_trainer(max_epochs=max_epochs, callbacks=[checkpoint], enable_checkpointing=True)
-        torch.manual_seed(hash(folder) % 1000)  # what else the process draws must not matter
+        torch.manual_seed(len(folder))  # what else the process draws must not matter
         trainer.fit(task, data, ckpt_path=ckpt_path)
         return task.state_dict(), trainer.optimizers[0].state_dict()
 

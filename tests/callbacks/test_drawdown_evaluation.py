@@ -1,0 +1,266 @@
+import copy
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from editable.callbacks import DrawdownEvaluation, RunReport
+from editable.data import NaturalMistakeEdits
+from editable.editing import Editor, RMSProp
+from editable.errors import UserError
+from editable.tasks import ClassificationTask, EditableTrainingTask
+from tests.editing.reference import rmsprop, textbook_edit
+from tests.tasks.reference import LAYERS, NUM_CLASSES, images_and_labels, loader, small_network
+
+ALPHA, MAX_STEPS = 0.05, 3
+NAMES = ["3.weight", "3.bias", "4.weight", "4.bias"]
+
+
+def make_editor(max_steps=MAX_STEPS):
+    return Editor(RMSProp(ALPHA), max_steps)
+
+
+def make_evaluation(num_edits=9, **settings):
+    return DrawdownEvaluation(num_edits, **{"editor": make_editor(), "editable_layers": LAYERS, **settings})
+
+
+def data_for(network, number=40, seed=3):
+    """Images of which the network gets about a quarter wrong."""
+    images, random = images_and_labels(number, seed=seed)
+    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
+    labels = torch.where(torch.arange(number) % 4 == 1, random, predictions)
+    return images, labels
+
+
+def published_edits(num_images, num_edits):
+    np.random.seed(9)
+    indices = np.random.permutation(num_images)[:1000]
+    labels = np.random.randint(0, NUM_CLASSES, len(indices))
+    return list(zip(indices[:num_edits].tolist(), labels[:num_edits].tolist(), strict=True))
+
+
+def naive(network, images, labels, pairs, stride=1, max_steps=MAX_STEPS):
+    """Edit a copy for each pair, and run the whole test set through the whole network before and after."""
+
+    def error(edited):
+        return (edited.eval()(images).argmax(dim=1) != labels)[::stride].double().mean().item()
+
+    before = error(copy.deepcopy(network))
+    drawdowns, successes, steps = [], [], []
+    for index, label in pairs:
+        edited, success, num_steps = textbook_edit(
+            network,
+            NAMES,
+            lambda params, grads, state: rmsprop(params, grads, state, ALPHA, 0.5),
+            images[index : index + 1],
+            torch.tensor([label]),
+            max_steps,
+        )
+        drawdowns.append(error(edited) - before)
+        successes.append(success)
+        steps.append(num_steps)
+    return {
+        "drawdown": np.mean(drawdowns),
+        "drawdown_absolute": np.mean(np.abs(drawdowns)),
+        "success_rate": np.mean(successes),
+        "num_steps": np.mean(steps),
+        "num_edits": len(pairs),
+        "scoring_error": before,
+    }, (drawdowns, successes, steps)
+
+
+def assert_logged(metrics, expected, start=""):
+    for name, value in expected.items():
+        assert metrics[f"{start}{name}"] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("edits_at_once", [1, 4])
+def test_figures_are_those_of_a_naive_loop(make_trainer, stride, edits_at_once):
+    network = small_network()
+    images, labels = data_for(network)
+    pairs = published_edits(40, 9)
+    expected, (drawdowns, successes, steps) = naive(network, images, labels, pairs, stride)
+    assert expected["drawdown_absolute"] > 0
+    assert 0 in steps
+    assert max(steps) > 1
+    evaluation = make_evaluation(image_stride=stride, edits_at_once=edits_at_once)
+    before = copy.deepcopy(network.state_dict())
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+    (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+
+    assert_logged(metrics, expected)
+    assert metrics["num_test_images"] == 40
+    assert metrics["num_scoring_images"] == math.ceil(40 / stride)
+    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
+    assert metrics["test_error"] == pytest.approx((predictions != labels).double().mean().item())
+    result = evaluation.results["test"]
+    assert list(zip(result.index.tolist(), result.new_label.tolist(), strict=True)) == pairs
+    assert result.old_label.tolist() == [predictions[index] for index, _ in pairs]
+    assert result.drawdown.tolist() == pytest.approx(drawdowns)
+    assert result.outcomes.success.tolist() == successes
+    assert result.outcomes.num_steps.tolist() == steps
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    assert all(param.grad is None for param in network.parameters())
+
+
+def test_validate_logs_under_its_own_names(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    trainer = make_trainer(precision="64-true", callbacks=[make_evaluation(0, val_num_edits=5)])
+    (metrics,) = trainer.validate(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert_logged(metrics, naive(network, images, labels, published_edits(40, 5))[0], "val_")
+    assert metrics["val_num_images"] == 40
+    assert "drawdown" not in metrics
+
+
+def test_edits_in_validation_at_intervals(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    evaluation = make_evaluation(0, val_num_edits=5, val_every_n_epochs=2)
+    runs = []
+    evaluate = evaluation._evaluate
+    evaluation._evaluate = lambda trainer, *rest: (runs.append(trainer.current_epoch), evaluate(trainer, *rest))
+    trainer = make_trainer(precision="64-true", max_epochs=4, callbacks=[evaluation], num_sanity_val_steps=1)
+    task = ClassificationTask(network, optimizer=lambda params: torch.optim.SGD(params, lr=0.01))
+    trainer.fit(task, loader(*images_and_labels(16)), loader(images, labels))
+    assert runs == [1, 3]
+    expected = naive(network, images, labels, published_edits(40, 5))[0]
+    assert_logged(trainer.callback_metrics, expected, "val_")
+    assert network[1].num_batches_tracked == 4 * 2, "the evaluation must not touch running statistics"
+
+
+def test_training_is_the_same_with_and_without_edits_in_validation(make_trainer):
+    states = []
+    for val_num_edits in (0, 3):
+        network = small_network(torch.float32)
+        task = EditableTrainingTask(network, Editor(RMSProp(ALPHA, learn_decay=True), MAX_STEPS), LAYERS)
+        data = loader(*images_and_labels(16, torch.float32))
+        evaluation = DrawdownEvaluation(0, val_num_edits)
+        make_trainer(max_epochs=2, callbacks=[evaluation]).fit(task, data, data)
+        states.append(task.state_dict())
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_own_editor_and_layers_win_over_those_of_the_task(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    task = EditableTrainingTask(network, make_editor(max_steps=0), ["7"])
+    data, pairs = loader(images, labels), published_edits(40, 9)
+    trainer = make_trainer(precision="64-true", callbacks=[make_evaluation()])
+    assert_logged(trainer.test(task, data, verbose=False)[0], naive(network, images, labels, pairs)[0])
+    trainer = make_trainer(precision="64-true", callbacks=[make_evaluation(editor=None)])
+    (metrics,) = trainer.test(task, data, verbose=False)
+    assert_logged(metrics, naive(network, images, labels, pairs, max_steps=0)[0])
+    assert metrics["num_steps"] == 0
+
+
+def test_task_brings_editor_and_layers(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    task = EditableTrainingTask(network, make_editor(), LAYERS)
+    trainer = make_trainer(precision="64-true", callbacks=[DrawdownEvaluation(9)])
+    (metrics,) = trainer.test(task, loader(images, labels), verbose=False)
+    assert_logged(metrics, naive(network, images, labels, published_edits(40, 9))[0])
+
+
+def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
+    mistakes = [i for i in range(40) if predictions[i] != labels[i]]
+    pairs = [(i, labels[i].item()) for i in mistakes]
+    evaluation = make_evaluation(100, edits=NaturalMistakeEdits())
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+    (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert evaluation.results["test"].index.tolist() == mistakes
+    assert_logged(metrics, naive(network, images, labels, pairs)[0])
+    assert metrics["num_edits"] == len(mistakes) < 100
+
+
+@pytest.mark.parametrize("loop", ["test", "validate"])
+def test_inference_mode_is_refused(make_trainer, loop):
+    network = small_network(torch.float32)
+    trainer = make_trainer(inference_mode=True, callbacks=[make_evaluation(val_num_edits=2)])
+    with pytest.raises(UserError, match=r"use Trainer\(inference_mode=False\)") as error:
+        getattr(trainer, loop)(ClassificationTask(network), loader(*images_and_labels(8, torch.float32)))
+    assert "\n" not in str(error.value)
+
+
+def test_inference_mode_is_no_matter_in_a_fit(make_trainer):
+    task = ClassificationTask(small_network(torch.float32))
+    data = loader(*images_and_labels(8, torch.float32))
+    trainer = make_trainer(inference_mode=True, callbacks=[make_evaluation(val_num_edits=2)], num_sanity_val_steps=1)
+    trainer.fit(task, data, data)
+    assert "val_drawdown" in trainer.callback_metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"editor": None}, "ClassificationTask brings no editor: name one in evaluation.editor"),
+        ({"editable_layers": None}, "ClassificationTask brings no editable layers"),
+        ({"editable_layers": ["layer3"]}, "no parameter of Sequential matches 'layer3'"),
+        ({"num_edits": 9}, "num_edits is 9, but must be from 1 to 8"),
+    ],
+)
+def test_what_is_missing_is_a_user_error(make_trainer, settings, message):
+    trainer = make_trainer(callbacks=[make_evaluation(**{"num_edits": 2, **settings})])
+    with pytest.raises(UserError, match=message):
+        trainer.test(ClassificationTask(small_network(torch.float32)), loader(*images_and_labels(8, torch.float32)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_edits": -1},
+        {"val_num_edits": -1},
+        {"val_every_n_epochs": 0},
+        {"image_stride": 0},
+        {"edits_at_once": 0},
+        {"memory_budget": 0.0},
+    ],
+)
+def test_numbers_out_of_range_are_user_errors(settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        DrawdownEvaluation(**settings)
+
+
+def test_no_edits_evaluates_nothing_and_needs_nothing(make_trainer):
+    evaluation = DrawdownEvaluation(num_edits=0)
+    task = ClassificationTask(small_network(torch.float32))
+    trainer = make_trainer(inference_mode=True, callbacks=[evaluation])
+    (metrics,) = trainer.test(task, loader(*images_and_labels(8, torch.float32)), verbose=False)
+    assert metrics.keys() == {"test_loss", "test_error"}
+    assert evaluation.results == {}
+
+
+def test_a_loader_in_another_order_does_not_change_the_edits(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    trainer = make_trainer(precision="64-true", callbacks=[make_evaluation()])
+    shuffled = DataLoader(TensorDataset(images, labels), batch_size=7, shuffle=True)
+    (metrics,) = trainer.test(ClassificationTask(network), shuffled, verbose=False)
+    assert_logged(metrics, naive(network, images, labels, published_edits(40, 9))[0])
+
+
+def test_a_test_after_a_fit_reports_both(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network)
+    evaluation = make_evaluation(val_num_edits=4)
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation, RunReport()])
+    task = ClassificationTask(network)
+    trainer.fit(task, loader(*images_and_labels(16)), loader(images, labels))
+    trainer.test(task, loader(images, labels), verbose=False)
+    for start, number in (("val_", 4), ("", 9)):
+        with (tmp_path / "run" / f"{start}edits.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        pairs = published_edits(40, number)
+        _, (drawdowns, successes, steps) = naive(network, images, labels, pairs)
+        assert [(int(row["index"]), int(row["new_label"])) for row in rows] == pairs
+        assert [float(row["drawdown"]) for row in rows] == pytest.approx(drawdowns)
+        assert [int(row["success"]) for row in rows] == successes
+        assert [int(row["num_steps"]) for row in rows] == steps

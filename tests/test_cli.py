@@ -1,0 +1,253 @@
+"""The command line as a user meets it: shipped configurations, saved configurations, and mistakes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from editable.cli import main
+from editable.default_run import default_run
+from editable.models import cifar_resnet18
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+DIGITS = str(ROOT / "configs" / "digits" / "editable.yaml")
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+SMALL = [
+    *QUIET,
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_test_batches=1",
+    "--evaluation.num_edits=2",
+    "--evaluation.image_stride=20",
+]
+SMALL_DIGITS = [*SMALL, "--model.network.width=4", "--data.train_limit=200"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs log to ``runs/`` below the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of ten classes with random 32×32 images: twelve for training, three for testing."""
+    random = np.random.RandomState(0)
+    for split, count in (("train", 12), ("test", 3)):
+        for label in range(10):
+            folder = tmp_path / "images" / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.randint(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Random weights of a narrow ResNet-18."""
+    torch.manual_seed(0)
+    save_file(cifar_resnet18(width=4).state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def last_run(name: str) -> Path:
+    versions = Path("runs", name).glob("version_*")
+    return max(versions, key=lambda folder: int(folder.name.removeprefix("version_")))
+
+
+def options_in_miniature(config: Path, images: Path, weights: Path) -> list[str]:
+    """What makes a shipped configuration small, and independent of data that have to be fetched."""
+    if config.parent.name == "digits":
+        return SMALL_DIGITS
+    options = ["--model.network.width=4", "--data.batch_size=20", "--data.num_workers=0"]
+    if "CIFAR10DataModule" in config.read_text():
+        options = ["--data=editable.data.ImageFolderDataModule", *options, "--data.augmentation=crop_flip"]
+    if "weights:" in config.read_text():
+        options.append(f"--model.weights={weights}")
+    return [*SMALL, *options, f"--data.root={images}"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS])
+@pytest.mark.filterwarnings("ignore")
+def test_every_shipped_configuration_runs(config: Path, images: Path, weights: Path) -> None:
+    name = yaml.safe_load(config.read_text())["trainer"]["logger"]["init_args"]["name"]
+    assert name == f"{config.parent.name}/{config.stem}"
+    options = [f"--config={config}", *options_in_miniature(config, images, weights)]
+    checkpoint = []
+    if "max_epochs" in config.read_text():
+        main(["fit", *options])
+        run = last_run(name)
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert metrics.keys() >= {"train_loss", "train_error", "val_loss", "val_error"}
+        checkpoints = list((run / "checkpoints").glob("*.ckpt"))
+        assert checkpoints
+        checkpoint = [f"--ckpt_path={checkpoints[0]}"]
+    main(["test", *options, *checkpoint])
+    run = last_run(name)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics.keys() >= {"test_error", "drawdown", "drawdown_absolute", "success_rate", "num_steps"}
+    assert metrics["num_edits"] == 2
+    assert (run / "config.yaml").exists()
+    assert "drawdown" in (run / "report.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_saved_configuration_starts_the_same_run_again() -> None:
+    main(["fit", f"--config={DIGITS}", *SMALL_DIGITS, "--seed_everything=3"])
+    first = last_run("digits/editable")
+    main(["fit", f"--config={first / 'config.yaml'}"])
+    second = last_run("digits/editable")
+    assert second != first
+    states = [torch.load(next((run / "checkpoints").glob("*.ckpt")), weights_only=True) for run in (first, second)]
+    assert states[0]["state_dict"].keys() == states[1]["state_dict"].keys()
+    for name, tensor in states[0]["state_dict"].items():
+        assert torch.equal(tensor, states[1]["state_dict"][name]), name
+    assert (first / "metrics.json").read_text() == (second / "metrics.json").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_options_win_over_what_a_checkpoint_remembers() -> None:
+    main(["fit", f"--config={DIGITS}", *SMALL_DIGITS])
+    checkpoint = next((last_run("digits/editable") / "checkpoints").glob("*.ckpt"))
+    steps = "--model.init_args.editor.init_args.max_steps=1"
+    main(["test", f"--config={DIGITS}", *SMALL_DIGITS, f"--ckpt_path={checkpoint}", steps])
+    assert json.loads((last_run("digits/editable") / "metrics.json").read_text())["num_steps"] <= 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_predict_leaves_a_table() -> None:
+    main(["predict", f"--config={DIGITS}", *QUIET, "--model.network.width=4", "--trainer.limit_predict_batches=1"])
+    lines = (last_run("digits/editable") / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "index,label,class,probability"
+    assert len(lines) == 1 + 64
+
+
+def test_print_config_shows_overrides(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["test", f"--config={DIGITS}", "--evaluation.num_edits=7", "--print_config"])
+    assert exit_status.value.code in (0, None)
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["evaluation"]["num_edits"] == 7
+    assert config["model"]["class_path"] == "editable.tasks.EditableTrainingTask"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["fit", "test", "default run"]),
+        (["test", "--help"], ["NaturalMistakeEdits", "--evaluation.num_edits", "published protocol"]),
+        (["fit", "--model.help=EditableTrainingTask"], ["locality", "c_loc", "Chain 3"]),
+    ],
+)
+def test_help_explains_in_the_words_of_the_field(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    shown = " ".join(capsys.readouterr().out.split())
+    for word in words:
+        assert word in shown
+
+
+def break_an_image(images: Path) -> str:
+    path = images / "test" / "class3" / "01.png"
+    path.write_bytes(path.read_bytes()[:100])
+    return str(path)
+
+
+def checkpoint_of_another_network(images: Path) -> str:
+    weights = {f"network.{name}": tensor for name, tensor in cifar_resnet18(width=8).state_dict().items()}
+    torch.save({"state_dict": weights, "pytorch-lightning_version": "2.6.0", "loops": {}}, "other.ckpt")
+    return "do not fit"
+
+
+def weights_in_place_of_a_checkpoint(images: Path) -> str:
+    torch.save(cifar_resnet18(width=4).state_dict(), "weights.pt")
+    return "model.weights"
+
+
+def checkpoint_with_code(images: Path) -> str:
+    torch.save({"state_dict": {}, "callback": print}, "code.ckpt")
+    return "code.ckpt"
+
+
+MISTAKES: dict[str, tuple[list[str], str | Callable[[Path], str]]] = {
+    "no such config": (["--config=nowhere.yaml"], "nowhere.yaml"),
+    "no such option": (["--evaluation.num_editz=3"], "num_editz"),
+    "not a number": (["--evaluation.num_edits=many"], "many"),
+    "no such data module": (["--data=NoSuchData"], "NoSuchData"),
+    "no such network": (["--model.network.class_path=torch.nn.NoSuch"], "NoSuch"),
+    "unknown layer": (["--evaluation.editable_layers=[layr3]"], "near names are layer3"),
+    "missing data root": (["--data.root=nowhere"], "nowhere"),
+    "missing weights": (["--model.weights=nowhere.safetensors"], "nowhere.safetensors"),
+    "missing checkpoint": (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+    "broken image": ([], break_an_image),
+    "class count": (["--data.num_classes=7"], "7"),
+    "network with other classes": (["--model.network.num_classes=7", "--model.weights=null"], "7"),
+    "weights of another architecture": (["--model.network.width=8"], "of another shape"),
+    "checkpoint of another architecture": (["--ckpt_path=other.ckpt"], checkpoint_of_another_network),
+    "weights in place of a checkpoint": (["--ckpt_path=weights.pt"], weights_in_place_of_a_checkpoint),
+    "checkpoint with code": (["--ckpt_path=code.ckpt"], checkpoint_with_code),
+    "negative steps": (["--evaluation.editor.init_args.max_steps=-1"], "-1"),
+    "negative learning rate": (["--evaluation.editor.init_args.rule.init_args.learning_rate=-1"], "-1"),
+    "too many edits": (["--evaluation.num_edits=1001"], "1001"),
+    "stride of zero": (["--evaluation.image_stride=0"], "0"),
+    "inference mode left on": (["--trainer.inference_mode=true"], "inference_mode=False"),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.filterwarnings("ignore")
+def test_mistake_ends_in_one_clear_sentence(
+    options: list[str],
+    expected: str | Callable[[Path], str],
+    images: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    expected = expected if isinstance(expected, str) else expected(images)
+    config = ROOT / "configs" / "cifar10" / "pretrained_rmsprop_layer3.yaml"
+    with pytest.raises(SystemExit) as exit_status:
+        main(["test", f"--config={config}", *options_in_miniature(config, images, weights), *options])
+    assert exit_status.value.code == 2
+    last_line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last_line.startswith("error: ")
+    assert expected in last_line
+    assert not list(Path("runs").rglob("metrics.json"))
+
+
+def test_mistake_shows_no_traceback_in_a_process_of_its_own() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "train.py", "test", "--config=nowhere.yaml"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [f"error: {result.stderr.removeprefix('error: ').strip()}"]
+    assert "nowhere.yaml" in result.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_default_run_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = default_run(tmp_path / "runs", [*SMALL, "--model.network.width=4"])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    report = (folder / "report.md").read_text()
+    shown = capsys.readouterr().out
+    for name in ("baseline", "editable"):
+        half = json.loads((folder / name / "metrics.json").read_text())
+        for metric in ("test_error", "drawdown", "success_rate", "num_steps"):
+            assert metrics[f"{name}_{metric}"] == pytest.approx(half[metric], rel=1e-6)
+        assert name in shown
+    for figure in ("drawdown.png", "success.png", "editable/edits.png"):
+        assert f"]({figure})" in report
+        assert (folder / figure).stat().st_size > 0
+    assert default_run(tmp_path / "runs", [*SMALL, "--model.network.width=4"]) != folder
