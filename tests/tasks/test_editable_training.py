@@ -358,10 +358,10 @@ def test_resumed_training_is_bit_identical_to_uninterrupted(make_trainer, tmp_pa
     def make():
         torch.manual_seed(0)
         net = cifar_resnet(width=4, layers=[1, 1, 1, 1], in_channels=1) if network == "resnet" else digits_network()
-        editor = Editor(RMSProp(1e-2, learn_learning_rate=True, learn_decay=True), 5)
+        editor = Editor(RMSProp(1e-2, learn_learning_rate=True, learn_decay=True), 3)
         layers = ["layer3"] if network == "resnet" else ["3"]
         task = EditableTrainingTask(net, editor, layers, edits_per_batch=2)
-        return task, DigitsDataModule(batch_size=32, train_limit=200, seed=3)
+        return task, DigitsDataModule(batch_size=32, train_limit=100, seed=3, validation_fraction=0.05)
 
     def fit(max_epochs, folder, ckpt_path=None):
         task, data = make()
@@ -380,7 +380,7 @@ def test_resumed_training_is_bit_identical_to_uninterrupted(make_trainer, tmp_pa
     resumed = fit(2, "second", tmp_path / "first" / "last.ckpt")
     torch.testing.assert_close(resumed[0], uninterrupted[0], rtol=0, atol=0)
     torch.testing.assert_close(resumed[1]["state"], uninterrupted[1]["state"], rtol=0, atol=0)
-    assert resumed[1]["state"][0]["step"] == 2 * (200 // 32)
+    assert resumed[1]["state"][0]["step"] == 2 * (100 // 32)
     assert resumed[0]["editor.rule.logit_decay"] != 0.0, "the decay should have been trained"
 
 
