@@ -353,7 +353,7 @@ def test_mixed_precision_trains_with_the_inner_loop_in_float32(make_trainer, edi
         assert (ours[name] - expected).norm() <= tolerance * expected.norm(), name
 
 
-@pytest.mark.parametrize("network", ["small", pytest.param("resnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("network", ["small", "resnet"])
 def test_resumed_training_is_bit_identical_to_uninterrupted(make_trainer, tmp_path, network):
     def make():
         torch.manual_seed(0)
