@@ -1,5 +1,10 @@
 """What tests of several rooms share."""
 
+import os
+
+# Before torch is imported: small tensors lose more to a second thread than they gain.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

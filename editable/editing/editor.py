@@ -90,8 +90,10 @@ class Editor(BaseEditor):
         finished: list[tuple[Tensor, EditResult]] = []
         with inner_loop(targets.device, differentiable):
             # Copies, so that the result of an edit that needs no step shares no memory with the network.
-            starts = {name: param.expand(len(targets), *param.shape).clone() for name, param in params.items()}
-            current = {name: start.requires_grad_() for name, start in starts.items()}
+            current = {
+                name: param.expand(len(targets), *param.shape).clone().requires_grad_()
+                for name, param in params.items()
+            }
             state = map_edits(self.rule.init)(current)
             for step in range(self.max_steps + 1):
                 if not differentiable:
