@@ -82,8 +82,8 @@ def _write_report(folder: Path, halves: Mapping[str, _Half]) -> None:
     text = f"""# Without and with editable training
 
 A small ResNet on handwritten digits, trained twice from the same seed: `baseline` with cross-entropy alone, `editable`
-with the edit and locality terms. Each was then edited {counts["num_edits"]:.0f} times, each time from the trained
-network (an image of the test set shall get a random label), and each edited network scored on
+with the edit and locality terms. Each was then edited {counts["num_edits"]:.0f} times: an image of the test set shall
+get a random label, and every edit starts from the trained network. Each edited network was scored on
 {counts["num_scoring_images"]:.0f} test images. Drawdown is what an edit adds to the test error.
 
 | | {" | ".join(halves)} |

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from editable.atomic import write_atomically
@@ -61,6 +62,7 @@ def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
         color = f"C{index}"
         axes.hist(values, bins=list(bins), alpha=0.5, color=color, label=f"{name}: mean {values.mean():.2f} points")
         axes.axvline(values.mean(), color=color, linewidth=1.5)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _label(axes, "drawdown of an edit, points of error rate", "number of edits")
     _save(figure, path)
 
