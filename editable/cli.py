@@ -128,7 +128,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _users_mistake(error: BaseException | None) -> BaseException | None:
-    """Return the user's mistake behind an error: jsonargparse wraps what a constructor raises into errors of its own."""
+    """Return the user's mistake behind an error; jsonargparse wraps what a constructor raises into its own errors."""
     while error is not None:
         if isinstance(error, UserError | MisconfigurationException | ArgumentError):
             return error

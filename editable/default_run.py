@@ -61,7 +61,12 @@ def default_run(root: str | Path = "runs", options: Sequence[str] = ()) -> Path:
 
 def _train_and_test(name: str, folder: Path, options: Sequence[str]) -> _Half:
     """Run one shipped configuration into its own folder below the run's."""
-    arguments = ["fit", f"--config={CONFIGS / name}.yaml", "--trainer.enable_model_summary=false"]
+    arguments = [
+        "fit",
+        f"--config={CONFIGS / name}.yaml",
+        "--trainer.enable_model_summary=false",
+        "--trainer.devices=1",
+    ]
     logger = [f"save_dir={folder.parent}", f"name={folder.name}", f"version={name}"]
     arguments += [f"--trainer.logger.init_args.{setting}" for setting in logger]
     cli = EditableCLI([*arguments, *options])

@@ -229,7 +229,10 @@ def test_mistake_ends_in_one_clear_sentence(
 
 def test_mistake_shows_no_traceback_in_a_process_of_its_own() -> None:
     result = subprocess.run(
-        [sys.executable, ROOT / "train.py", "test", "--config=nowhere.yaml"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "train.py", "test", "--config=nowhere.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 2
     assert result.stderr.splitlines() == [f"error: {result.stderr.removeprefix('error: ').strip()}"]

@@ -1,6 +1,7 @@
 """The outcome of a run in files: ``metrics.json`` for programs, ``report.md`` with figures for people."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class RunReport(Callback):
 
     def __init__(self) -> None:
         self._written: Path | None = None
+        self._metrics: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a folder that holds the outcome of another run, before anything is computed."""
@@ -55,15 +57,17 @@ class RunReport(Callback):
         folder = _folder(trainer)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        metrics = _final(trainer.callback_metrics)
+        if folder != self._written:
+            self._metrics = {}
+        self._metrics |= _final(trainer.callback_metrics)  # a test after a fit adds to what the fit has left
         sections = [
             section
             for callback in trainer.callbacks  # type: ignore[attr-defined]
             if hasattr(callback, "report")
             for section in callback.report(trainer, folder)
         ]
-        write_metrics(folder / "metrics.json", metrics)
-        table = "\n".join(f"| {name} | {value:.6g} |" for name, value in metrics.items())
+        write_metrics(folder / "metrics.json", self._metrics)
+        table = "\n".join(f"| {name} | {value:.6g} |" for name, value in self._metrics.items())
         title = f"# {type(pl_module).__name__}, {type(pl_module.network).__name__}"
         text = f"{title}\n\n| metric | value |\n| --- | --- |\n{table}\n\n" + "\n".join(sections)
         with write_atomically(folder / "report.md") as temporary:
@@ -72,12 +76,16 @@ class RunReport(Callback):
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics as JSON; whole numbers as such, others to the seven digits that float32 holds."""
-    plain = {
-        name: int(value) if float(value).is_integer() else float(f"{value:.7g}") for name, value in metrics.items()
-    }
+    """Write metrics as JSON, to the seven digits that float32 holds; null where a run has diverged."""
+    plain = {name: _plain(float(value)) for name, value in metrics.items()}
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(value: float) -> int | float | None:
+    if not math.isfinite(value):
+        return None  # JSON knows no NaN
+    return int(value) if value.is_integer() else float(f"{value:.7g}")
 
 
 def _final(logged: Mapping[str, Tensor]) -> dict[str, float]:
