@@ -1,6 +1,8 @@
 """The command line: Lightning's subcommands on editable tasks, and the default run."""
 
+import logging
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +99,14 @@ class EditableCLI(LightningCLI):
         """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
 
 
+def _leave_out_noise() -> None:
+    """Keep from the terminal what a user can do nothing about: advertisements, and warnings inside Lightning."""
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", ".*does not have many workers")  # small data sets lie in memory
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
+
+
 def _check_checkpoint(path: str) -> None:
     """Look whether a file is a Lightning checkpoint, before a run folder is made."""
     checkpoint = read_checkpoint(path)
@@ -112,6 +122,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command line arguments; by default those of the process.
     """
+    _leave_out_noise()
     try:
         if args or (args is None and len(sys.argv) > 1):
             EditableCLI(args)

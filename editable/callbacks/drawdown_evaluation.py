@@ -182,7 +182,8 @@ class DrawdownEvaluation(Callback):
             self.memory_budget,
         )
         with _progress(trainer) as progress:
-            task = progress.add_task(f"{stage} images through the unedited network", total=len(loader.dataset))  # type: ignore[arg-type]
+            num_images = len(loader.dataset)  # type: ignore[arg-type]
+            task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
             base = evaluator.measure_base(lambda images: progress.advance(task, images))
             edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
             own = slice(trainer.global_rank, None, trainer.world_size)
@@ -190,11 +191,18 @@ class DrawdownEvaluation(Callback):
             outcomes = evaluator.score(
                 loader.dataset, edits.indices[own], edits.labels[own], lambda done: progress.advance(task, done)
             )
-        old_labels = base.predictions[edits.indices]
-        self._log(pl_module, "" if stage == "test" else f"{stage}_", evaluator, outcomes, base.labels, edits.indices)
+        counts = {
+            "num_edits": len(edits.indices),
+            "num_test_images" if stage == "test" else "num_images": len(base.labels),
+            "num_scoring_images": evaluator.num_images,
+            "scoring_error": evaluator.errors_before / evaluator.num_images,
+        }
+        values: dict[str, Any] = {**_measure(outcomes, evaluator, pl_module.device), **counts}
+        start = "" if stage == "test" else f"{stage}_"
+        pl_module.log_dict({f"{start}{name}": float(value) for name, value in values.items()})
         self.results[stage] = EvaluatedEdits(
             edits.indices,
-            old_labels,
+            base.predictions[edits.indices],
             edits.labels,
             _gather(outcomes, trainer.world_size),
             evaluator.errors_before,
@@ -202,33 +210,23 @@ class DrawdownEvaluation(Callback):
             torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
         )
 
-    def _log(
-        self,
-        pl_module: LightningModule,
-        start: str,
-        evaluator: EditEvaluator,
-        outcomes: EditOutcomes,
-        labels: Tensor,
-        indices: Tensor,
-    ) -> None:
-        """Log this rank's share; the metrics sum over ranks."""
-        before = torch.tensor(evaluator.errors_before)
-        drawdown, drawdown_absolute, success_rate, num_steps = Drawdown(), DrawdownAbsolute(), SuccessRate(), NumSteps()
-        drawdown.update(before, outcomes.errors_after, evaluator.num_images)
-        drawdown_absolute.update(before, outcomes.errors_after, evaluator.num_images)
-        success_rate.update(outcomes.success)
-        num_steps.update(outcomes.num_steps)
-        values: dict[str, Any] = {
-            "drawdown": drawdown.to(pl_module.device).compute(),
-            "drawdown_absolute": drawdown_absolute.to(pl_module.device).compute(),
-            "success_rate": success_rate.to(pl_module.device).compute(),
-            "num_steps": num_steps.to(pl_module.device).compute(),
-            "num_edits": len(indices),
-            "num_test_images" if start == "" else "num_images": len(labels),
-            "num_scoring_images": evaluator.num_images,
-            "scoring_error": evaluator.errors_before / evaluator.num_images,
-        }
-        pl_module.log_dict({f"{start}{name}": float(value) for name, value in values.items()}, sync_dist=False)
+
+def _measure(outcomes: EditOutcomes, evaluator: EditEvaluator, device: torch.device) -> dict[str, Tensor]:
+    """Compute the metrics from this rank's share of the edits; they sum over ranks, on the device of the network."""
+    before = torch.tensor(evaluator.errors_before)
+    drawdown, drawdown_absolute = Drawdown(), DrawdownAbsolute()
+    success_rate, num_steps = SuccessRate(), NumSteps()
+    drawdown.update(before, outcomes.errors_after, evaluator.num_images)
+    drawdown_absolute.update(before, outcomes.errors_after, evaluator.num_images)
+    success_rate.update(outcomes.success)
+    num_steps.update(outcomes.num_steps)
+    metrics = {
+        "drawdown": drawdown,
+        "drawdown_absolute": drawdown_absolute,
+        "success_rate": success_rate,
+        "num_steps": num_steps,
+    }
+    return {name: metric.to(device).compute() for name, metric in metrics.items()}
 
 
 def _require(least: int, **values: int) -> None:
