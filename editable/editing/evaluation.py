@@ -49,8 +49,8 @@ class EditEvaluator:
     """Makes edits and counts the errors of each edited network on the scoring images.
 
     Every edit starts from the base network. Prefix features of the scoring images are computed once and kept where
-    they fit into half of the memory budget, else computed again for each group of edits. A group is as many edits as
-    have their edited parameters fit into the rest of the budget. Everything runs in float32 (or the network's own
+    they fit into half of the memory budget, else computed again for each group of edits, which is as large as the rest
+    of the budget allows. Everything runs in float32 (or the network's own
     precision) with running statistics; the network is not changed.
 
     Args:
@@ -59,7 +59,8 @@ class EditEvaluator:
         batches: Batches (images [N, C, H, W], labels [N]) of the data set, the same in the same order each time.
         device: Where the network lives.
         image_stride: Score on images 0, s, 2s, … of the data set (the published ImageNet protocol takes every tenth).
-        edits_at_once: Number of edits computed together by the editor; 1 repeats a loop over single edits bit for bit.
+        edits_at_once: Number of edits computed together by the editor, fewer where the memory budget does not hold
+            them; 1 repeats a loop over single edits bit for bit.
         memory_budget: In GiB, for kept features and edited parameters together.
 
     Raises:
@@ -101,14 +102,15 @@ class EditEvaluator:
         """
         labels: list[Tensor] = []
         predictions: list[Tensor] = []
-        num_classes, kept = 0, _Kept(self._budget // 2)
+        position, num_classes, kept = 0, 0, _Kept(self._budget // 2)
         for images, targets in self.batches:
             features = self._prefix(images)
             logits = self.split.suffix(features, self._params)
-            scoring = self._scoring_part(sum(len(targets) for targets in labels))
+            scoring = self._scoring_part(position)
             kept.add(tuple(feature[scoring] for feature in features), targets[scoring].to(self.device))
             labels.append(targets)
             predictions.append(logits.argmax(dim=-1).cpu())
+            position += len(targets)
             num_classes = logits.shape[-1]
             progress(len(images))
         base = BasePredictions(torch.cat(labels), torch.cat(predictions), num_classes)
@@ -153,9 +155,24 @@ class EditEvaluator:
         return EditOutcomes(*(torch.cat(field) for field in zip(*outcomes, strict=True)))
 
     @property
+    def _together(self) -> int:
+        """How many edits are computed together: at most those that fit into the half of the budget without features.
+
+        While it is made, an edit holds about six sets of parameters: its own, their gradients, two of the rule's state,
+        and the next values of the first and the last.
+        """
+        return min(self.edits_at_once, self._sets_that_fit(6))
+
+    @property
     def _group_size(self) -> int:
-        """How many sets of edited parameters fit into the half of the budget that features do not take."""
-        bytes_per_edit = sum(param.nbytes for param in self._params.values())
+        """How many edited networks are held to be scored on the same features.
+
+        Kept features cost nothing to look at again; others are computed again for each group, so it is made large.
+        """
+        return self._together if self.keeps_features else max(self._together, self._sets_that_fit(1))
+
+    def _sets_that_fit(self, sets_per_edit: int) -> int:
+        bytes_per_edit = sets_per_edit * sum(param.nbytes for param in self._params.values())
         return max(1, self._budget // 2 // bytes_per_edit)
 
     def _edit_group(
@@ -164,7 +181,7 @@ class EditEvaluator:
         """Make the edits of a group: edited parameters of each, success [E] and number of steps [E]."""
         results = [
             self._edit(torch.stack([dataset[index][0] for index in some.tolist()]), targets)
-            for some, targets in zip(indices.split(self.edits_at_once), labels.split(self.edits_at_once), strict=True)
+            for some, targets in zip(indices.split(self._together), labels.split(self._together), strict=True)
         ]
         edited = [
             {name: stacked[edit] for name, stacked in result.params.items()}
