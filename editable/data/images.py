@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
-from tqdm import tqdm
 
 from editable.errors import UserError
 
@@ -169,14 +169,12 @@ def cache_images(files: ImageFiles, num_workers: int = 0, description: str = "De
         ImageError: a file cannot be decoded, or its size is not the one demanded.
     """
     loader = DataLoader(files, batch_size=64, num_workers=num_workers, collate_fn=_pack)
-    hide_bar = None if getattr(rank_zero_only, "rank", 0) == 0 else True  # None: hidden where there is no terminal
+    hide_bar = getattr(rank_zero_only, "rank", 0) != 0
     buffers: list[Tensor] = []
     shapes: list[torch.Size] = []
-    with tqdm(total=len(files), desc=description, unit="image", disable=hide_bar) as bar:
-        for pixels, batch_shapes in loader:
-            buffers.append(pixels)
-            shapes += batch_shapes
-            bar.update(len(batch_shapes))
+    for pixels, batch_shapes in track(loader, description, transient=True, disable=hide_bar):
+        buffers.append(pixels)
+        shapes += batch_shapes
     pixels = torch.cat(buffers)
     if len(set(shapes)) == 1:
         return ArrayImages(pixels.view(len(files), *shapes[0]), files.labels)
