@@ -92,6 +92,8 @@ def test_every_shipped_configuration_runs(config: Path, images: Path, weights: P
         assert metrics.keys() >= {"train_loss", "train_error", "val_loss", "val_error"}
         checkpoints = list((run / "checkpoints").glob("*.ckpt"))
         assert checkpoints
+        if config.parent.name == "cifar10":
+            assert {path.name for path in checkpoints} == {"last.ckpt", "best.ckpt"}
         checkpoint = [f"--ckpt_path={checkpoints[0]}"]
     main(["test", *options, *checkpoint])
     run = last_run(name)
@@ -140,6 +142,16 @@ def test_print_config_shows_overrides(capsys: pytest.CaptureFixture) -> None:
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["evaluation"]["num_edits"] == 7
     assert config["model"]["class_path"] == "editable.tasks.EditableTrainingTask"
+
+
+def test_appended_callback_leaves_those_of_the_configuration(capsys: pytest.CaptureFixture) -> None:
+    config = ROOT / "configs" / "cifar10" / "editable.yaml"
+    monitor = "lightning.pytorch.callbacks.LearningRateMonitor"
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={config}", f"--trainer.callbacks+={monitor}", "--print_config"])
+    callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    names = [callback["class_path"].rpartition(".")[2] for callback in callbacks]
+    assert names == ["ModelCheckpoint", "ModelCheckpoint", "LearningRateMonitor"]
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ class DrawdownEvaluation(Callback):
         }
         values: dict[str, Any] = {**_measure(outcomes, evaluator, pl_module.device), **counts}
         start = "" if stage == "test" else f"{stage}_"
-        pl_module.log_dict({f"{start}{name}": float(value) for name, value in values.items()})
+        pl_module.log_dict({f"{start}{name}": float(value) for name, value in values.items()}, sync_dist=True)
         self.results[stage] = EvaluatedEdits(
             edits.indices,
             base.predictions[edits.indices],

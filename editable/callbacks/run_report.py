@@ -89,9 +89,9 @@ def _plain(value: float) -> int | float | None:
 
 
 def _final(logged: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return one number for each metric: where Lightning keeps a last step's and an epoch's too, the epoch's."""
-    repeated = {f"{name}_{kind}" for name in logged for kind in ("step", "epoch")}
-    return {name: float(value) for name, value in sorted(logged.items()) if name not in repeated}
+    """Return one number for each metric: the epoch's, where the last step's is logged too."""
+    last_steps = {f"{name}_step" for name in logged}
+    return {name: float(value) for name, value in sorted(logged.items()) if name not in last_steps}
 
 
 def _folder(trainer: Trainer) -> Path:

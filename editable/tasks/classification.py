@@ -98,16 +98,14 @@ class ClassificationTask(LightningModule):
         return [{"params": [param for param in self.network.parameters() if param.requires_grad]}]
 
     def log_training(self, values: dict[str, Tensor], num_images: int) -> None:
-        """Log values of a training batch as ``train_…``, averaged over the epoch, with the loss on the progress bar."""
+        """Log values of a training batch: ``train_…_step`` of this rank, and ``train_…`` over all ranks and the epoch.
+
+        Only the epoch's values are reduced over ranks, which would cost a message for each value in every step.
+        """
         for name, value in values.items():
+            self.log(f"train_{name}_step", value.detach(), prog_bar=name == "loss")
             self.log(
-                f"train_{name}",
-                value.detach(),
-                prog_bar=name == "loss",
-                on_step=True,
-                on_epoch=True,
-                batch_size=num_images,
-                sync_dist=False,
+                f"train_{name}", value.detach(), on_step=False, on_epoch=True, batch_size=num_images, sync_dist=True
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -144,7 +144,8 @@ class EditableTrainingTask(ClassificationTask):
         """Log the editor's learnt constants: those of an update rule that are tensors."""
         rule = getattr(self.editor, "rule", None)
         constants = {name: getattr(rule, name, None) for name in ("learning_rate", "decay")}
-        self.log_dict({f"editor_{name}": value for name, value in constants.items() if isinstance(value, Tensor)})
+        learnt = {f"editor_{name}": value for name, value in constants.items() if isinstance(value, Tensor)}
+        self.log_dict(learnt, sync_dist=True)
 
     def base_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return L_base, the cross-entropy of the network with batch statistics."""

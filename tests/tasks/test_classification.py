@@ -67,9 +67,7 @@ def test_fit_takes_the_steps_of_a_plain_loop_and_logs(make_trainer):
     expected = {
         "train_loss": torch.stack(losses).mean(),
         "train_loss_step": losses[-1],
-        "train_loss_epoch": torch.stack(losses).mean(),
         "train_error": torch.tensor(wrong / 16),
-        "train_error_epoch": torch.tensor(wrong / 16),
         "val_loss": cross_entropy(val_logits, val_labels),
         "val_error": (val_logits.argmax(1) != val_labels).float().mean(),
     }
@@ -136,7 +134,7 @@ def test_scheduler_gets_the_optimizer(make_trainer):
 
 @pytest.mark.parametrize(
     ("kind", "settings", "watched"),
-    [(ReduceLROnPlateau, {"monitor": "train_loss_epoch"}, "train_loss_epoch"), (TorchPlateau, {}, "val_loss")],
+    [(ReduceLROnPlateau, {"monitor": "train_loss"}, "train_loss"), (TorchPlateau, {}, "val_loss")],
     ids=["lightning", "torch"],
 )
 def test_plateau_scheduler_watches_its_own_quantity_or_the_validation_loss(make_trainer, kind, settings, watched):
@@ -153,7 +151,7 @@ def test_plateau_scheduler_watches_its_own_quantity_or_the_validation_loss(make_
         task, loader(*images_and_labels(8, torch.float32)), loader(*images_and_labels(8, torch.float32, seed=3))
     )
     assert seen == [trainer.callback_metrics[watched].item()]
-    assert trainer.callback_metrics["val_loss"] != trainer.callback_metrics["train_loss_epoch"]
+    assert trainer.callback_metrics["val_loss"] != trainer.callback_metrics["train_loss"]
 
 
 def test_plateau_scheduler_without_its_quantity_is_an_error(make_trainer):

@@ -183,9 +183,9 @@ def test_fit_trains_network_and_constants_and_logs_every_term(make_trainer, tmp_
     assert {"val_loss", "val_error"} <= trainer.callback_metrics.keys()
     values = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert all(map(math.isfinite, values.values()))
-    total = values["train_loss_base_epoch"] + values["train_loss_edit_epoch"] + values["train_loss_locality_epoch"]
-    assert values["train_loss_epoch"] == pytest.approx(total, rel=1e-5)
-    assert 0 < values["train_num_steps_epoch"] <= MAX_STEPS
+    total = values["train_loss_base"] + values["train_loss_edit"] + values["train_loss_locality"]
+    assert values["train_loss"] == pytest.approx(total, rel=1e-5)
+    assert 0 < values["train_num_steps"] <= MAX_STEPS
     logit, log_rate = task.editor.rule.logit_decay.item(), task.editor.rule.log_learning_rate.item()
     assert values["editor_decay"] == pytest.approx(1 / (1 + math.exp(-logit)))
     assert values["editor_learning_rate"] == pytest.approx(math.exp(log_rate))
