@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
@@ -172,8 +173,14 @@ class ImageDataModule(LightningDataModule, ABC):
         return [] if self.val_dataset is None else self._loader(self.val_dataset)
 
     def test_dataloader(self) -> DataLoader:
-        """Return the loader of test images."""
-        return self._loader(self.test_dataset)
+        """Return the loader of test images, this rank's part only.
+
+        No image is repeated to give all ranks as many, as Lightning would do by itself, so that errors are exact.
+        Ranks may differ by a batch, which is harmless: without training there is no message in a step.
+        """
+        ranks = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        sampler = UnrepeatedDistributedSampler(self.test_dataset, shuffle=False, **ranks) if ranks else None
+        return self._loader(self.test_dataset, sampler=sampler)
 
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of test images."""

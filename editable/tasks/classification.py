@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from editable.errors import UserError
@@ -52,6 +52,7 @@ class ClassificationTask(LightningModule):
         self.lr_scheduler_interval = lr_scheduler_interval
         if weights is not None:
             load_weights(network, weights)
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_error = 1 - MulticlassAccuracy(average="micro")
         self.test_error = 1 - MulticlassAccuracy(average="micro")
 
@@ -69,11 +70,11 @@ class ClassificationTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and error of one batch."""
-        self._evaluation_step("val", self.val_error, batch, batch_idx)
+        self._evaluation_step("val", self.val_loss, self.val_error, batch, batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and error of one batch."""
-        self._evaluation_step("test", self.test_error, batch, batch_idx)
+        self._evaluation_step("test", self.test_loss, self.test_error, batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return probabilities [N, classes]."""
@@ -138,10 +139,10 @@ class ClassificationTask(LightningModule):
                 f"num_classes={expected}"
             )
 
-    def _evaluation_step(self, stage: str, error: Metric, batch: Batch, batch_idx: int) -> None:
+    def _evaluation_step(self, stage: str, loss: Metric, error: Metric, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
         logits = self._logits(images, labels, batch_idx)
+        loss.update(functional.cross_entropy(logits, labels), weight=len(images))
         error.update(logits.argmax(dim=-1), labels)
-        loss = functional.cross_entropy(logits, labels)
-        self.log(f"{stage}_loss", loss, batch_size=len(images), sync_dist=True)
-        self.log(f"{stage}_error", error, batch_size=len(images), prog_bar=stage == "val")
+        self.log(f"{stage}_loss", loss)
+        self.log(f"{stage}_error", error, prog_bar=stage == "val")

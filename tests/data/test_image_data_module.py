@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
@@ -183,3 +185,19 @@ def test_command_line_names_a_data_module():
     assert data.std == (0.25,)
     assert data.augmentation == "none"
     assert data.train_limit == 100
+
+
+@pytest.mark.parametrize("num_replicas", [2, 3])
+def test_ranks_share_the_test_images_without_repeating_any(num_replicas):
+    whole = DigitsDataModule(batch_size=50)
+    whole.setup("test")
+    expected = torch.cat([labels for _, labels in whole.test_dataloader()])
+    assert len(expected) % num_replicas != 0
+    gathered = torch.full_like(expected, -1)
+    for rank in range(num_replicas):
+        data = DigitsDataModule(batch_size=50)
+        data.trainer = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": num_replicas, "rank": rank})
+        data.setup("test")
+        own = torch.cat([labels for _, labels in data.test_dataloader()])
+        gathered[rank::num_replicas] = own
+    assert torch.equal(gathered, expected)
