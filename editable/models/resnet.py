@@ -37,7 +37,7 @@ def cifar_resnet(
             raise UserError(f"{name} is {value}, but a residual network needs at least 1")
     if len(layers) != 4 or min(layers) < 1:
         raise UserError(f"layers is {list(layers)}, but four positive block counts are needed, such as [2, 2, 2, 2]")
-    return _CifarResNet(num_classes, width, layers, in_channels)
+    return CifarResNet(num_classes, width, layers, in_channels)
 
 
 def cifar_resnet18(num_classes: int = 10, width: int = 64, in_channels: int = 3) -> nn.Module:
@@ -57,7 +57,7 @@ def cifar_resnet18(num_classes: int = 10, width: int = 64, in_channels: int = 3)
     return cifar_resnet(num_classes, width, (2, 2, 2, 2), in_channels)
 
 
-class _CifarResNet(nn.Module):
+class CifarResNet(nn.Module):
     """See `cifar_resnet`; torchvision's own class fixes the width, and has no switch for the stem."""
 
     def __init__(self, num_classes: int, width: int, layers: Sequence[int], in_channels: int) -> None:

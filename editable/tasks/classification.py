@@ -26,7 +26,8 @@ class ClassificationTask(LightningModule):
     fractions. ``predict`` returns probabilities, [N, classes].
 
     Args:
-        network: The classifier, any module from images [N, C, H, W] to logits [N, classes].
+        network: The classifier, any module from images [N, C, H, W] to logits [N, classes], by its class, or by a
+            function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.

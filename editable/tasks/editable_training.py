@@ -33,7 +33,8 @@ class EditableTrainingTask(ClassificationTask):
     E edits each train as one process with R·E edits and ``locality_share=own`` on the whole batch does.
 
     Args:
-        network: The classifier, any module from images [N, C, H, W] to logits [N, classes].
+        network: The classifier, any module from images [N, C, H, W] to logits [N, classes], by its class, or by a
+            function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``.
         editor: Makes the edits, in training and in evaluation; its learnable constants are trained with the network.
         editable_layers: Which parameters an edit may change: names of layers, or patterns such as ``layer4.1.*``,
             or ``all``. ``layer3`` of a ResNet-18 is "Chain 3" of the paper.
