@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from editable.atomic import write_atomically
 from editable.data.edit_streams import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditOutcomes
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least
 from editable.metrics import Drawdown, DrawdownAbsolute, NumSteps, SuccessRate
 from editable.models import SplitNetwork, select_parameters
 from editable.visualize import plot_drawdown, plot_edited_images, plot_success
@@ -89,8 +89,10 @@ class DrawdownEvaluation(Callback):
         edits_at_once: int = 8,
         memory_budget: float = 4.0,
     ) -> None:
-        _require(0, num_edits=num_edits, val_num_edits=val_num_edits)
-        _require(1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once)
+        require_at_least(0, num_edits=num_edits, val_num_edits=val_num_edits)
+        require_at_least(
+            1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once
+        )
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
         self.num_edits, self.val_num_edits, self.val_every_n_epochs = num_edits, val_num_edits, val_every_n_epochs
@@ -227,12 +229,6 @@ def _measure(outcomes: EditOutcomes, evaluator: EditEvaluator, device: torch.dev
         "num_steps": num_steps,
     }
     return {name: metric.to(device).compute() for name, metric in metrics.items()}
-
-
-def _require(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, got {value}")
 
 
 def _whole(dataloaders: Any) -> DataLoader:

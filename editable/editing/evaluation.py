@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from editable.editing.base import BaseEditor
 from editable.editing.result import EditResult
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least
 from editable.models import Features, SplitNetwork
 
 __all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes"]
@@ -77,9 +77,7 @@ class EditEvaluator:
         edits_at_once: int = 8,
         memory_budget: float = 4.0,
     ) -> None:
-        for name, value in {"image_stride": image_stride, "edits_at_once": edits_at_once}.items():
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}")
+        require_at_least(1, image_stride=image_stride, edits_at_once=edits_at_once)
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
         self.split, self.editor, self.batches, self.device = split, editor, batches, device

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from editable.data.edit_streams import Edits, random_training_edits
 from editable.editing import BaseEditor, EditResult, kl_locality
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least
 from editable.models import Features, SplitNetwork, select_parameters
 from editable.tasks.classification import Batch, ClassificationTask
 
@@ -74,8 +74,7 @@ class EditableTrainingTask(ClassificationTask):
         for name, value in {"c_edit": c_edit, "c_loc": c_loc}.items():
             if value < 0:
                 raise UserError(f"{name} is the weight of a loss term and must not be negative, got {value}")
-        if edits_per_batch < 1:
-            raise UserError(f"edits_per_batch must be at least 1, got {edits_per_batch}")
+        require_at_least(1, edits_per_batch=edits_per_batch)
         self.editor = editor
         self.editable_layers = list(editable_layers)
         self.c_edit = c_edit
