@@ -19,6 +19,7 @@ from editable.editing.rules import (
     State,
     UpdateRule,
 )
+from editable.editing.sampling import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
 
 __all__ = [
     "GD",
@@ -26,6 +27,8 @@ __all__ = [
     "AdaptiveRProp",
     "BaseEditor",
     "BasePredictions",
+    "DrawdownEstimate",
+    "DrawdownSampler",
     "EditEvaluator",
     "EditOutcomes",
     "EditResult",
@@ -38,8 +41,10 @@ __all__ = [
     "Params",
     "RMSProp",
     "RProp",
+    "Sample",
     "ScaledGD",
     "State",
     "UpdateRule",
     "kl_locality",
+    "merge_estimates",
 ]
