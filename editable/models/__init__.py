@@ -1,5 +1,6 @@
 """Backbones, their weights, and splitting a network at its first editable parameter."""
 
+from editable.models.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.resnet import cifar_resnet, cifar_resnet18
 from editable.models.selection import select_parameters
 from editable.models.split import Features, SplitNetwork, evaluation_mode
@@ -7,8 +8,10 @@ from editable.models.torchvision_model import torchvision_model
 from editable.models.weights import check_fit, load_weights, read_checkpoint
 
 __all__ = [
+    "ExtraLayer",
     "Features",
     "SplitNetwork",
+    "add_extra_layer",
     "check_fit",
     "cifar_resnet",
     "cifar_resnet18",

@@ -15,8 +15,9 @@ def select_parameters(network: nn.Module, patterns: str | Sequence[str]) -> dict
     """Select the parameters whose names match at least one pattern.
 
     A pattern is ``all``, the name of a parameter, or the name of a module, which stands for all parameters below it;
-    shell wildcards (``*``, ``?``, ``[…]``) are allowed in names. A parameter that the network holds under several
-    names is selected by any of them, and appears once, under its first name.
+    shell wildcards (``*``, ``?``, ``[…]``) are allowed in names. A name that is none in full stands for the only module
+    whose name ends with it, wherever that lies: ``extra_layer`` for ``fc.extra_layer``. A parameter that the network
+    holds under several names is selected by any of them, and appears once, under its first name.
 
     Args:
         network: The network to look into.
@@ -37,13 +38,22 @@ def select_parameters(network: nn.Module, patterns: str | Sequence[str]) -> dict
         raise UserError("no layer to edit was given: name at least one, such as 'layer3', or 'all'")
     selected: set[nn.Parameter] = set()
     for pattern in patterns:
-        matched = {
-            parameter for name, parameter in network.named_parameters(remove_duplicate=False) if _matches(name, pattern)
-        }
+        matched = _find(network, pattern) or _find(network, _full_name(network, pattern))
         if not matched:
             raise UserError(_nothing_matches(network, pattern))
         selected |= matched
     return {name: parameter for name, parameter in network.named_parameters() if parameter in selected}
+
+
+def _find(network: nn.Module, pattern: str) -> set[nn.Parameter]:
+    parameters = network.named_parameters(remove_duplicate=False)
+    return {parameter for name, parameter in parameters if _matches(name, pattern)}
+
+
+def _full_name(network: nn.Module, pattern: str) -> str:
+    """Return the name of the only module whose name ends with the pattern, or else the pattern."""
+    names = [name for name, _ in network.named_modules() if name.endswith(f".{pattern}")]
+    return names[0] if len(names) == 1 else pattern
 
 
 def _matches(name: str, pattern: str) -> bool:

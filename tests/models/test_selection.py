@@ -40,6 +40,15 @@ def test_module_name_is_no_prefix_of_longer_names() -> None:
     assert list(select_parameters(network, "layer1")) == ["layer1.weight", "layer1.bias"]
 
 
+def test_end_of_a_name_that_only_one_module_has(network: nn.Module) -> None:
+    wrapped = nn.ModuleDict({"backbone": network})
+    assert list(select_parameters(wrapped, "layer3")) == [
+        f"backbone.{name}" for name in names_starting(network, "layer3.")
+    ]
+    with pytest.raises(UserError, match="no parameter of ModuleDict matches 'conv2'"):
+        select_parameters(wrapped, "conv2")
+
+
 def test_tied_parameter_is_found_under_each_name() -> None:
     network = nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)})
     network["b"].weight = network["a"].weight
