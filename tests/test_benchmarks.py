@@ -1,17 +1,22 @@
 """The benchmarks run, at a size that says nothing about speed."""
 
 import contextlib
+import importlib
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
     "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",
     "drawdown.py": "--width 2 --size 8 --images 20 --edits 2 --steps 2 --repeats 1",
+    "growth.py": "--width 2 --size 8 --batch-size 4 --images 10 --steps 1 --repeats 1 --threads 1 --k 1 2 --edits 1 2 "
+    "--layers fc layer4 --number 2 4",
+    "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
 
 
@@ -51,3 +56,45 @@ def test_drawdown(rule: str, run):
     assert "features kept: True" in text
     for figure in ("success", "number of steps", "errors after"):
         assert f"{figure}: 2 of 2 edits agree" in text
+
+
+@pytest.mark.parametrize("law", ["k", "edits", "layers", "number"])
+def test_growth(law: str, run, tmp_path: Path):
+    text = run("growth.py", f"{TINY['growth.py']} --only {law} --output {tmp_path}")
+    assert "expected: linear" in text
+    assert "a / b =" in text
+    assert [path.name for path in tmp_path.iterdir()] == [f"growth_{law}.png"]
+
+
+def test_law_is_fitted_to_relative_deviations(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    growth = importlib.import_module("growth")
+    assert growth.fit({1.0: 5.0, 10.0: 23.0, 1000.0: 2003.0})[:2] == pytest.approx((3, 2))
+    assert growth.fit({2.0: 3 * 2**1.5, 8.0: 3 * 8**1.5, 18.0: 3 * 18**1.5}).exponent == pytest.approx(1.5)
+
+
+def test_roofline(run, tmp_path: Path):
+    text = run("roofline.py", f"{TINY['roofline.py']} --output {tmp_path}")
+    for part in ("stem", "layer4", "prefix", "suffix, plain", "bfloat16 arithmetic", "plain step, channels last"):
+        assert part in text
+    assert [path.name for path in tmp_path.iterdir()] == ["roofline.png"]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_work_of_two_convolutions(training: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    roofline = importlib.import_module("roofline")
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)).requires_grad_(training)
+    x = torch.randn(5, 3, 6, 7)
+
+    def once() -> None:
+        y = network(x).sum()
+        if training:
+            y.backward()
+
+    products = (5 * 6 * 7 * 4 * 3 * 9, 5 * 6 * 7 * 2 * 4)
+    tensors = (5 * 3 * 6 * 7 + 5 * 4 * 6 * 7 + 4 * 3 * 9, 5 * 4 * 6 * 7 + 5 * 2 * 6 * 7 + 2 * 4)
+    passes = (2, 3) if training else (1, 1)  # the images need no gradient
+    flops = sum(2 * number * product for number, product in zip(passes, products, strict=True))
+    moved = sum(4 * number * count for number, count in zip(passes, tensors, strict=True))
+    assert roofline.work(network, once) == (flops, moved)
