@@ -40,7 +40,7 @@ def interleaved_seconds(
 ) -> dict[Key, list[float]]:
     """Time all runs once in each round.
 
-    The first round warms up, and counts for long runs alone, which no later round repeats.
+    The first round warms up. It counts where there is no other, and for long runs, which no later round repeats.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in runs}
     calls: dict[Key, int] = {}
@@ -49,8 +49,8 @@ def interleaved_seconds(
         gc.collect()
         if number == 0:
             elapsed = seconds_per_call(runs[key], 1, clock)
-            calls[key] = 0 if elapsed > LONG else math.ceil(SHORT / elapsed)
-            if not calls[key]:
+            calls[key] = 0 if elapsed > LONG else math.ceil(SHORT / max(elapsed, 1e-6))
+            if not (calls[key] and repeats):
                 seconds[key].append(elapsed)
         elif calls[key]:
             seconds[key].append(seconds_per_call(runs[key], calls[key], clock))
