@@ -184,15 +184,14 @@ class RMSProp(_DecayRule):
 
     def update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
         """See :meth:`UpdateRule.update`."""
-        alpha, beta, first = self.learning_rate, self.decay, state["step"]["count"] == 0
-        square = {}
-        for name, s in state["square"].items():
-            squared_gradient = grads[name].square()
-            square[name] = torch.where(first, squared_gradient, beta * s + (1 - beta) * squared_gradient)
+        count = state["step"]["count"]
+        alpha, beta = self.learning_rate, self.decay * (count > 0).to(count.dtype)  # at the first update s = g²
+        square = {name: torch.lerp(grads[name].square(), s, beta) for name, s in state["square"].items()}
         updated = {
-            name: param - alpha * grads[name] / (square[name] + self.epsilon).sqrt() for name, param in params.items()
+            name: torch.addcmul(param, -alpha * grads[name], (square[name] + self.epsilon).rsqrt())
+            for name, param in params.items()
         }
-        return updated, {"square": square, "step": {"count": state["step"]["count"] + 1}}
+        return updated, {"square": square, "step": {"count": count + 1}}
 
 
 class RProp(UpdateRule):

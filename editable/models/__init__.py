@@ -2,6 +2,7 @@
 
 from editable.models.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.resnet import cifar_resnet, cifar_resnet18
+from editable.models.scoring_form import ScoringForm, ScoringSettings, Weights
 from editable.models.selection import select_parameters
 from editable.models.split import Features, SplitNetwork, evaluation_mode
 from editable.models.torchvision_model import torchvision_model
@@ -10,7 +11,10 @@ from editable.models.weights import check_fit, load_weights, read_checkpoint
 __all__ = [
     "ExtraLayer",
     "Features",
+    "ScoringForm",
+    "ScoringSettings",
     "SplitNetwork",
+    "Weights",
     "add_extra_layer",
     "check_fit",
     "cifar_resnet",

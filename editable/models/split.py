@@ -1,5 +1,6 @@
 """Split a network at its first editable parameters: what an edit cannot change is computed once."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from editable.errors import UserError
+from editable.models.edit_form import edit_form
 from editable.models.selection import select_parameters
 from editable.models.tracing import find_plain_values, trace_pure
 
@@ -29,7 +31,13 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
     Args:
         network: The network whose modules are switched.
     """
-    training = [module for module in network.modules() if module.training]
+    with _evaluating(network.modules()):
+        yield
+
+
+@contextmanager
+def _evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    training = [module for module in modules if module.training]
     for module in training:
         module.training = False
     try:
@@ -110,10 +118,10 @@ class SplitNetwork:
             The values that the suffix starts from, each ``[N, …]``; fit to be cached, indexed and concatenated along
             the first dimension.
         """
-        with evaluation_mode(self.network):
-            if not self._checked:
-                self._check_cut(x)
-            return self._halves.prefix(self.network, x)
+        if not self._checked:
+            self._check_cut(x)
+        with _evaluating(self._halves.prefix.called):
+            return self._halves.prefix(x)
 
     def suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
         """Compute logits from features with the given parameters in place of the network's own.
@@ -128,12 +136,46 @@ class SplitNetwork:
         Raises:
             UserError: If ``params`` names a parameter that this split does not edit.
         """
-        if not params.keys() <= self._slots.keys():
-            unknown = sorted(params.keys() - self._slots.keys())
+        return self._run(self._halves.suffix, features, params)
+
+    def edit_suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
+        """Compute what ``suffix`` does, up to rounding, in the form that is fast for edits: see `edit_form`.
+
+        For few images and many steps, differentiated once or twice, also under `torch.func.vmap` over ``params``.
+        """
+        return self._run(self._halves.edit_suffix, features, params)
+
+    def copy_suffix(self) -> tuple[nn.Module, dict[str, str]]:
+        """Copy the suffix as it is now into a module of its own, to be rewritten.
+
+        Returns:
+            The module, in evaluation mode, which computes logits from features with parameters of its own, and the
+            name in ``params`` for each of its parameters that is editable.
+        """
+        graph = self._halves.suffix_graph
+        original = self._halves.suffix if graph is None else fx.GraphModule(self.network, graph)
+        names = {self.network.get_parameter(name): name for name in self.names}
+        places = {
+            f"{prefix}.{name}" if prefix else name: names[parameter]
+            for prefix, module in original.named_modules()  # once each, as in `_find_slots`
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+            if parameter in names
+        }
+        # Weights that a hook computes before each call cannot be copied with their history, nor need to be.
+        computed = (value for module in original.modules() for value in vars(module).values() if _has_history(value))
+        return copy.deepcopy(original, {id(value): value.detach() for value in computed}).eval(), places
+
+    def require_editable(self, names: Iterable[str]) -> None:
+        """Raise a `UserError` that names the first of some parameters that this split does not edit."""
+        unknown = sorted(set(names) - self._slots.keys())
+        if unknown:
             raise UserError(f"{unknown[0]!r} is not editable in this split, which edits {', '.join(self.names)}")
+
+    def _run(self, half: "_Half", features: Features, params: Mapping[str, Tensor]) -> Tensor:
+        self.require_editable(params)
         state = {slot: tensor for name, tensor in params.items() for slot in self._slots[name]}
-        with evaluation_mode(self.network), _attention_for(params.values()):
-            return functional_call(self._runner, state, features, tie_weights=False)
+        with _evaluating(half.called), attention_for(_are_vectorised(params.values())):
+            return functional_call(half, state, features, tie_weights=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ("network", "names", "_moved", "_checked")}
@@ -147,15 +189,14 @@ class SplitNetwork:
     def _build(self) -> None:
         self._slots = _find_slots(self.network, self.names)
         self._halves = _halve(self.network, self.names, self._moved)
-        self._runner = _Runner(self.network, self._halves.suffix)
 
     def _check_cut(self, x: Tensor) -> None:
         """Move the cut to earlier values until every feature is a tensor with one row per input."""
         while True:
             unfit = set()
             for batch in (1, 2):  # a dimension that equals the batch size twice is no coincidence
-                with torch.no_grad():
-                    features = self._halves.prefix(self.network, x.new_zeros((batch, *x.shape[1:])))
+                with torch.no_grad(), evaluation_mode(self.network):
+                    features = self._halves.prefix(x.new_zeros((batch, *x.shape[1:])))
                 unfit |= {n for n, f in zip(self._halves.features, features, strict=True) if not _has_rows(f, batch)}
             if not unfit:
                 break
@@ -164,24 +205,33 @@ class SplitNetwork:
         self._checked = True
 
 
-class _Halves(NamedTuple):
-    """The two halves of a network, as functions whose first argument is the network."""
+class _Half(nn.Module):
+    """Gives `functional_call` a module to call whose forward is a half of the network."""
 
-    prefix: Callable[[nn.Module, Tensor], Features]
-    suffix: Callable[..., Tensor]
-    features: tuple[str, ...]  # names of the graph's nodes at the cut
-
-
-class _Runner(nn.Module):
-    """Gives `functional_call` a module to call whose forward is the suffix."""
-
-    def __init__(self, network: nn.Module, suffix: Callable[..., Tensor]) -> None:
+    def __init__(self, network: nn.Module, function: Callable[..., Any], graph: fx.Graph | None = None) -> None:
         super().__init__()
         self.network = network
-        self.suffix = suffix
+        self.function = function
+        # The modules whose mode matters: those that the graph calls, however large the rest of the network is.
+        called = [network] if graph is None else _called_modules(network, graph)
+        self.called = [module for parent in called for module in parent.modules()]
 
-    def forward(self, *features: Tensor) -> Tensor:
-        return self.suffix(self.network, *features)
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(self.network, *inputs)
+
+
+class _Halves(NamedTuple):
+    """The two halves of a network."""
+
+    prefix: _Half
+    suffix: _Half
+    edit_suffix: _Half
+    features: tuple[str, ...]  # names of the graph's nodes at the cut
+    suffix_graph: fx.Graph | None = None  # None where the network cannot be traced
+
+
+def _called_modules(network: nn.Module, graph: fx.Graph) -> list[nn.Module]:
+    return [network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
 
 
 def _refuse_compiled(network: nn.Module) -> None:
@@ -194,7 +244,7 @@ def _refuse_compiled(network: nn.Module) -> None:
 
 
 def _find_slots(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The names, inside `_Runner`, of all places that hold each parameter: tied weights have several.
+    """The names, inside a `_Half`, of all places that hold each parameter: tied weights have several.
 
     A module that is found under two names is one place: `functional_call` would restore it wrongly if given twice.
     """
@@ -205,16 +255,23 @@ def _find_slots(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str
     return {name: tuple(places[network.get_parameter(name)]) for name in names}
 
 
+def _are_vectorised(params: Iterable[Tensor]) -> bool:
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in params)
+
+
 @contextmanager
-def _attention_for(params: Iterable[Tensor]) -> Iterator[None]:
+def attention_for(vectorised: bool) -> Iterator[None]:
     """Under a functorch transform, keep `nn.MultiheadAttention` off its fused kernel, which has no batching rule."""
     enabled = torch.backends.mha.get_fastpath_enabled()
-    transformed = any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in params)
-    torch.backends.mha.set_fastpath_enabled(enabled and not transformed)
+    torch.backends.mha.set_fastpath_enabled(enabled and not vectorised)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _has_history(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.is_leaf
 
 
 def _has_rows(feature: Any, batch: int) -> bool:
@@ -233,9 +290,12 @@ def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _
             UserWarning,
             stacklevel=4,
         )
-        return _Halves(_no_prefix, _whole_network, ("x",))
+        whole = _Half(network, _whole_network)
+        return _Halves(_Half(network, _no_prefix, fx.Graph()), whole, whole, ("x",))
     prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
-    return _Halves(_compile(network, prefix), _compile(network, suffix), features)
+    graphs = (prefix, suffix, edit_form(suffix, network))
+    first, second, for_edits = (_Half(network, _compile(network, graph), graph) for graph in graphs)
+    return _Halves(first, second, for_edits, features, suffix)
 
 
 def _no_prefix(network: nn.Module, x: Tensor) -> Features:
