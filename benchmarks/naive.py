@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 Step = Callable[[list[Tensor], list[Tensor], dict[str, list[Tensor]]], None]
 """``step(params, grads, memory)`` changes the parameters in place; the memory is empty before the first step."""
@@ -60,6 +62,41 @@ def naive_edit(
             with torch.no_grad():
                 step(params, list(grads), memory)
     return edited, False, max_steps
+
+
+def naive_training_loss(
+    network: nn.Module,
+    names: Sequence[str],
+    images: Tensor,
+    labels: Tensor,
+    target: Tensor,
+    max_steps: int,
+    margin: float,
+    learning_rate: float = 1e-3,
+    decay: float = 0.5,
+    epsilon: float = 1e-6,
+    weight: float = 0.01,
+) -> Tensor:
+    """The published training loss, as one would write it down: edit the first image on the whole network by RMSProp."""
+    logits = network.train()(images)
+    base = functional.cross_entropy(logits, labels)
+    network.eval()
+    params = {name: network.get_parameter(name) for name in names}
+    squares: dict[str, Tensor] = {}
+    for _ in range(max_steps):
+        loss = naive_objective(functional_call(network, params, images[:1]), target, margin)
+        grads = dict(zip(names, torch.autograd.grad(loss, list(params.values()), create_graph=True), strict=True))
+        for name, grad in grads.items():
+            squares[name] = decay * squares[name] + (1 - decay) * grad**2 if name in squares else grad**2
+        params = {
+            name: param - learning_rate * grads[name] / (squares[name] + epsilon).sqrt()
+            for name, param in params.items()
+        }
+    edit = naive_objective(functional_call(network, params, images[:1]), target, margin)
+    log_edited = functional_call(network, params, images).log_softmax(dim=-1)
+    log_base = logits.detach().log_softmax(dim=-1)
+    locality = (log_base.exp() * (log_base - log_edited)).sum(dim=-1).mean()
+    return base + weight * edit + weight * locality
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """A differentiable unrolled edit: our editor on the split network against `higher` on the whole network.
 
 Each contestant makes the same edit of layer3 of a ResNet-18 (k forced steps: the margin is out of reach) and
-differentiates the edit objective at its end with respect to the edited layer, as one step of editable training does.
+differentiates the edit objective at its end with respect to all of the network's parameters, as one step of editable
+training does.
 `higher (whole)` is what its users write: the whole network patched, and so every parameter differentiated at every
 step. `higher (suffix)` is our HigherEditor, which hands it the edited parameters alone. `higher` has no RMSProp with
 ε inside the root; torch.optim.RMSprop, the nearest it has, does the same work. Seconds are processor time on a CPU.
@@ -33,9 +34,8 @@ RULES = {
 
 def by_editor(editor: BaseEditor, split: SplitNetwork, image: Tensor, label: Tensor) -> list[Tensor]:
     """Edit with one of the package's editors; return the loss's gradients."""
-    params = split.params
-    result = editor(split.suffix, params, split.prefix(image), label, differentiable=True)
-    return list(torch.autograd.grad(result.loss, list(params.values())))
+    result = editor(split.edit_suffix, split.params, split.prefix(image), label, differentiable=True)
+    return list(torch.autograd.grad(result.loss, list(split.network.parameters())))
 
 
 def by_higher(
@@ -53,7 +53,7 @@ def by_higher(
         for _ in range(max_steps):
             inner.step(naive_objective(patched(image), label, UNREACHABLE))
         loss = naive_objective(patched(image), label, UNREACHABLE)
-        return list(torch.autograd.grad(loss, params))
+        return list(torch.autograd.grad(loss, list(network.parameters())))
 
 
 def measure(run: Callable[[], list[Tensor]], device: torch.device) -> tuple[float, list[Tensor], int]:

@@ -1,5 +1,6 @@
 """The benchmarks run, at a size that says nothing about speed."""
 
+import argparse
 import contextlib
 import importlib
 import runpy
@@ -13,7 +14,8 @@ from torch import nn
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
     "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",
-    "drawdown.py": "--width 2 --size 8 --images 20 --edits 2 --steps 2 --repeats 1",
+    "drawdown.py": "--width 2 --size 8 --images 20 --edits 4 --naive-edits 2 --steps 2 --repeats 1 --threads 1",
+    "training_step.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1 --threads 1",
     "growth.py": "--width 2 --size 8 --batch-size 4 --images 10 --steps 1 --repeats 1 --threads 1 --k 1 2 --edits 1 2 "
     "--layers fc layer4 --number 2 4",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
@@ -50,12 +52,28 @@ def test_unroll(rules: str, run):
     assert text.count("ours (suffix)") == text.count("higher (whole)") == len(rules.split())
 
 
-@pytest.mark.parametrize("rule", ["GD", "RMSProp"])
-def test_drawdown(rule: str, run):
-    text = run("drawdown.py", f"{TINY['drawdown.py']} --rule {rule} --learning-rate 1e-3")
-    assert "features kept: True" in text
-    for figure in ("success", "number of steps", "errors after"):
+@pytest.mark.parametrize("row", ["exact", "fastest", "sampled", "extra-layer"])
+def test_drawdown(row: str, run):
+    text = run("drawdown.py", f"{row} {TINY['drawdown.py']} --learning-rate 1e-2")
+    for figure in ("success", "number of steps", *([] if row == "sampled" else ["errors after"])):
         assert f"{figure}: 2 of 2 edits agree" in text
+    assert ("images an edit" in text) == (row == "sampled")
+
+
+def test_training_step(run):
+    text = run("training_step.py", TINY["training_step.py"])
+    assert text.count("bfloat16") == 3
+    assert text.count("naive editable") == 1
+
+
+def test_training_step_of_the_package_is_the_naive_one(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    training_step = importlib.import_module("training_step")
+    options = argparse.Namespace(layer="layer3", steps=3, batch_size=4, width=4, size=8, device="cpu", seed=1)
+    naive, ours = (training_step.step_of(row, options)() for row in ("naive editable", "editable, float32"))
+    plain = training_step.step_of("plain, float32", options)()
+    torch.testing.assert_close(ours, naive)
+    assert abs(naive - plain) > 1e-3
 
 
 @pytest.mark.parametrize("law", ["k", "edits", "layers", "number"])

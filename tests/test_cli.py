@@ -128,6 +128,15 @@ def test_options_win_over_what_a_checkpoint_remembers() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_scoring_and_sampling_by_option() -> None:
+    options = ["--evaluation.scoring.precision=bfloat16", "--evaluation.sampling.half_width=0.2"]
+    main(["test", f"--config={DIGITS}", *SMALL_DIGITS, "--evaluation.image_stride=1", *options])
+    metrics = json.loads((last_run("digits/editable") / "metrics.json").read_text())
+    assert metrics.keys() >= {"drawdown", "drawdown_half_width", "num_sampled_images"}
+    assert "drawdown_absolute" not in metrics
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_predict_leaves_a_table() -> None:
     main(["predict", f"--config={DIGITS}", *QUIET, "--model.network.width=4", "--trainer.limit_predict_batches=1"])
     lines = (last_run("digits/editable") / "predictions.csv").read_text().splitlines()
@@ -214,6 +223,10 @@ MISTAKES: dict[str, tuple[list[str], str | Callable[[Path], str]]] = {
     "negative steps": (["--evaluation.editor.init_args.max_steps=-1"], "-1"),
     "negative learning rate": (["--evaluation.editor.init_args.rule.init_args.learning_rate=-1"], "-1"),
     "too many edits": (["--evaluation.num_edits=1001"], "1001"),
+    "sampling in two ways": (["--evaluation.sampling.half_width=0.01", "--evaluation.sampling.forward_passes=9"], "9"),
+    "unknown precision": (["--evaluation.scoring.precision=float8"], "float8"),
+    "batch of zero": (["--evaluation.scoring.batch_size=0"], "batch_size must be at least 1, got 0"),
+    "no such folder": (["--evaluation.features_folder=nowhere"], "'nowhere' is not a folder"),
     "stride of zero": (["--evaluation.image_stride=0"], "0"),
     "inference mode left on": (["--trainer.inference_mode=true"], "inference_mode=False"),
 }

@@ -2,7 +2,7 @@
 
 from editable.editing.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editor import Editor
-from editable.editing.evaluation import BasePredictions, EditEvaluator, EditOutcomes
+from editable.editing.evaluation import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
 from editable.editing.higher_editor import HigherEditor
 from editable.editing.locality import kl_locality
 from editable.editing.objective import MarginObjective
@@ -42,6 +42,7 @@ __all__ = [
     "RMSProp",
     "RProp",
     "Sample",
+    "SamplingSettings",
     "ScaledGD",
     "State",
     "UpdateRule",

@@ -135,11 +135,15 @@ def check_edit(params: Mapping[str, Tensor], targets: Tensor) -> None:
 
 
 @contextmanager
-def inner_loop(device: torch.device, differentiable: bool) -> Iterator[None]:
-    """Set the conditions of an inner loop: gradients on, autocast off, attention that has a double backward."""
+def inner_loop(device: torch.device, differentiable: bool, autocast: bool = False) -> Iterator[None]:
+    """Set the conditions of an inner loop: gradients on, autocast off, attention that has a double backward.
+
+    With ``autocast`` it stays as it is around the loop.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if not autocast:
+            stack.enter_context(torch.autocast(device.type, enabled=False))
         if differentiable:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield

@@ -24,6 +24,8 @@ class Editor(BaseEditor):
         rule: The update rule; its learnable constants are this module's parameters.
         max_steps: k, the largest number of updates.
         margin: By how much, in nats, the asked label has to lead all others.
+        autocast: Leave the surrounding autocast on in the inner loop, which else runs in the parameters' own precision.
+            Of no use on a CPU; see ``docs/performance.md``.
 
     Raises:
         UserError: If ``max_steps`` is negative.
@@ -39,9 +41,10 @@ class Editor(BaseEditor):
         :class:`~editable.editing.HigherEditor`, which runs any ``torch.optim`` optimizer instead of a rule.
     """
 
-    def __init__(self, rule: UpdateRule, max_steps: int = 10, margin: float = 0.0) -> None:
+    def __init__(self, rule: UpdateRule, max_steps: int = 10, margin: float = 0.0, autocast: bool = False) -> None:
         super().__init__(max_steps, margin)
         self.rule = rule
+        self.autocast = autocast
 
     def forward(
         self,
@@ -88,7 +91,7 @@ class Editor(BaseEditor):
         inputs = match_precision(inputs, params, differentiable)
         edits = torch.arange(len(targets), device=targets.device)
         finished: list[tuple[Tensor, EditResult]] = []
-        with inner_loop(targets.device, differentiable):
+        with inner_loop(targets.device, differentiable, self.autocast):
             # Copies, so that the result of an edit that needs no step shares no memory with the network.
             current = {
                 name: param.expand(len(targets), *param.shape).clone().requires_grad_()

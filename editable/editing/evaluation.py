@@ -1,6 +1,8 @@
 """Judging edits on a data set: each edit starts from the base network, each edited network sees the same images."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from editable.editing.base import BaseEditor
+from editable.editing.feature_store import FeatureStore
 from editable.editing.result import EditResult
+from editable.editing.sampling import DrawdownEstimate, DrawdownSampler
 from editable.errors import UserError, require_at_least
-from editable.models import Features, SplitNetwork
+from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights
 
-__all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes"]
+__all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes", "SamplingSettings"]
 
 GIB = 2**30
 
@@ -37,7 +41,8 @@ class EditOutcomes(NamedTuple):
     Attributes:
         success: Whether the edit objective reached ≤ 0, bool.
         num_steps: Number of updates made, int64.
-        errors_after: Number of misclassified scoring images after the edit, int64.
+        errors_after: Number of misclassified scoring images after the edit: int64, or where images were sampled its
+            unbiased estimate, float64.
     """
 
     success: Tensor
@@ -45,23 +50,62 @@ class EditOutcomes(NamedTuple):
     errors_after: Tensor
 
 
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How large a random part of the scoring images is looked at; exactly one of the first two is given.
+
+    Attributes:
+        half_width: Half-width of the 95 % confidence interval of the mean drawdown that is aimed at, as a fraction:
+            0.001 is a tenth of a point.
+        forward_passes: Largest number of images looked at, over all edits.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: If not exactly one is given, or one is out of its range.
+    """
+
+    half_width: float | None = None
+    forward_passes: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what is given, before anything is computed."""
+        if (self.half_width is None) == (self.forward_passes is None):
+            raise UserError(
+                "sampling needs either half_width or forward_passes, got "
+                f"half_width={self.half_width}, forward_passes={self.forward_passes}"
+            )
+        if self.half_width is not None and not 0 < self.half_width < 1:
+            raise UserError(f"half_width must be a fraction between 0 and 1, got {self.half_width}")
+        if self.forward_passes is not None:
+            require_at_least(1, forward_passes=self.forward_passes)
+
+
 class EditEvaluator:
     """Makes edits and counts the errors of each edited network on the scoring images.
 
-    Every edit starts from the base network. Prefix features of the scoring images are computed once and kept where
-    they fit into half of the memory budget, else computed again for each group of edits, which is as large as the rest
-    of the budget allows. Everything runs in float32 (or the network's own
-    precision) with running statistics; the network is not changed.
+    Every edit starts from the base network. Prefix features of the scoring images are computed once and kept, in memory
+    where they fit into half of the budget, else on disk. The suffix runs over them in its scoring form: images outside,
+    edited networks inside. Running statistics are used; the network is not changed.
 
     Args:
         split: The network, split at its first editable parameter.
         editor: Makes the edits.
-        batches: Batches (images [N, C, H, W], labels [N]) of the data set, the same in the same order each time.
+        batches: Batches (images [N, C, H, W], labels [N]) of the data set; read once.
+        num_images: Number of images in all batches together.
         device: Where the network lives.
         image_stride: Score on images 0, s, 2s, … of the data set (the published ImageNet protocol takes every tenth).
         edits_at_once: Number of edits computed together by the editor, fewer where the memory budget does not hold
             them; 1 repeats a loop over single edits bit for bit.
         memory_budget: In GiB, for kept features and edited parameters together.
+        scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
+        sampling: Look at a random part of the scoring images for each edit; by default at all of them.
+        folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+
+    Attributes:
+        num_images: Number of scoring images.
+        errors_before: How many of them the base network gets wrong.
+        estimate: Where images were sampled: the drawdown of the edits scored last, with its interval.
 
     Raises:
         UserError: If a number is out of its range.
@@ -72,55 +116,59 @@ class EditEvaluator:
         split: SplitNetwork,
         editor: BaseEditor,
         batches: Iterable[tuple[Tensor, Tensor]],
+        num_images: int,
         device: torch.device,
         image_stride: int = 1,
         edits_at_once: int = 8,
         memory_budget: float = 4.0,
+        scoring: ScoringSettings | None = None,
+        sampling: SamplingSettings | None = None,
+        folder: Path | None = None,
     ) -> None:
-        require_at_least(1, image_stride=image_stride, edits_at_once=edits_at_once)
+        require_at_least(1, num_images=num_images, image_stride=image_stride, edits_at_once=edits_at_once)
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
         self.split, self.editor, self.batches, self.device = split, editor, batches, device
         self.image_stride, self.edits_at_once = image_stride, edits_at_once
+        self.scoring = scoring or ScoringSettings.for_device(device)
+        self.sampling = sampling
+        self.num_images = -(-num_images // image_stride)
+        self.errors_before = 0
+        self.estimate: DrawdownEstimate | None = None
         self._budget = int(memory_budget * GIB)
         self._params = {name: param.detach() for name, param in split.params.items()}
-        self._features: list[tuple[Features, Tensor]] | None = None
-        self.num_images = 0
-        self.errors_before = 0
+        memory_format = torch.channels_last if self.scoring.channels_last else torch.contiguous_format
+        self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)
+        self._scorer: _Scorer | None = None
 
     @torch.no_grad()
     def measure_base(self, progress: Callable[[int], object] = lambda images: None) -> BasePredictions:
-        """Run the base network over the whole data set once; to be called before :meth:`score`.
+        """Run the base network over the whole data set once; to be called before :meth:`score`, and once.
 
-        Sets ``num_images``, the number of scoring images, and ``errors_before``, how many of them the base network
-        gets wrong, and keeps the prefix features of the scoring images where they fit.
+        Keeps the prefix features of the scoring images, and sets ``errors_before``.
 
         Args:
             progress: Called with the number of images done since the last call.
+
+        Raises:
+            UserError: If there are more images than announced, or features fit neither into memory nor on disk.
         """
-        labels: list[Tensor] = []
-        predictions: list[Tensor] = []
-        position, num_classes, kept = 0, 0, _Kept(self._budget // 2)
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        position, num_classes = 0, 0
         for images, targets in self.batches:
             features = self._prefix(images)
             logits = self.split.suffix(features, self._params)
-            scoring = self._scoring_part(position)
-            kept.add(tuple(feature[scoring] for feature in features), targets[scoring].to(self.device))
-            labels.append(targets)
-            predictions.append(logits.argmax(dim=-1).cpu())
+            scoring = slice(-position % self.image_stride, None, self.image_stride)
+            self._store.add(tuple(feature[scoring] for feature in features), targets[scoring])
+            parts.append((targets, logits.argmax(dim=-1).cpu(), margins(logits, targets.to(self.device)).cpu()))
             position += len(targets)
             num_classes = logits.shape[-1]
             progress(len(images))
-        base = BasePredictions(torch.cat(labels), torch.cat(predictions), num_classes)
-        wrong = (base.labels != base.predictions)[:: self.image_stride]
+        labels, predictions, base_margins = (torch.cat(part) for part in zip(*parts, strict=True))
+        wrong = (labels != predictions)[:: self.image_stride]
         self.num_images, self.errors_before = len(wrong), int(wrong.sum())
-        self._features = kept.batches(max(len(targets) for targets in labels))
-        return base
-
-    @property
-    def keeps_features(self) -> bool:
-        """Whether the features of the scoring images are kept."""
-        return self._features is not None
+        self._scorer = _Scorer(self.split, self._store, self.scoring, base_margins[:: self.image_stride], wrong)
+        return BasePredictions(labels, predictions, num_classes)
 
     def score(
         self,
@@ -128,6 +176,8 @@ class EditEvaluator:
         indices: Tensor,
         labels: Tensor,
         progress: Callable[[float], object] = lambda edits: None,
+        total_edits: int | None = None,
+        rank: int = 0,
     ) -> EditOutcomes:
         """Make E edits and count the errors of each edited network.
 
@@ -136,21 +186,53 @@ class EditEvaluator:
             indices: Positions of the edited inputs in it, int64 [E].
             labels: The labels asked for, int64 [E].
             progress: Called with the number of edits done since the last call, a fraction at a time.
+            total_edits: Number of edits of all ranks together, which the sampling settings are for; by default E.
+            rank: Of this process, so that each draws other images.
 
         Raises:
             UserError: If the base network was not measured first.
         """
-        if not self.num_images:
+        if self._scorer is None:
             raise UserError("edits are scored against the base network: call measure_base before score")
-        outcomes = [EditOutcomes(torch.zeros(0, dtype=torch.bool), *torch.zeros(2, 0, dtype=torch.int64))]
+        sampler = None
+        if self.sampling and len(indices):
+            sampler = DrawdownSampler(
+                self._scorer.base_margins,
+                len(indices),
+                self.sampling.forward_passes,
+                self.sampling.half_width,
+                total_edits,
+                seed=self.sampling.seed + rank,
+            )
+        kind = torch.float64 if self.sampling else torch.int64
+        outcomes = [
+            EditOutcomes(
+                torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=kind)
+            )
+        ]
         for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
             edited, success, num_steps = self._edit_group(dataset, indices[group], labels[group])
-            errors_after = torch.full_like(num_steps, self.errors_before)
+            errors_after = torch.full((len(group),), self.errors_before, dtype=kind)
             changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
+            some = [edited[edit] for edit in changed]
             progress(len(group) - len(changed))
-            errors_after[changed] = self._count_errors([edited[edit] for edit in changed], progress)
+            if sampler:
+                sampler.skip(len(group) - len(changed))
+                errors_after[changed] += self._scorer.sample(sampler, some, progress) * self.num_images
+            else:
+                errors_after[changed] = self._scorer.count_errors(some, progress)
             outcomes.append(EditOutcomes(success, num_steps, errors_after))
+        self.estimate = sampler.estimate() if sampler else None
         return EditOutcomes(*(torch.cat(field) for field in zip(*outcomes, strict=True)))
+
+    def close(self) -> None:
+        """Let go of the kept features, in memory and on disk."""
+        self._store.close()
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the kept features lie on disk."""
+        return self._store.spilled
 
     @property
     def _together(self) -> int:
@@ -159,19 +241,19 @@ class EditEvaluator:
         While it is made, an edit holds about six sets of parameters: its own, their gradients, two of the rule's state,
         and the next values of the first and the last.
         """
-        return min(self.edits_at_once, self._sets_that_fit(6))
+        bytes_per_edit = 6 * sum(param.nbytes for param in self._params.values())
+        return min(self.edits_at_once, max(1, self._budget // 2 // bytes_per_edit))
 
     @property
     def _group_size(self) -> int:
         """How many edited networks are held to be scored on the same features.
 
-        Kept features cost nothing to look at again; others are computed again for each group, so it is made large.
+        Features in memory cost nothing to look at again; those on disk are read once for each group, so it is large:
+        five sets of parameters for each network, its own and, by Winograd's algorithm, four times as many.
         """
-        return self._together if self.keeps_features else max(self._together, self._sets_that_fit(1))
-
-    def _sets_that_fit(self, sets_per_edit: int) -> int:
-        bytes_per_edit = sets_per_edit * sum(param.nbytes for param in self._params.values())
-        return max(1, self._budget // 2 // bytes_per_edit)
+        if not self._store.spilled or self.sampling:
+            return self._together
+        return max(self._together, self._budget // 2 // (5 * sum(param.nbytes for param in self._params.values())))
 
     def _edit_group(
         self, dataset: Dataset, indices: Tensor, labels: Tensor
@@ -196,63 +278,109 @@ class EditEvaluator:
         targets = labels.to(self.device).unsqueeze(1)
         return self.editor.edit_many(self.split.suffix, self._params, samples, targets)
 
-    @torch.no_grad()
-    def _count_errors(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
-        """Count errors on the scoring images, int64 [E]: images outside, edits inside."""
-        errors = torch.zeros(len(edited), dtype=torch.int64, device=self.device)
-        for features, targets in self._scoring_batches() if edited else ():
-            for edit, params in enumerate(edited):
-                errors[edit] += (self.split.suffix(features, params).argmax(dim=-1) != targets).sum()
-                progress(len(targets) / self.num_images)
-        return errors.cpu()
-
-    def _scoring_batches(self) -> Iterator[tuple[Features, Tensor]]:
-        if self._features is not None:
-            yield from self._features
-            return
-        position = 0
-        for images, targets in self.batches:
-            scoring = self._scoring_part(position)
-            position += len(targets)
-            if len(targets[scoring]):
-                yield self._prefix(images[scoring]), targets[scoring].to(self.device)
-
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""
         dtype = next(iter(self._params.values())).dtype
         return self.split.prefix(images.to(self.device, dtype))
 
-    def _scoring_part(self, position: int) -> slice:
-        """Return which images of a batch that begins at this position of the data set are scoring images."""
-        return slice(-position % self.image_stride, None, self.image_stride)
+
+class _Scorer:
+    """Runs edited networks over kept features.
+
+    Attributes:
+        base_margins: Margins of the base network on the scoring images, [N].
+    """
+
+    def __init__(
+        self, split: SplitNetwork, store: FeatureStore, settings: ScoringSettings, base_margins: Tensor, wrong: Tensor
+    ) -> None:
+        sample, _ = store.rows(torch.arange(min(2, len(store))))
+        self.base_margins, self.settings = base_margins, settings
+        self._store, self._wrong_before = store, wrong
+        self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision())
+        self._doubtful_below = 0.0
+        if settings != settings.in_full_precision():
+            self._fast = ScoringForm(split, sample, settings)
+            if settings.recheck:
+                self._doubtful_below = settings.recheck * self._largest_deviation()
+
+    @torch.no_grad()
+    def count_errors(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
+        """Count errors of some edited networks on all scoring images, int64 [E]: images outside, edits inside."""
+        weights = [self._fast.prepare(params) for params in edited]
+        errors = torch.zeros(len(edited), dtype=torch.int64)
+        doubtful: list[list[Tensor]] = [[] for _ in edited]
+        position = 0
+        for features, targets in self._store.batches(self.settings.batch_size) if edited else ():
+            for edits in torch.arange(len(edited)).split(self.settings.edits_together):
+                logits = self._run(features, [weights[edit] for edit in edits])
+                wrong = logits.argmax(dim=-1) != targets
+                if self._doubtful_below:
+                    doubt = margins(logits, targets.expand(len(edits), -1)).abs() < self._doubtful_below
+                    wrong &= ~doubt
+                    for edit, row in zip(edits.tolist(), doubt, strict=True):
+                        doubtful[edit].append(row.nonzero().flatten() + position)
+                errors[edits] += wrong.sum(dim=-1).cpu()
+                progress(len(edits) * len(targets) / len(self._store))
+            position += len(targets)
+        for edit, parts in enumerate(doubtful):
+            if parts:
+                errors[edit] += int(self._find_errors(edited[edit], torch.cat(parts)).sum())
+        return errors
+
+    def sample(
+        self, sampler: DrawdownSampler, edited: list[dict[str, Tensor]], progress: Callable[[float], object]
+    ) -> Tensor:
+        """Estimate the drawdowns of some edited networks from random images, float64 [E]."""
+        if not edited:
+            return torch.zeros(0, dtype=torch.float64)
+        draws = (sampler.draw,) if len(sampler.drawdowns) else (sampler.draw_pilot, sampler.draw)
+        for draw in draws:
+            sample = draw(len(edited))
+            wrong = torch.stack(
+                [
+                    self._find_errors(params, indices).cpu()
+                    for params, indices in zip(edited, sample.indices, strict=True)
+                ]
+            )
+            drawdowns = sampler.update(sample, wrong.long() - self._wrong_before[sample.indices].long())
+        progress(len(edited))
+        return drawdowns
+
+    def _run(self, features: Features, weights: list[Weights]) -> Tensor:
+        """Return logits [E, N, C] of some edited networks."""
+        if len(weights) == 1:
+            return self._fast(features, weights[0]).unsqueeze(0)
+        return self._fast.run_together(features, weights)
+
+    @torch.no_grad()
+    def _find_errors(self, params: dict[str, Tensor], indices: Tensor) -> Tensor:
+        """Return which of some scoring images an edited network gets wrong, in full precision; bool [n]."""
+        weights = self._exact.prepare(params)
+        wrong = [torch.zeros(0, dtype=torch.bool, device=self._store.device)]
+        for part in indices.split(self.settings.batch_size):
+            features, targets = self._store.rows(part)
+            wrong.append(self._exact(features, weights).argmax(dim=-1) != targets)
+        return torch.cat(wrong)
+
+    @torch.no_grad()
+    def _largest_deviation(self) -> float:
+        """Return the largest change of a margin by the lower precision, on the base network."""
+        unedited = self._fast.prepare({})
+        found = [
+            margins(self._fast(features, unedited), targets).cpu()
+            for features, targets in self._store.batches(self.settings.batch_size)
+        ]
+        return float((torch.cat(found) - self.base_margins).abs().max())
 
 
-class _Kept:
-    """Collects features while they fit into a number of bytes."""
+def margins(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the true label's logit minus the largest other one: at least 0 where the prediction is right.
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.nbytes = 0
-        self.parts: list[tuple[Features, Tensor]] = []
-
-    def add(self, features: Features, labels: Tensor) -> None:
-        self.nbytes += sum(feature.nbytes for feature in features)
-        if self.nbytes > self.max_bytes:
-            self.parts.clear()
-        elif len(labels):
-            self.parts.append((tuple(feature.clone() for feature in features), labels))
-
-    def batches(self, batch_size: int) -> list[tuple[Features, Tensor]] | None:
-        """Return what was collected in full batches, or None where it did not fit."""
-        if self.nbytes > self.max_bytes:
-            return None
-        merged: list[tuple[Features, Tensor]] = []
-        while self.parts:
-            size = 0
-            group: list[tuple[Features, Tensor]] = []
-            while self.parts and (not group or size + len(self.parts[0][1]) <= batch_size):
-                group.append(self.parts.pop(0))
-                size += len(group[-1][1])
-            features, labels = zip(*group, strict=True)
-            merged.append((tuple(torch.cat(tensors) for tensors in zip(*features, strict=True)), torch.cat(labels)))
-        return merged
+    Args:
+        logits: [..., C].
+        targets: True labels, int64 [...].
+    """
+    targets = targets.unsqueeze(-1)
+    others = logits.scatter(-1, targets, -torch.inf)
+    return logits.gather(-1, targets).squeeze(-1) - others.amax(dim=-1)

@@ -29,6 +29,7 @@ class ClassificationTask(LightningModule):
         network: The classifier, any module from images [N, C, H, W] to logits [N, classes], by its class, or by a
             function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
+        channels_last: Lay out weights, and with them activations, with their channels last.
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
@@ -41,6 +42,7 @@ class ClassificationTask(LightningModule):
         self,
         network: nn.Module,
         weights: str | None = None,
+        channels_last: bool = False,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
@@ -53,6 +55,8 @@ class ClassificationTask(LightningModule):
         self.lr_scheduler_interval = lr_scheduler_interval
         if weights is not None:
             load_weights(network, weights)
+        if channels_last:  # images and activations follow the weights of the first convolution
+            network.to(memory_format=torch.channels_last)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_error = 1 - MulticlassAccuracy(average="micro")
         self.test_error = 1 - MulticlassAccuracy(average="micro")

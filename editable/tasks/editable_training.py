@@ -1,7 +1,8 @@
 """Editable training: a classifier that learns its task and, at the same time, to be edited."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,17 @@ from editable.errors import UserError, require_at_least
 from editable.models import Features, SplitNetwork, select_parameters
 from editable.tasks.classification import Batch, ClassificationTask
 
-__all__ = ["EditableTrainingTask"]
+__all__ = ["EditableTrainingTask", "LossTerms"]
+
+
+class LossTerms(NamedTuple):
+    """The loss of a batch, its three terms before they are weighted, and the edits made for it."""
+
+    loss: Tensor
+    base: Tensor
+    edit: Tensor
+    locality: Tensor
+    result: EditResult
 
 
 class EditableTrainingTask(ClassificationTask):
@@ -41,11 +52,14 @@ class EditableTrainingTask(ClassificationTask):
         c_edit: Weight of the edit term.
         c_loc: Weight of the locality term.
         edits_per_batch: Number of edits for each batch (on each rank), made at once from the same parameters.
-        locality_share: Measure locality on the ``whole`` batch for each of the E edits, or for each on its ``own``
-            1/E of the batch.
+        locality_fraction: Make the edits among, and measure locality on, this part of each batch, in (0, 1]. The rest
+            sees the base term alone.
+        locality_share: Measure locality on the ``whole`` of that part for each of the E edits, or for each on its
+            ``own`` 1/E of it.
         detach_base: Let no gradient of the locality term flow into the unedited network's probabilities (published).
         edit_seed: Seed of the training edits.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
+        channels_last: Lay out weights, and with them activations, with their channels last.
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
@@ -62,24 +76,29 @@ class EditableTrainingTask(ClassificationTask):
         c_edit: float = 0.01,
         c_loc: float = 0.01,
         edits_per_batch: int = 1,
+        locality_fraction: float = 1.0,
         locality_share: Literal["whole", "own"] = "whole",
         detach_base: bool = True,
         edit_seed: int = 0,
         weights: str | None = None,
+        channels_last: bool = False,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
-        super().__init__(network, weights, optimizer, lr_scheduler, lr_scheduler_interval)
+        super().__init__(network, weights, channels_last, optimizer, lr_scheduler, lr_scheduler_interval)
         for name, value in {"c_edit": c_edit, "c_loc": c_loc}.items():
             if value < 0:
                 raise UserError(f"{name} is the weight of a loss term and must not be negative, got {value}")
         require_at_least(1, edits_per_batch=edits_per_batch)
+        if not 0 < locality_fraction <= 1:
+            raise UserError(f"locality_fraction, a part of the batch, must be in (0, 1], got {locality_fraction}")
         self.editor = editor
         self.editable_layers = list(editable_layers)
         self.c_edit = c_edit
         self.c_loc = c_loc
         self.edits_per_batch = edits_per_batch
+        self.locality_fraction = locality_fraction
         self.locality_share = locality_share
         self.detach_base = detach_base
         self.edit_seed = edit_seed
@@ -115,30 +134,40 @@ class EditableTrainingTask(ClassificationTask):
         """Return the loss of one batch."""
         images, labels = batch
         logits = self._logits(images, labels, batch_idx)
-        base_loss = self.base_loss(logits, batch)
-        edits = self.draw_edits(len(images), logits.shape[-1], batch_idx)
-        features = self.split.prefix(images)
+        terms = self.loss_terms(logits, batch, self.draw_edits(len(images), logits.shape[-1], batch_idx))
+        self.log_training(
+            {
+                "loss": terms.loss,
+                "error": (logits.argmax(dim=-1) != labels).float().mean(),
+                "loss_base": terms.base,
+                "loss_edit": terms.edit,
+                "loss_locality": terms.locality,
+                "success_rate": terms.result.success.float().mean(),
+                "num_steps": terms.result.num_steps.float().mean(),
+            },
+            len(images),
+        )
+        return terms.loss
+
+    def loss_terms(self, logits: Tensor, batch: Batch, edits: Edits) -> LossTerms:
+        """Return L = L_base + c_edit·L_edit + c_loc·L_loc and its terms.
+
+        Args:
+            logits: The unedited network's with batch statistics, [N, classes].
+            batch: Images [N, C, H, W] and labels [N].
+            edits: Which of the images get which label.
+        """
+        shared = self._num_shared(len(logits))
+        features = self.split.prefix(batch[0][:shared])
         result = self.edit(features, edits)
-        edit_loss = result.loss.mean()
-        locality_loss = self.locality(logits, features, result)
-        loss = base_loss + self.c_edit * edit_loss + self.c_loc * locality_loss
+        base, edit = self.base_loss(logits, batch), result.loss.mean()
+        locality = self.locality(logits[:shared], features, result)
+        loss = base + self.c_edit * edit + self.c_loc * locality
         # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them. Each
         # has a zero of its own, for scalars under one sum would get gradients that share memory.
         for param in self.editor.parameters():
             loss = loss + 0.0 * param.sum()
-        self.log_training(
-            {
-                "loss": loss,
-                "error": (logits.argmax(dim=-1) != labels).float().mean(),
-                "loss_base": base_loss,
-                "loss_edit": edit_loss,
-                "loss_locality": locality_loss,
-                "success_rate": result.success.float().mean(),
-                "num_steps": result.num_steps.float().mean(),
-            },
-            len(images),
-        )
-        return loss
+        return LossTerms(loss, base, edit, locality, result)
 
     def on_train_epoch_end(self) -> None:
         """Log the editor's learnt constants: those of an update rule that are tensors."""
@@ -152,20 +181,25 @@ class EditableTrainingTask(ClassificationTask):
         return functional.cross_entropy(logits, batch[1])
 
     def draw_edits(self, batch_size: int, num_classes: int, batch_idx: int) -> Edits:
-        """Draw the edits of a batch: which of its images, and their labels.
+        """Draw the edits of a batch: which of its images, among those that locality is measured on, and their labels.
 
         The draw depends on the seed, epoch, batch and rank alone, so that a resumed run draws as it would have.
         """
         seed = np.random.SeedSequence((self.edit_seed, self.current_epoch, batch_idx, self.global_rank))
         generator = torch.Generator().manual_seed(seed.generate_state(1, np.uint64).item() >> 1)
-        edits = random_training_edits(batch_size, num_classes, self.edits_per_batch, generator)
+        shared = self._num_shared(batch_size)
+        edits = random_training_edits(shared, num_classes, self.edits_per_batch, generator)
         return Edits(edits.indices.to(self.device), edits.labels.to(self.device))
+
+    def _num_shared(self, batch_size: int) -> int:
+        """Return how many images of a batch the edit and locality terms look at: its first ones."""
+        return min(batch_size, max(self.edits_per_batch, math.ceil(self.locality_fraction * batch_size)))
 
     def edit(self, features: Features, edits: Edits) -> EditResult:
         """Make the edits of a batch from its prefix features, differentiably; see :meth:`Editor.edit_many`."""
         samples = tuple(feature[edits.indices].unsqueeze(1) for feature in features)
         return self.editor.edit_many(
-            self.split.suffix, self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
+            self.split.edit_suffix, self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
         )
 
     def locality(self, logits: Tensor, features: Features, result: EditResult) -> Tensor:

@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from editable.callbacks import DrawdownEvaluation, RunReport
 from editable.data import NaturalMistakeEdits
-from editable.editing import Editor, RMSProp
+from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.errors import UserError
+from editable.models import ScoringSettings
 from editable.tasks import ClassificationTask, EditableTrainingTask
 from tests.editing.reference import rmsprop, textbook_edit
 from tests.tasks.reference import LAYERS, NUM_CLASSES, images_and_labels, loader, small_network
@@ -105,6 +106,55 @@ def test_figures_are_those_of_a_naive_loop(make_trainer, stride, edits_at_once):
     assert result.outcomes.num_steps.tolist() == steps
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
     assert all(param.grad is None for param in network.parameters())
+
+
+@pytest.mark.parametrize("memory_budget", [4.0, 1e-9])
+def test_low_precision_with_a_second_look_gives_the_same_figures(make_trainer, tmp_path, memory_budget):
+    network = small_network()
+    images, labels = data_for(network)
+    expected, _ = naive(network, images, labels, published_edits(40, 9))
+    settings = ScoringSettings(precision="bfloat16", recheck=3.0)
+    evaluation = make_evaluation(scoring=settings, memory_budget=memory_budget, features_folder=str(tmp_path))
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+    (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert_logged(metrics, expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sampled_drawdown_comes_with_its_interval(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network)
+    pairs = published_edits(40, 9)
+    expected, _ = naive(network, images, labels, pairs)
+    evaluation = make_evaluation(sampling=SamplingSettings(forward_passes=9 * 25))
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+    (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert "drawdown_absolute" not in metrics
+    assert 0 < metrics["drawdown_half_width"] < 0.2
+    assert abs(metrics["drawdown"] - expected["drawdown"]) < 2 * metrics["drawdown_half_width"]
+    assert 0 < metrics["num_sampled_images"] <= 9 * 25
+    assert metrics["num_scoring_images"] == 40
+    assert_logged(metrics, {name: expected[name] for name in ("success_rate", "num_steps", "scoring_error")})
+    (section,) = evaluation.report(trainer, tmp_path)
+    half_width = f"{100 * metrics['drawdown']:.3f} ± {100 * metrics['drawdown_half_width']:.3f} points"
+    assert half_width in section
+    assert f"{metrics['num_sampled_images']:.0f} looked at" in section
+
+
+def test_a_sample_of_everything_is_the_exact_drawdown(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    expected, _ = naive(network, images, labels, published_edits(40, 9))
+    evaluation = make_evaluation(sampling=SamplingSettings(half_width=1e-9))
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+    (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert metrics["drawdown"] == pytest.approx(expected["drawdown"], abs=1e-7)
+    assert metrics["drawdown_half_width"] == 0
+
+
+def test_features_folder_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="nowhere' is not a folder"):
+        make_evaluation(features_folder=str(tmp_path / "nowhere"))
 
 
 def test_validate_logs_under_its_own_names(make_trainer):

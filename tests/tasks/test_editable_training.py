@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
+from torch.func import functional_call
 from torch.optim import SGD
 
 from editable.data import DigitsDataModule
@@ -21,11 +22,14 @@ from editable.tasks import ClassificationTask, EditableTrainingTask
 from tests.tasks.reference import (
     LAYERS,
     NUM_CLASSES,
+    cross_entropy,
     editable_training_loss,
     images_and_labels,
+    kl_divergence,
     loader,
     predictions_after_a_training_step,
     small_network,
+    unrolled_edit,
 )
 
 ALPHA, BETA, MAX_STEPS = 0.01, 0.4, 4
@@ -116,6 +120,55 @@ def test_loss_and_all_gradients_are_those_of_the_unrolled_recursion(ranks, share
     torch.testing.assert_close(rule.logit_decay.grad, logit_beta.grad, rtol=1e-6, atol=1e-8)
     assert logit_beta.grad != 0
     torch.testing.assert_close(dict(network.named_buffers()), dict(plain.named_buffers()), rtol=0, atol=0)
+
+
+def test_edit_and_locality_on_a_part_of_the_batch():
+    network = small_network()
+    images, labels = images_and_labels(7)
+    pairs = wanted(network, images, 1)
+    plain = copy.deepcopy(network).train()
+    logits = plain(images)
+    plain.eval()
+    params, edit_loss, steps = unrolled_edit(plain, NAMES, images[0], pairs[0][1], ALPHA, BETA, MAX_STEPS)
+    assert steps > 1
+    locality = kl_divergence(logits[:3].detach(), functional_call(plain, params, images[:3]))
+    expected = cross_entropy(logits, labels) + 0.7 * edit_loss + 1.3 * locality
+    expected.backward()
+
+    task = make_task(network, FixedEdits, c_edit=0.7, c_loc=1.3, locality_fraction=0.4)  # 2.8 of 7 images: 3
+    task.pairs = pairs
+    values = logged(task.train())
+    task.training_step((images, labels), 0).backward()
+    torch.testing.assert_close(values["loss"], expected)
+    torch.testing.assert_close(values["loss_locality"], locality)
+    for ours, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-8)
+
+
+def test_edits_are_drawn_from_the_part_that_locality_sees():
+    task = make_task(small_network(), edits_per_batch=2, locality_fraction=0.25)
+    seen = {index for batch_idx in range(50) for index in drawn(task, batch_idx=batch_idx)[0]}
+    assert seen == {0, 1, 2, 3}  # of 16
+    crowded = make_task(small_network(), edits_per_batch=3, locality_fraction=0.01)
+    assert {index for batch_idx in range(50) for index in drawn(crowded, batch_idx=batch_idx)[0]} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("edits_per_batch", [1, 2])
+def test_channels_last_is_the_same_training_step(edits_per_batch):
+    losses, gradients = [], []
+    for channels_last in (False, True):
+        network, batch = small_network(), images_and_labels(6)
+        task = make_task(
+            network, FixedEdits, c_edit=0.7, c_loc=1.3, edits_per_batch=edits_per_batch, channels_last=channels_last
+        )
+        task.pairs = wanted(network, batch[0], *(1, 2)[:edits_per_batch])
+        assert network[3].weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+        loss = task.train().training_step(batch, 0)
+        loss.backward()
+        losses.append(loss)
+        gradients.append([param.grad for param in network.parameters()])
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-8)
 
 
 def test_without_weight_on_its_terms_it_has_exactly_the_gradients_of_the_baseline():
@@ -253,6 +306,8 @@ def test_drawn_labels_and_images_are_uniform():
         ({"c_edit": -0.1}, "c_edit is the weight of a loss term and must not be negative, got -0.1"),
         ({"c_loc": -1.0}, "c_loc is the weight of a loss term and must not be negative, got -1.0"),
         ({"edits_per_batch": 0}, "edits_per_batch must be at least 1, got 0"),
+        ({"locality_fraction": 0.0}, r"locality_fraction, a part of the batch, must be in \(0, 1\], got 0.0"),
+        ({"locality_fraction": 1.5}, r"locality_fraction, a part of the batch, must be in \(0, 1\], got 1.5"),
     ],
 )
 def test_values_out_of_range_are_user_errors(settings, message):
