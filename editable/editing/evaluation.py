@@ -235,6 +235,11 @@ class EditEvaluator:
         return self._store.spilled
 
     @property
+    def num_rechecked(self) -> int:
+        """How often an image was scored again in full precision, over all edits so far."""
+        return self._scorer.num_rechecked if self._scorer else 0
+
+    @property
     def _together(self) -> int:
         """How many edits are computed together: at most those that fit into the half of the budget without features.
 
@@ -289,6 +294,7 @@ class _Scorer:
 
     Attributes:
         base_margins: Margins of the base network on the scoring images, [N].
+        num_rechecked: Number of images looked at again in full precision, over all edits so far.
     """
 
     def __init__(
@@ -296,6 +302,7 @@ class _Scorer:
     ) -> None:
         sample, _ = store.rows(torch.arange(min(2, len(store))))
         self.base_margins, self.settings = base_margins, settings
+        self.num_rechecked = 0
         self._store, self._wrong_before = store, wrong
         self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision())
         self._doubtful_below = 0.0
@@ -325,7 +332,9 @@ class _Scorer:
             position += len(targets)
         for edit, parts in enumerate(doubtful):
             if parts:
-                errors[edit] += int(self._find_errors(edited[edit], torch.cat(parts)).sum())
+                again = torch.cat(parts)
+                self.num_rechecked += len(again)
+                errors[edit] += int(self._find_errors(edited[edit], again).sum())
         return errors
 
     def sample(

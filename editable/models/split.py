@@ -123,6 +123,13 @@ class SplitNetwork:
         with _evaluating(self._halves.prefix.called):
             return self._halves.prefix(x)
 
+    def edit_prefix(self, x: Tensor) -> Features:
+        """Compute what ``prefix`` does, up to rounding, in the form whose gradients are cheap: see `edit_form`."""
+        if not self._checked:
+            self._check_cut(x)
+        with _evaluating(self._halves.edit_prefix.called):
+            return self._halves.edit_prefix(x)
+
     def suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
         """Compute logits from features with the given parameters in place of the network's own.
 
@@ -139,10 +146,7 @@ class SplitNetwork:
         return self._run(self._halves.suffix, features, params)
 
     def edit_suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
-        """Compute what ``suffix`` does, up to rounding, in the form that is fast for edits: see `edit_form`.
-
-        For few images and many steps, differentiated once or twice, also under `torch.func.vmap` over ``params``.
-        """
+        """Compute what ``suffix`` does, up to rounding, in the form whose gradients are cheap: see `edit_form`."""
         return self._run(self._halves.edit_suffix, features, params)
 
     def copy_suffix(self) -> tuple[nn.Module, dict[str, str]]:
@@ -224,6 +228,7 @@ class _Halves(NamedTuple):
     """The two halves of a network."""
 
     prefix: _Half
+    edit_prefix: _Half
     suffix: _Half
     edit_suffix: _Half
     features: tuple[str, ...]  # names of the graph's nodes at the cut
@@ -291,11 +296,12 @@ def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _
             stacklevel=4,
         )
         whole = _Half(network, _whole_network)
-        return _Halves(_Half(network, _no_prefix, fx.Graph()), whole, whole, ("x",))
+        nothing = _Half(network, _no_prefix, fx.Graph())
+        return _Halves(nothing, nothing, whole, whole, ("x",))
     prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
-    graphs = (prefix, suffix, edit_form(suffix, network))
-    first, second, for_edits = (_Half(network, _compile(network, graph), graph) for graph in graphs)
-    return _Halves(first, second, for_edits, features, suffix)
+    graphs = (prefix, edit_form(prefix, network), suffix, edit_form(suffix, network))
+    first, edit_first, second, edit_second = (_Half(network, _compile(network, graph), graph) for graph in graphs)
+    return _Halves(first, edit_first, second, edit_second, features, suffix)
 
 
 def _no_prefix(network: nn.Module, x: Tensor) -> Features:

@@ -158,7 +158,7 @@ class EditableTrainingTask(ClassificationTask):
             edits: Which of the images get which label.
         """
         shared = self._num_shared(len(logits))
-        features = self.split.prefix(batch[0][:shared])
+        features = self.split.edit_prefix(batch[0][:shared])
         result = self.edit(features, edits)
         base, edit = self.base_loss(logits, batch), result.loss.mean()
         locality = self.locality(logits[:shared], features, result)
@@ -213,7 +213,7 @@ class EditableTrainingTask(ClassificationTask):
         num_edits = len(result.success)
         if num_edits == 1:
             params = {name: stacked[0] for name, stacked in result.params.items()}
-            return kl_locality(logits, self.split.suffix(features, params), self.detach_base)
+            return kl_locality(logits, self.split.edit_suffix(features, params), self.detach_base)
         # Autocast does not reach into vmap: features of lower precision get that of the edited parameters.
         dtype = next(iter(result.params.values())).dtype
         features = tuple(feature.to(dtype) if feature.is_floating_point() else feature for feature in features)
@@ -221,7 +221,7 @@ class EditableTrainingTask(ClassificationTask):
         if own:
             logits, *shares = (_shares(tensor, num_edits) for tensor in (logits, *features))
             features = tuple(shares)
-        edited_logits = torch.func.vmap(self.split.suffix, in_dims=(0 if own else None, 0))(features, result.params)
+        edited_logits = torch.func.vmap(self.split.edit_suffix, in_dims=(0 if own else None, 0))(features, result.params)
         return kl_locality(logits, edited_logits, self.detach_base)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from torchvision import models
 
 from editable.editing import Editor, RMSProp
 from editable.models import SplitNetwork, cifar_resnet, edit_form
-from editable.models.edit_form import frozen_batch_norm, patch_conv2d
+from editable.models.edit_form import frozen_batch_norm, frozen_conv2d, patch_conv2d
+from editable.models.tracing import trace_pure
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -45,12 +46,16 @@ def shifted(params: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 
 def assert_same(network: nn.Module, pattern: str, x: Tensor) -> SplitNetwork:
-    """The form gives the suffix's logits for its own and for edited parameters; returns the split."""
+    """The form gives both halves' values for its own and for edited parameters; returns the split."""
     split = SplitNetwork(network, pattern)
     features = split.prefix(x)
-    for params in ({}, split.params, shifted(split.params)):
-        ours = split.edit_suffix(features, params)  # first: what it computes cannot be what the suffix left behind
-        torch.testing.assert_close(ours, split.suffix(features, params), rtol=1e-10, atol=1e-10)
+    for most in (0, edit_form.MAX_POSITIONS):  # as a batch and as a few images
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(edit_form, "MAX_POSITIONS", most)
+            torch.testing.assert_close(split.edit_prefix(x), features, rtol=1e-10, atol=1e-10)
+            for params in ({}, split.params, shifted(split.params)):
+                ours = split.edit_suffix(features, params)  # first: it cannot be what the suffix left behind
+                torch.testing.assert_close(ours, split.suffix(features, params), rtol=1e-10, atol=1e-10)
     return split
 
 
@@ -85,7 +90,7 @@ def test_patch_conv2d_equals_conv2d(setting: Any, bias: bool, most: int, monkeyp
         expected = F.conv2d(x, weight, shift, *rest, groups)
         for layout in (torch.contiguous_format, torch.channels_last):
             for kernel in (weight, weight.contiguous(memory_format=torch.channels_last)):
-                ours = patch_conv2d(x.contiguous(memory_format=layout), kernel, shift, *rest, groups)
+                ours = patch_conv2d(x.contiguous(memory_format=layout), kernel, shift, (*rest, groups))
                 torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -95,9 +100,9 @@ def test_few_positions_are_one_product_and_many_are_a_convolution(monkeypatch: p
     monkeypatch.setattr(F, "conv2d", lambda *arguments: called.append(arguments) or convolve(*arguments))
     weight, rest = normal(2, 2, 3, 3), ((1, 1), (1, 1), (1, 1), 1)
     monkeypatch.setattr(edit_form, "MAX_POSITIONS", 2 * 5 * 6)
-    patch_conv2d(normal(2, 2, 5, 6), weight, None, *rest)
+    patch_conv2d(normal(2, 2, 5, 6), weight, None, rest)
     assert not called
-    patch_conv2d(normal(3, 2, 5, 6), weight, None, *rest)
+    patch_conv2d(normal(3, 2, 5, 6), weight, None, rest)
     assert len(called) == 1
 
 
@@ -111,7 +116,7 @@ def test_patch_conv2d_is_differentiable_twice(setting: Any, samples: int, layout
     inputs = tuple(tensor.requires_grad_() for tensor in inputs)
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return patch_conv2d(x, weight, bias, *rest, groups)
+        return patch_conv2d(x, weight, bias, (*rest, groups))
 
     assert torch.autograd.gradcheck(convolve, inputs)
     assert torch.autograd.gradgradcheck(convolve, inputs)
@@ -127,7 +132,7 @@ def test_patch_conv2d_under_vmap(setting: Any, layout: torch.memory_format) -> N
     shifts, x = normal(3, 4, seed=5), normal(3, 2, 4, 7, 6, seed=6)
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return patch_conv2d(x, weight, bias, *rest, groups)
+        return patch_conv2d(x, weight, bias, (*rest, groups))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
@@ -161,6 +166,50 @@ def test_frozen_batch_norm_keeps_the_data_type() -> None:
     """BatchNorm is kept in float32 where the rest of a network has low precision, and returns what it is given."""
     x, mean, variance = normal(2, 3, 4, 5).bfloat16(), torch.zeros(3), torch.ones(3)
     assert frozen_batch_norm(x, mean, variance, torch.ones(3), torch.zeros(3), 1e-5).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("most", [0, 2048])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("affine", [(True, True), (False, False), (True, False)])
+def test_frozen_conv2d_is_a_convolution_and_then_a_batch_norm(
+    affine: tuple[bool, bool], bias: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edit_form, "MAX_POSITIONS", most)
+    geometry = ((2, 1), (1, 1), (1, 1), 1)
+    mean, variance = normal(3, seed=1), normal(3, seed=2).square()
+    given = [normal(2, 2, 4, 3), normal(3, 2, 3, 3, seed=3), *([normal(3, seed=4)] if bias else [])]
+    given += [normal(3, seed=seed) for seed, present in zip((5, 6), affine, strict=True) if present]
+    inputs = tuple(tensor.requires_grad_() for tensor in given)
+
+    def arguments(inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        x, weight, *others = inputs
+        shift = others.pop(0) if bias else None
+        return x, weight, shift, *(others.pop(0) if present else None for present in affine)
+
+    def ours(*inputs: Tensor) -> Tensor:
+        x, weight, shift, norm_weight, norm_bias = arguments(inputs)
+        return frozen_conv2d(x, weight, shift, geometry, mean, variance, norm_weight, norm_bias, 1e-3)
+
+    x, weight, shift, norm_weight, norm_bias = arguments(inputs)
+    values = F.conv2d(x, weight, shift, *geometry)
+    expected = F.batch_norm(values, mean, variance, norm_weight, norm_bias, training=False, eps=1e-3)
+    torch.testing.assert_close(ours(*inputs), expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(ours, inputs)
+    assert torch.autograd.gradgradcheck(ours, inputs)
+
+
+def test_a_convolution_and_its_norm_become_one_and_others_do_not() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        first = self.conv1(x)
+        second = self.bn1(first)
+        return self.fc((self.bn2(self.conv2(second)) + first).flatten(1))  # the first convolution is read twice
+
+    layers = {"conv1": nn.Conv2d(3, 3, 3), "bn1": nn.BatchNorm2d(3), "conv2": nn.Conv2d(3, 3, 1)}
+    network = Program(forward, **layers, bn2=nn.BatchNorm2d(3), fc=nn.Linear(12, 4)).double()
+    assert_same(network, "all", normal(2, 3, 4, 4))
+    graph = edit_form.edit_form(trace_pure(network.eval()), network)
+    called = [node.target for node in graph.nodes if node.op == "call_function"]
+    assert [called.count(function) for function in (patch_conv2d, frozen_batch_norm, frozen_conv2d)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("pattern", ["all", "layer3.0.conv2", "layer4", "layer2.0.bn1", "bn1", "fc"])

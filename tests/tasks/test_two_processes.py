@@ -66,3 +66,16 @@ def test_evaluation_on_two_processes_is_evaluation_on_one(folders, num_edits):
     assert metrics["drawdown"] != 0
     assert (two / "edits.csv").read_text() == (one / "edits.csv").read_text()
     assert len((two / "edits.csv").read_text().splitlines()) == 1 + num_edits
+
+
+@pytest.mark.parametrize("num_edits", two_processes.NUM_EDITS)
+def test_sampled_drawdown_on_two_processes_agrees_with_the_exact_one(folders, num_edits):
+    """Each rank draws its own images, so the figures differ, within their intervals; one rank may have no edit."""
+    exact = json.loads((folders[0] / f"{num_edits}_edits" / "metrics.json").read_text())
+    for folder in folders:
+        sampled = json.loads((folder / f"{num_edits}_sampled" / "metrics.json").read_text())
+        assert "drawdown_absolute" not in sampled
+        assert 0 < sampled["num_sampled_images"] <= 60 * num_edits
+        assert abs(sampled["drawdown"] - exact["drawdown"]) < 2 * sampled["drawdown_half_width"]
+        for name in ("success_rate", "num_steps", "num_edits", "scoring_error"):
+            assert sampled[name] == exact[name], name

@@ -11,7 +11,7 @@ from torch import nn
 from editable.callbacks import DrawdownEvaluation, RunReport
 from editable.data import DigitsDataModule
 from editable.data.edit_streams import Edits
-from editable.editing import Editor, RMSProp
+from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.tasks import EditableTrainingTask
 
 BATCH_SIZE, NUM_STEPS = 8, 5
@@ -108,9 +108,9 @@ def train(folder: Path, num_processes: int) -> None:
     trainer.fit(task, data)
 
 
-def evaluate(folder: Path, num_processes: int, num_edits: int) -> None:
+def evaluate(folder: Path, num_processes: int, num_edits: int, sampling: SamplingSettings | None = None) -> None:
     """Evaluate edits, leaving metrics.json and edits.csv in the folder."""
-    evaluation = DrawdownEvaluation(num_edits, image_stride=2)
+    evaluation = DrawdownEvaluation(num_edits, image_stride=2, sampling=sampling)
     task = SharedEdits(make_network(), Editor(RMSProp(0.05), max_steps=4), ["3"])
     trainer = make_trainer(folder, num_processes, callbacks=[evaluation, RunReport()])
     trainer.test(task, DigitsDataModule(batch_size=64), verbose=False)
@@ -120,6 +120,8 @@ def main(folder: Path, num_processes: int) -> None:
     train(folder / "training", num_processes)
     for num_edits in NUM_EDITS:
         evaluate(folder / f"{num_edits}_edits", num_processes, num_edits)
+        sampling = SamplingSettings(forward_passes=60 * num_edits)
+        evaluate(folder / f"{num_edits}_sampled", num_processes, num_edits, sampling)
 
 
 if __name__ == "__main__":
