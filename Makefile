@@ -25,5 +25,7 @@ types:  ## check the types
 run:  ## the default run: train twice on digits, edit, compare
 	python train.py
 
-benchmarks:  ## measure speed and memory against the naive procedures
-	python benchmarks/unroll.py && python benchmarks/drawdown.py
+benchmarks:  ## measure speed and memory against the naive procedures; half an hour
+	for row in exact fastest sampled extra-layer; do python benchmarks/drawdown.py $$row; done
+	python benchmarks/training_step.py && python benchmarks/training_step.py --memory
+	python benchmarks/unroll.py && python benchmarks/growth.py && python benchmarks/roofline.py

@@ -12,10 +12,8 @@ __all__ = ["allow_any_layout", "edit_form", "has_hooks", "patch_conv2d"]
 Geometry: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 """Stride, padding and dilation, each along H and W, and the number of groups."""
 
-NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
-
 # Up to so many output positions, over all images, a convolution on a CPU is done as one matrix product.
-MAX_POSITIONS = 2048
+MAX_POSITIONS = 512
 
 
 def edit_form(graph: fx.Graph, network: nn.Module) -> fx.Graph:
@@ -30,49 +28,48 @@ def edit_form(graph: fx.Graph, network: nn.Module) -> fx.Graph:
         network: The network, whose parameters and buffers are read by name at the time of the call.
     """
     modules = {node: network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"}
-    modules = {node: module for node, module in modules.items() if not has_hooks(module)}
     convolutions = {node: module for node, module in modules.items() if _is_plain_convolution(module)}
     norms = {node: module for node, module in modules.items() if _is_frozen_norm(module)}
-    followed = {_source(node): node for node in norms if _source(node) in convolutions and len(_source(node).users) == 1}
+    sources = {node: node.all_input_nodes[0] for node in (*convolutions, *norms)}
+    merged = {sources[norm] for norm in norms if sources[norm] in convolutions and len(sources[norm].users) == 1}
     rewritten = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
+
+    def tensors(node: fx.Node, *names: str) -> list[fx.Node | None]:
+        layer = modules[node]
+        return [None if getattr(layer, name) is None else rewritten.get_attr(f"{node.target}.{name}") for name in names]
+
+    def of_convolution(node: fx.Node) -> list[Any]:
+        layer = convolutions[node]
+        return [*tensors(node, "weight", "bias"), (layer.stride, layer.padding, layer.dilation, layer.groups)]
+
+    def of_norm(node: fx.Node) -> list[Any]:
+        return [*tensors(node, "running_mean", "running_var", "weight", "bias"), norms[node].eps]
+
     for node in graph.nodes:
-        if node in followed:
-            continue  # done together with the BatchNorm that follows
-        if node not in convolutions and node not in norms:
+        if node in merged:
+            continue  # comes with the BatchNorm that reads it
+        if node in norms and sources[node] in merged:
+            first = sources[node]
+            arguments = (copies[sources[first]], *of_convolution(first), *of_norm(node))
+            copies[node] = rewritten.call_function(frozen_conv2d, arguments)
+        elif node in convolutions:
+            copies[node] = rewritten.call_function(patch_conv2d, (copies[sources[node]], *of_convolution(node)))
+        elif node in norms:
+            copies[node] = rewritten.call_function(frozen_batch_norm, (copies[sources[node]], *of_norm(node)))
+        else:
             copies[node] = rewritten.node_copy(node, copies.__getitem__)
-            continue
-        before = _source(node) if node in norms and _source(node) in followed else None
-        arguments: list[Any] = [copies[_source(before or node)]]
-        for part in (before, node):
-            if part in convolutions:
-                arguments += [_read(rewritten, modules, part, name) for name in ("weight", "bias")]
-                module = convolutions[part]
-                arguments += [(module.stride, module.padding, module.dilation, module.groups)]
-            elif part in norms:
-                arguments += [_read(rewritten, modules, part, name) for name in NORM_TENSORS] + [norms[part].eps]
-        function = frozen_conv2d if before else patch_conv2d if node in convolutions else frozen_batch_norm
-        copies[node] = rewritten.call_function(function, tuple(arguments))
     allow_any_layout(rewritten)
     return rewritten
 
 
 def _is_plain_convolution(module: nn.Module) -> bool:
-    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    plain = type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return plain and not has_hooks(module)
 
 
 def _is_frozen_norm(module: nn.Module) -> bool:
-    return type(module) is nn.BatchNorm2d and module.track_running_stats
-
-
-def _source(node: fx.Node) -> fx.Node:
-    """Return the one input of a layer."""
-    return node.all_input_nodes[0]
-
-
-def _read(graph: fx.Graph, modules: dict[fx.Node, nn.Module], node: fx.Node, name: str) -> fx.Node | None:
-    """Read a module's tensor by name; None where it has none."""
-    return graph.get_attr(f"{node.target}.{name}") if getattr(modules[node], name) is not None else None
+    return type(module) is nn.BatchNorm2d and module.track_running_stats and not has_hooks(module)
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -221,8 +221,8 @@ class EditableTrainingTask(ClassificationTask):
         if own:
             logits, *shares = (_shares(tensor, num_edits) for tensor in (logits, *features))
             features = tuple(shares)
-        edited_logits = torch.func.vmap(self.split.edit_suffix, in_dims=(0 if own else None, 0))(features, result.params)
-        return kl_locality(logits, edited_logits, self.detach_base)
+        run_each = torch.func.vmap(self.split.edit_suffix, in_dims=(0 if own else None, 0))
+        return kl_locality(logits, run_each(features, result.params), self.detach_base)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the network's parameters and, in a group without weight decay, the editor's constants."""
