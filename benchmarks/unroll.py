@@ -34,7 +34,7 @@ RULES = {
 
 def by_editor(editor: BaseEditor, split: SplitNetwork, image: Tensor, label: Tensor) -> list[Tensor]:
     """Edit with one of the package's editors; return the loss's gradients."""
-    result = editor(split.edit_suffix, split.params, split.prefix(image), label, differentiable=True)
+    result = editor(split.unrolled_suffix(), split.params, split.prefix(image), label, differentiable=True)
     return list(torch.autograd.grad(result.loss, list(split.network.parameters())))
 
 

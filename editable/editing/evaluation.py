@@ -281,7 +281,8 @@ class EditEvaluator:
             features = self._prefix(images)
         samples = tuple(feature.unsqueeze(1) for feature in features)
         targets = labels.to(self.device).unsqueeze(1)
-        return self.editor.edit_many(self.split.suffix, self._params, samples, targets)
+        suffix = self.split.suffix if len(targets) == 1 else self.split.edit_suffix
+        return self.editor.edit_many(suffix, self._params, samples, targets)
 
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-__all__ = ["allow_any_layout", "edit_form", "has_hooks", "patch_conv2d"]
+from editable.models.deferred_gradient import DeferredWeight
+
+__all__ = ["SharedKernel", "allow_any_layout", "edit_form", "has_hooks", "kernels_of", "patch_conv2d"]
 
 Geometry: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 """Stride, padding and dilation, each along H and W, and the number of groups."""
@@ -89,6 +91,26 @@ def _reshape(x: Tensor, *shape: Any, **keywords: Any) -> Tensor:
     return x.view(*shape, **keywords) if keywords or isinstance(shape[0], torch.dtype) else x.reshape(*shape)
 
 
+class SharedKernel(Tensor):
+    """Stands for a kernel that no step of an unrolled edit changes; see `DeferredWeight`."""
+
+    parameter: Tensor
+    deferred: DeferredWeight
+
+    @staticmethod
+    def of(parameter: Tensor) -> "SharedKernel":
+        """Make one for an edit; its values are the parameter's own memory."""
+        shared = parameter.detach().as_subclass(SharedKernel)
+        shared.parameter, shared.deferred = parameter, DeferredWeight(_as_matrix(parameter))
+        return shared
+
+
+def kernels_of(graph: fx.Graph) -> tuple[str, ...]:
+    """Return the names of the kernels that a graph in the edit form convolves with."""
+    convolutions = [node for node in graph.nodes if node.target in (patch_conv2d, frozen_conv2d)]
+    return tuple(dict.fromkeys(str(node.args[1].target) for node in convolutions))
+
+
 def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve, for few positions on a CPU as the product of the weight and the unfolded input.
 
@@ -106,7 +128,7 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
         ``[N, f, H', W']``.
     """
     if not _has_few_positions(x, weight, geometry):
-        return functional.conv2d(x, weight, bias, *geometry)
+        return _convolve(x, _own(weight), bias, geometry)
     stride, padding, dilation, _ = geometry
     kernel = weight.shape[-2:]
     if kernel == (1, 1) and padding == (0, 0):
@@ -114,10 +136,13 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
     else:
         patches = functional.unfold(x, kernel, dilation, padding, stride)
     columns = patches.transpose(0, 1)  # [c·m·n, N, H'·W']
-    if weight.stride(1) == 1:  # channels last: no copy of the weight, which is larger than the patches
+    if _is_channels_last(weight):
         columns = columns.unflatten(0, (x.shape[1], kernel.numel())).transpose(0, 1).flatten(0, 1)
-        weight = weight.permute(0, 2, 3, 1)
-    values = weight.flatten(1) @ columns.flatten(1)
+    columns = columns.flatten(1)
+    if isinstance(weight, SharedKernel) and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+        values = weight.deferred.product(columns)
+    else:
+        values = _as_matrix(_own(weight)) @ columns
     if bias is not None:
         values = values + bias.unsqueeze(-1)
     return values.unflatten(1, (len(x), *_output_size(x, weight_size=kernel, geometry=geometry))).transpose(0, 1)
@@ -157,9 +182,9 @@ def frozen_conv2d(
         values = patch_conv2d(x, weight, bias, geometry)
         return frozen_batch_norm(values, mean, variance, norm_weight, norm_bias, epsilon)
     scale, shift = _scale_and_shift(mean, variance, norm_weight, norm_bias, epsilon)
-    folded = (weight * scale.view(-1, 1, 1, 1)).to(weight.dtype)
+    folded = (_own(weight) * scale.view(-1, 1, 1, 1)).to(weight.dtype)
     shift = shift if bias is None else torch.addcmul(shift, bias, scale)
-    return functional.conv2d(x, folded, shift.to(weight.dtype), *geometry)
+    return _convolve(x, folded, shift.to(weight.dtype), geometry)
 
 
 def frozen_batch_norm(
@@ -170,6 +195,20 @@ def frozen_batch_norm(
     return torch.addcmul(shift.view(-1, 1, 1), x, scale.view(-1, 1, 1)).to(x.dtype)
 
 
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.stride(1) == 1
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """View a kernel as a matrix, in the order in which it lies in memory: it is larger than the patches."""
+    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
+
+
+def _own(weight: Tensor) -> Tensor:
+    """Return the parameter itself, where a shared kernel stands for it."""
+    return weight.parameter if isinstance(weight, SharedKernel) else weight
+
+
 def _scale_and_shift(
     mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
 ) -> tuple[Tensor, Tensor]:
@@ -178,6 +217,13 @@ def _scale_and_shift(
         scale = scale * weight
     shift = -mean * scale
     return scale, shift if bias is None else shift + bias
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    if x.dtype == torch.float64 and torch._C._functorch.is_functorch_wrapped_tensor(weight):
+        # Under vmap, torch's convolution in float64 has wrong gradients for channels-last weights (torch 2.15, CPU).
+        weight = weight.contiguous()
+    return functional.conv2d(x, weight, bias, *geometry)
 
 
 def _has_few_positions(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from editable.errors import UserError
-from editable.models.edit_form import edit_form
+from editable.models.edit_form import SharedKernel, edit_form, kernels_of
 from editable.models.selection import select_parameters
 from editable.models.tracing import find_plain_values, trace_pure
 
@@ -149,6 +149,21 @@ class SplitNetwork:
         """Compute what ``suffix`` does, up to rounding, in the form whose gradients are cheap: see `edit_form`."""
         return self._run(self._halves.edit_suffix, features, params)
 
+    def unrolled_suffix(self) -> Callable[[Features, Mapping[str, Tensor]], Tensor]:
+        """Return ``edit_suffix`` for one unrolled edit: the gradients of kernels that it leaves alone wait for its end.
+
+        All calls belong to one graph. The inner gradients must not ask for those kernels, and the gradient through all
+        steps must not be differentiated again: see `DeferredWeight`.
+        """
+        editable = {slot for slots in self._slots.values() for slot in slots}
+        kernels = {f"network.{name}": self.network.get_parameter(name) for name in self._halves.kernels}
+        shared = {
+            slot: SharedKernel.of(kernel)
+            for slot, kernel in kernels.items()
+            if slot not in editable and kernel.requires_grad and kernel.device.type == "cpu"
+        }
+        return lambda features, params: self._run(self._halves.edit_suffix, features, params, shared)
+
     def copy_suffix(self) -> tuple[nn.Module, dict[str, str]]:
         """Copy the suffix as it is now into a module of its own, to be rewritten.
 
@@ -175,9 +190,15 @@ class SplitNetwork:
         if unknown:
             raise UserError(f"{unknown[0]!r} is not editable in this split, which edits {', '.join(self.names)}")
 
-    def _run(self, half: "_Half", features: Features, params: Mapping[str, Tensor]) -> Tensor:
+    def _run(
+        self,
+        half: "_Half",
+        features: Features,
+        params: Mapping[str, Tensor],
+        others: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         self.require_editable(params)
-        state = {slot: tensor for name, tensor in params.items() for slot in self._slots[name]}
+        state = {slot: tensor for name, tensor in params.items() for slot in self._slots[name]} | dict(others or {})
         with _evaluating(half.called), attention_for(_are_vectorised(params.values())):
             return functional_call(half, state, features, tie_weights=False)
 
@@ -233,6 +254,7 @@ class _Halves(NamedTuple):
     edit_suffix: _Half
     features: tuple[str, ...]  # names of the graph's nodes at the cut
     suffix_graph: fx.Graph | None = None  # None where the network cannot be traced
+    kernels: tuple[str, ...] = ()  # that ``edit_suffix`` convolves with
 
 
 def _called_modules(network: nn.Module, graph: fx.Graph) -> list[nn.Module]:
@@ -301,7 +323,7 @@ def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _
     prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
     graphs = (prefix, edit_form(prefix, network), suffix, edit_form(suffix, network))
     first, edit_first, second, edit_second = (_Half(network, _compile(network, graph), graph) for graph in graphs)
-    return _Halves(first, edit_first, second, edit_second, features, suffix)
+    return _Halves(first, edit_first, second, edit_second, features, suffix, kernels_of(graphs[-1]))
 
 
 def _no_prefix(network: nn.Module, x: Tensor) -> Features:

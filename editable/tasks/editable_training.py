@@ -199,7 +199,7 @@ class EditableTrainingTask(ClassificationTask):
         """Make the edits of a batch from its prefix features, differentiably; see :meth:`Editor.edit_many`."""
         samples = tuple(feature[edits.indices].unsqueeze(1) for feature in features)
         return self.editor.edit_many(
-            self.split.edit_suffix, self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
+            self.split.unrolled_suffix(), self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
         )
 
     def locality(self, logits: Tensor, features: Features, result: EditResult) -> Tensor:
