@@ -11,8 +11,9 @@ package does once, on the unedited network, is shown apart and shared out over 1
 than 1000, with the half-width that gives each as large a sample as 1000 edits would need, and a pilot as large.
 
 Without data, weights and images are random, and labels such that the network gets four fifths right. With --weights
-and --root, they are a real network's and an image folder's test set. `fastest` needs these: a network of random weights
-is so undecided that most images would be doubtful; and so does `sampled`, whose sample size depends on the drawdown.
+and --root, they are a real network's and the test set of CIFAR-10 as an image folder. `fastest` needs these: a network
+of random weights is so undecided that most images would be doubtful; and so does `sampled`, whose sample size depends
+on the drawdown.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from editable.models import ScoringSettings, SplitNetwork, add_extra_layer, cifa
 PUBLISHED_EDITS = 1000
 HALF_WIDTH = 0.001
 BATCH = 128
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def parse() -> argparse.Namespace:
@@ -81,7 +83,7 @@ def load(arguments: argparse.Namespace) -> tuple[nn.Module, Dataset]:
                 nn.init.normal_(parameter, std=0.01)
     network = network.to(arguments.device)
     if arguments.root:
-        datamodule = ImageFolderDataModule(str(arguments.root))
+        datamodule = ImageFolderDataModule(str(arguments.root), mean=CIFAR10_MEAN, std=CIFAR10_STD, num_workers=0)
         datamodule.setup("test")
         dataset = datamodule.test_dataloader().dataset
         return network.eval(), torch.utils.data.Subset(dataset, range(arguments.images))

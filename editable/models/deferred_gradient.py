@@ -32,8 +32,8 @@ class DeferredWeight:
         self.token = _Collect.apply(weight, self)
 
     def product(self, x: Tensor) -> Tensor:
-        """Return W x, [f, n], for x [c, n]."""
-        return _Product.apply(x, self.token, self, False)
+        """Return W x, [f, n], for x [c, n], in the precision of W, whatever autocast says."""
+        return _Product.apply(x.to(self.value.dtype), self.token, self, False)
 
     def collect(self, left: Tensor, right: Tensor) -> None:
         """Keep the factors of one term ``left @ rightᵀ`` of the gradient, in the present backward pass."""
@@ -71,7 +71,8 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, token: Tensor, deferred: DeferredWeight, transposed: bool) -> Tensor:
         ctx.save_for_backward(x, token)
         ctx.deferred, ctx.transposed = deferred, transposed
-        return (deferred.value.t() if transposed else deferred.value) @ x
+        with torch.autocast(x.device.type, enabled=False):
+            return (deferred.value.t() if transposed else deferred.value) @ x
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:

@@ -31,8 +31,8 @@ class ScoringSettings:
         precision: Of weights and activations: the network's own, or ``bfloat16``.
         fold_batch_norm: Multiply BatchNorm into the convolution before it, once per edited network.
         channels_last: Lay images out with their channels last.
-        winograd: Do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 on a CPU is 1.5 to 1.9
-            times as fast as the direct sum, and has ten times its rounding error.
+        winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is 1.5 to 1.9 times
+            as fast as the direct sum, and has ten times its rounding error. Elsewhere the library chooses.
         compile: Run through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes up to a minute.
         recheck: With ``bfloat16``, score an image again in full precision where the true label's logit is nearer to
             the largest other one than this many times the largest error that bfloat16 makes in this difference on
@@ -65,9 +65,9 @@ class ScoringSettings:
     def for_device(cls, device: torch.device) -> "ScoringSettings":
         """Return the settings that are used where none are given: full precision, and what is fastest on a CPU.
 
-        For other devices nothing was measured: they get larger batches, and leave the algorithm to cuDNN.
+        For other devices nothing was measured: they get larger batches.
         """
-        return cls() if device.type == "cpu" else cls(winograd=False, batch_size=512)
+        return cls() if device.type == "cpu" else cls(batch_size=512)
 
     def in_full_precision(self) -> "ScoringSettings":
         """Return these settings with full precision."""
@@ -105,7 +105,8 @@ class ScoringForm:
             allow_any_layout(self._module.graph)
             if settings.fold_batch_norm:
                 self._fold_batch_norm(self._module)
-            if settings.winograd and self._dtype in (torch.float32, torch.float64):
+            on_cpu = features[0].device.type == "cpu"
+            if settings.winograd and on_cpu and self._dtype in (torch.float32, torch.float64):
                 self._use_winograd(self._module, features)
             self._module.recompile()
         self._module.to(self._dtype).requires_grad_(False)

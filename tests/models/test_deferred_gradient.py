@@ -49,6 +49,30 @@ def test_its_gradient_cannot_be_differentiated_again():
         torch.autograd.grad(loss, weight, create_graph=True)
 
 
+def test_autocast_inside_or_around_changes_nothing_of_a_product():
+    weight, start = normal(4, 4).float().requires_grad_(), normal(4, 2, seed=1).float().requires_grad_()
+    expected = torch.autograd.grad(descend(lambda x: weight @ x, start), (weight, start))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = descend(DeferredWeight(weight).product, start)
+    ours = torch.autograd.grad(loss, (weight, start))  # the backward pass of training runs outside of autocast
+    torch.testing.assert_close(ours, expected)
+
+
+def test_an_edit_under_autocast_goes_backward():
+    torch.manual_seed(0)
+    network = cifar_resnet(5, width=4, layers=(1, 1, 1, 1)).eval()
+    split = SplitNetwork(network, "layer3")
+    features, labels = split.prefix(torch.randn(1, 3, 8, 8)), torch.tensor([1])
+    gradients = []
+    for autocast in (False, True):
+        editor = Editor(GD(0.01), max_steps=2, margin=100.0, autocast=autocast)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = editor(split.unrolled_suffix(), split.params, features, labels, differentiable=True)
+        gradients.append(torch.autograd.grad(result.loss, list(network.layer4.parameters())))
+    for low, full in zip(gradients[1], gradients[0], strict=True):
+        assert (low - full).norm() <= 0.1 * full.norm()  # bfloat16 has three digits, and the steps add their errors
+
+
 def test_a_weight_that_no_product_depends_on():
     weight = normal(4, 4).requires_grad_()
     deferred = DeferredWeight(weight)
