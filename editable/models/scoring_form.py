@@ -31,8 +31,8 @@ class ScoringSettings:
         precision: Of weights and activations: the network's own, or ``bfloat16``.
         fold_batch_norm: Multiply BatchNorm into the convolution before it, once per edited network.
         channels_last: Lay images out with their channels last.
-        winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is 1.5 to 1.9 times
-            as fast as the direct sum, and has ten times its rounding error. Elsewhere the library chooses.
+        winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is faster than the
+            direct sum, and has ten times its rounding error. Elsewhere the library chooses.
         compile: Run through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes up to a minute.
         recheck: With ``bfloat16``, score an image again in full precision where the true label's logit is nearer to
             the largest other one than this many times the largest error that bfloat16 makes in this difference on
