@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -199,6 +199,7 @@ class ScoringForm:
         with torch.no_grad():
             ShapeProp(module).propagate(*self._laid_out(tuple(feature[:1] for feature in features)))
         uses = _count_uses(module.graph)
+        spaces: dict[tuple[Any, ...], Tensor] = {}
         for node in module.graph.nodes:
             place = str(node.target)
             convolution = module.get_submodule(place) if node.op == "call_module" and uses[place] == 1 else None
@@ -207,6 +208,7 @@ class ScoringForm:
             size = tuple(node.all_input_nodes[0].meta["tensor_meta"].shape[2:])
             if WinogradConv2d.fits(convolution, size):
                 fast = WinogradConv2d(convolution.in_channels, convolution.out_channels, size)
+                fast.spaces = spaces
                 module.set_submodule(place, fast.to(convolution.weight))
                 self._transforms[f"{place}.weight"] = WinogradConv2d.transform
 

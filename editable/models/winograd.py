@@ -1,5 +1,7 @@
 """3×3 convolution by Winograd's minimal filtering F(4×4, 3×3): 2.25 products per output in place of 9."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +60,7 @@ class WinogradConv2d(nn.Module):
         self.register_buffer("input_rows", rows)
         self.register_buffer("input_columns", columns)
         self.register_buffer("output", torch.tensor(_OUTPUT))
+        self.spaces: dict[tuple[Any, ...], Tensor] = {}  # memory of earlier calls; layers may share it
 
     @staticmethod
     def fits(convolution: nn.Conv2d, size: tuple[int, int]) -> bool:
@@ -91,13 +94,26 @@ class WinogradConv2d(nn.Module):
         pixels = input.permute(0, 2, 3, 1).flatten(2)  # [N, H, W·c]
         rows = (self.input_rows @ pixels).view(samples, _PATCH, tall, width, channels)
         rows = rows.permute(1, 3, 2, 0, 4).reshape(_PATCH, width, tall * samples * channels)
-        patches = (self.input_columns @ rows).view(_PATCH * _PATCH, wide * tall * samples, channels)
-        products = torch.bmm(patches, self.weight)
+        space = self._space("patches", input, _PATCH, _PATCH * wide, tall * samples * channels)
+        patches = torch.matmul(self.input_columns, rows, out=space)
+        patches = patches.view(_PATCH * _PATCH, wide * tall * samples, channels)
+        space = self._space("products", input, _PATCH * _PATCH, wide * tall * samples, filters)
+        products = torch.bmm(patches, self.weight, out=space)
         columns = self.output @ products.view(_PATCH, _PATCH, wide * tall * samples * filters)
         columns = columns.view(_PATCH, _TILE, wide, tall, samples, filters).permute(4, 3, 0, 2, 1, 5)
         outputs = self.output @ columns.reshape(samples * tall, _PATCH, wide * _TILE * filters)
         outputs = outputs.view(samples, tall * _TILE, wide * _TILE, filters)[:, :height, :width]
         return (outputs + self.bias).permute(0, 3, 1, 2)
+
+    def _space(self, name: str, like: Tensor, *shape: int) -> Tensor | None:
+        """Return memory to write a large intermediate value into, None for fresh memory, whose pages cost time."""
+        wrapped = any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in (like, self.weight))
+        if wrapped or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        key = (name, shape, like.dtype, like.device)
+        if key not in self.spaces:
+            self.spaces[key] = like.new_empty(shape)
+        return self.spaces[key]
 
 
 def _patches_of(length: int, tiles: int) -> Tensor:

@@ -541,8 +541,8 @@ def test_named_settings() -> None:
     assert ScoringSettings.plain(7) == ScoringSettings(
         fold_batch_norm=False, channels_last=False, winograd=False, batch_size=7
     )
-    assert ScoringSettings.for_device(torch.device("cpu")).winograd
-    assert not ScoringSettings.for_device(torch.device("cuda")).winograd
+    assert ScoringSettings.for_device(torch.device("cpu")) == ScoringSettings()
+    assert ScoringSettings.for_device(torch.device("cuda")) == ScoringSettings(batch_size=512)
     low = ScoringSettings(precision="bfloat16", batch_size=3)
     assert low.in_full_precision() == ScoringSettings(batch_size=3)
     assert all(ScoringSettings.for_device(torch.device(kind)).precision == "full" for kind in ("cpu", "cuda"))
