@@ -306,7 +306,8 @@ def test_wrong_arguments_are_named(arguments: dict, words: str) -> None:
 
 
 def test_the_least_budget_named_is_enough() -> None:
-    DrawdownSampler(torch.linspace(-1, 9, 100), 3, forward_passes=12).draw(3)
+    sample = DrawdownSampler(torch.linspace(-1, 9, 100), 3, forward_passes=12).draw(3)
+    assert sample.indices.shape == (3, 4)
 
 
 def test_wrong_outcomes_are_named() -> None:

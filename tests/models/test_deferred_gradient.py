@@ -2,16 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from editable.editing import GD, Editor, RMSProp
 from editable.models import SplitNetwork, cifar_resnet, edit_form
 from editable.models.deferred_gradient import DeferredWeight
 from editable.models.edit_form import SharedKernel
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.models.reference import normal, settled
 
 
 def descend(product, start: Tensor, steps: int = 3) -> Tensor:
@@ -85,11 +82,7 @@ def test_a_weight_that_no_product_depends_on():
 @pytest.mark.parametrize("rule", [GD(0.01), RMSProp(1e-3, learn_decay=True)], ids=["GD", "RMSProp"])
 def test_an_unrolled_edit_has_the_gradients_of_the_plain_suffix(rule, edits: int, pattern: str, layout):
     torch.manual_seed(0)
-    network = cifar_resnet(5, width=4, layers=(1, 1, 1, 1)).double().eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2.0)
+    network = settled(cifar_resnet(5, width=4, layers=(1, 1, 1, 1))).eval()
     split = SplitNetwork(network, pattern)
     editor = Editor(rule.double(), max_steps=3, margin=100.0)
     images, labels = normal(edits, 3, 8, 8), torch.tensor([[1], [3]])[:edits]

@@ -17,6 +17,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from editable.errors import UserError
 from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet
 from editable.models.winograd import WinogradConv2d
+from tests.models.reference import normal, settled
 
 # Inside torch's own adaptive_avg_pool2d, for images laid out with their channels last, under vmap.
 pytestmark = pytest.mark.filterwarnings("ignore:.*batching rule for aten..as_strided_")
@@ -33,26 +34,6 @@ def name_of(settings: ScoringSettings) -> str:
 
 
 all_settings = pytest.mark.parametrize("settings", ALL_SETTINGS, ids=name_of)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def settled(network: nn.Module) -> nn.Module:
-    """In float64, with statistics and scales that a fresh BatchNorm does not have."""
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.running_mean, -0.2, 0.2),
-                (module.running_var, 0.5, 2),
-                (module.weight, 0.5, 2),
-                (module.bias, -0.2, 0.2),
-            ):
-                if tensor is not None:
-                    tensor.data.uniform_(low, high, generator=generator)
-    return network.double()
 
 
 def tiny(width: int = 16) -> nn.Module:
