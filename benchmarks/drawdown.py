@@ -20,10 +20,10 @@ on the drawdown.
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import torch
+from measuring import wall_clock
 from naive import naive_edit, naive_errors, rmsprop
 from rich.console import Console
 from rich.progress import track
@@ -138,13 +138,13 @@ class Naive:
         """Make one edit and count its errors."""
         device = self.arguments.device
         image, target = self.dataset[index][0][None].to(device), torch.tensor([label], device=device)
-        start = clock(device)
+        start = wall_clock(torch.device(device))
         step = rmsprop(self.arguments.learning_rate)
         edited, success, num_steps = naive_edit(self.network, self.names, step, image, target, self.arguments.steps)
-        middle = clock(device)
+        middle = wall_clock(torch.device(device))
         errors = naive_errors(edited, self.batches)
         self.edit_seconds.append(middle - start)
-        self.image_seconds.append((clock(device) - middle) / self.arguments.naive_images)
+        self.image_seconds.append((wall_clock(torch.device(device)) - middle) / self.arguments.naive_images)
         self.outcomes.append((success, num_steps, errors))
 
     def seconds_per_edit(self) -> float:
@@ -155,15 +155,10 @@ class Naive:
 def choose_edits(arguments: argparse.Namespace, base: BasePredictions) -> Edits:
     """Take the first published edits; where all images are scored, only those that need a step."""
     edits = RandomLabelEdits()(base.labels, base.predictions, base.num_classes, min(1000, arguments.images))
-    costly = edits.labels != base.predictions[edits.indices]
-    chosen = (costly if arguments.row != "sampled" else costly | True).nonzero().flatten()[: arguments.edits]
-    return Edits(edits.indices[chosen], edits.labels[chosen])
-
-
-def clock(device: str) -> float:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    if arguments.row != "sampled":
+        costly = edits.labels != base.predictions[edits.indices]
+        edits = Edits(edits.indices[costly], edits.labels[costly])
+    return Edits(edits.indices[: arguments.edits], edits.labels[: arguments.edits])
 
 
 def main() -> None:
@@ -171,18 +166,18 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     network, dataset = load(arguments)
     evaluator, naive = make_evaluator(arguments, network, dataset), Naive(arguments, network, dataset)
-    start = clock(arguments.device)
+    start = wall_clock(torch.device(arguments.device))
     base = evaluator.measure_base()
-    once = clock(arguments.device) - start
+    once = wall_clock(torch.device(arguments.device)) - start
     edits = choose_edits(arguments, base)
     seconds = []
     for _ in track(range(arguments.repeats), "rounds"):
         naive.outcomes.clear()
         for index, label in list(zip(*(field.tolist() for field in edits), strict=True))[: arguments.naive_edits]:
             naive.run(index, label)
-        start = clock(arguments.device)
+        start = wall_clock(torch.device(arguments.device))
         outcomes = evaluator.score(dataset, edits.indices, edits.labels)
-        seconds.append((clock(arguments.device) - start) / arguments.edits)
+        seconds.append((wall_clock(torch.device(arguments.device)) - start) / arguments.edits)
     ours = statistics.median(seconds) + once / PUBLISHED_EDITS
     report(arguments, naive, ours, once, evaluator, outcomes)
 
