@@ -54,6 +54,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layer", default="layer3", help="which parameters are edited (default: layer3)")
     parser.add_argument("--steps", type=int, default=10, help="k, the most updates (default: 10)")
     parser.add_argument("--edits-at-once", type=int, default=4, help="edits computed together (default: 4)")
+    parser.add_argument("--batch-size", type=int, help="images scored together (default: the package's own)")
+    parser.add_argument("--precision", choices=["full", "bfloat16"], help="of scoring (default: as the row says)")
     parser.add_argument("--compile", action="store_true", help="run the scoring form through torch.compile")
     parser.add_argument("--width", type=int, default=64, help="channels of the first chain (default: 64)")
     parser.add_argument("--size", type=int, default=32, help="height and width of random images (default: 32)")
@@ -105,8 +107,8 @@ def make_evaluator(arguments: argparse.Namespace, network: nn.Module, dataset: D
     """Set up the package's evaluation for the row."""
     device = torch.device(arguments.device)
     settings = vars(ScoringSettings.for_device(device)) | {"compile": arguments.compile}
-    if arguments.row == "fastest":
-        settings["precision"] = "bfloat16"
+    settings["batch_size"] = arguments.batch_size or settings["batch_size"]
+    settings["precision"] = arguments.precision or ("bfloat16" if arguments.row == "fastest" else "full")
     sampling = None
     if arguments.row == "sampled":
         sampling = SamplingSettings(half_width=HALF_WIDTH * (PUBLISHED_EDITS / arguments.edits) ** 0.5)
@@ -207,7 +209,7 @@ def report(
         f"{1000 * statistics.median(naive.image_seconds):.3f} ms for each image, on {arguments.naive_images} of them"
     )
     console.print(f"unedited network, once: {once:.2f} s; scoring: {evaluator.scoring}")
-    if arguments.row == "fastest":
+    if evaluator.scoring.precision == "bfloat16":
         looks = arguments.repeats * int((outcomes.num_steps > 0).sum()) * arguments.images
         console.print(f"scored again in full precision: {100 * evaluator.num_rechecked / looks:.2f} % of the images")
     if evaluator.estimate:
