@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from editable.atomic import write_atomically
+from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.data.edit_streams import EditStream, RandomLabelEdits
 from editable.editing import (
     BaseEditor,
@@ -130,12 +128,12 @@ class DrawdownEvaluation(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
         if self.num_edits:
-            self._check(pl_module, trainer.test_loop.inference_mode)
+            self.check(pl_module, trainer.test_loop.inference_mode)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
         if self.val_num_edits:
-            self._check(pl_module, _validates_alone(trainer) and trainer.validate_loop.inference_mode)
+            self.check(pl_module, validates_alone(trainer) and trainer.validate_loop.inference_mode)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate edits on the test set."""
@@ -144,7 +142,7 @@ class DrawdownEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate a few edits on the validation set."""
-        due = _validates_alone(trainer) or (trainer.current_epoch + 1) % self.val_every_n_epochs == 0
+        due = validates_alone(trainer) or (trainer.current_epoch + 1) % self.val_every_n_epochs == 0
         if self.val_num_edits and due and not trainer.sanity_checking:
             self._evaluate(trainer, pl_module, "val", trainer.val_dataloaders, self.val_num_edits)
 
@@ -170,50 +168,58 @@ class DrawdownEvaluation(Callback):
             )
         return sections
 
-    def _check(self, pl_module: LightningModule, inference_mode: bool) -> None:
+    def check(self, pl_module: LightningModule, inference_mode: bool) -> None:
+        """Raise a :class:`UserError` where edits cannot be made."""
         if inference_mode:
             raise UserError(
                 "an edit needs gradients, but the trainer is in inference mode: use Trainer(inference_mode=False)"
             )
-        if self._editor(pl_module) is None:
+        if self.editor_for(pl_module) is None:
             raise UserError(
                 f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor, "
                 "or set evaluation.num_edits to 0"
             )
-        if self._editable_layers(pl_module) is None:
+        if self.editable_layers_for(pl_module) is None:
             raise UserError(
                 f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
                 "such as [layer3], or set evaluation.num_edits to 0"
             )
         network: Any = pl_module.network
-        select_parameters(network, self._editable_layers(pl_module))  # raises for names that match nothing
+        select_parameters(network, self.editable_layers_for(pl_module))  # raises for names that match nothing
 
-    def _editor(self, pl_module: LightningModule) -> Any:
+    def editor_for(self, pl_module: LightningModule) -> Any:
+        """Return the editor that was given or else the task's own."""
         return self.editor if self.editor is not None else getattr(pl_module, "editor", None)
 
-    def _editable_layers(self, pl_module: LightningModule) -> Any:
+    def editable_layers_for(self, pl_module: LightningModule) -> Any:
+        """Return the editable layers that were given or else the task's own."""
         return self.editable_layers if self.editable_layers is not None else getattr(pl_module, "editable_layers", None)
 
-    def _evaluate(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
-    ) -> None:
-        loader = _whole(dataloaders)
-        num_images = len(loader.dataset)  # type: ignore[arg-type]
-        network: Any = pl_module.network
-        evaluator = EditEvaluator(
-            SplitNetwork(network, self._editable_layers(pl_module)),
-            self._editor(pl_module).to(pl_module.device),
+    def make_evaluator(
+        self, pl_module: LightningModule, loader: DataLoader, sampling: SamplingSettings | None
+    ) -> EditEvaluator:
+        """Return what judges edits of a task's network on the images of a loader, by these settings."""
+        return EditEvaluator(
+            SplitNetwork(cast(nn.Module, pl_module.network), self.editable_layers_for(pl_module)),
+            self.editor_for(pl_module).to(pl_module.device),
             loader,
-            num_images,
+            len(loader.dataset),  # type: ignore[arg-type]
             pl_module.device,
             self.image_stride,
             self.edits_at_once,
             self.memory_budget,
             self.scoring,
-            self.sampling,
+            sampling,
             self.features_folder,
         )
-        with closing(evaluator), _progress(trainer) as progress:
+
+    def _evaluate(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
+    ) -> None:
+        loader = whole_loader(dataloaders)
+        num_images = len(loader.dataset)  # type: ignore[arg-type]
+        evaluator = self.make_evaluator(pl_module, loader, self.sampling)
+        with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
             base = evaluator.measure_base(lambda images: progress.advance(task, images))
             edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
@@ -236,7 +242,7 @@ class DrawdownEvaluation(Callback):
         values: dict[str, Any] = {**_measure(outcomes, evaluator, pl_module.device), **counts}
         estimate = None
         if self.sampling:
-            estimate = merge_estimates(share for share in _share(evaluator.estimate, trainer.world_size) if share)
+            estimate = merge_estimates(share for share in all_ranks(evaluator.estimate, trainer.world_size) if share)
             values |= {
                 "drawdown": estimate.drawdown,
                 "drawdown_half_width": estimate.half_width,
@@ -248,7 +254,7 @@ class DrawdownEvaluation(Callback):
             edits.indices,
             base.predictions[edits.indices],
             edits.labels,
-            _gather(outcomes, trainer.world_size),
+            gather_outcomes(outcomes, trainer.world_size),
             evaluator.errors_before,
             evaluator.num_images,
             torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
@@ -270,60 +276,8 @@ def _measure(outcomes: EditOutcomes, evaluator: EditEvaluator, device: torch.dev
     return {name: metric.to(device).compute() for name, metric in metrics.items()}
 
 
-def _whole(dataloaders: Any) -> DataLoader:
-    """Return a loader of the whole data set in its own order, whatever sampler a distributed run has put in."""
-    loader = dataloaders[0] if isinstance(dataloaders, list | tuple) and len(dataloaders) == 1 else dataloaders
-    if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
-        raise UserError("edits can be evaluated on one DataLoader over a data set with positions, got another iterable")
-    return DataLoader(
-        loader.dataset,
-        batch_size=loader.batch_size,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-    )
-
-
-def _progress(trainer: Trainer) -> Progress:
-    """Return progress bars that show only where the trainer's own do."""
-    shown = getattr(trainer.progress_bar_callback, "is_enabled", False) and trainer.is_global_zero
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-        disable=not shown,
-    )
-
-
-def _validates_alone(trainer: Trainer) -> bool:
-    """Return whether this is ``validate``; ``trainer.validating`` is also true of the validation in a fit."""
-    return trainer.state.fn == TrainerFn.VALIDATING
-
-
 def _datamodule(trainer: Trainer) -> Any:
     return trainer.datamodule  # type: ignore[attr-defined]
-
-
-def _share(own: Any, world_size: int) -> list[Any]:
-    """Collect what each rank has, by rank."""
-    shares: list[Any] = [own] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(shares, own)
-    return shares
-
-
-def _gather(outcomes: EditOutcomes, world_size: int) -> EditOutcomes:
-    """Collect all ranks' outcomes in the order of the edits, which were dealt out one by one."""
-    fields = []
-    for parts in zip(*_share(tuple(outcomes), world_size), strict=True):
-        whole = torch.empty(sum(len(part) for part in parts), dtype=parts[0].dtype)
-        for rank, part in enumerate(parts):
-            whole[rank::world_size] = part
-        fields.append(whole)
-    return EditOutcomes(*fields)
 
 
 def _for_figure(images: Tensor, datamodule: Any) -> Tensor:

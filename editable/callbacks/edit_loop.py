@@ -1,0 +1,67 @@
+"""What callbacks that evaluate edits share: the whole data set, edits dealt out over ranks, progress bars."""
+
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from editable.editing import EditOutcomes
+from editable.errors import UserError
+
+__all__ = ["all_ranks", "gather_outcomes", "progress_bars", "validates_alone", "whole_loader"]
+
+
+def whole_loader(dataloaders: Any) -> DataLoader:
+    """Return a loader of the whole data set in its own order, whatever sampler a distributed run has put in."""
+    loader = dataloaders[0] if isinstance(dataloaders, list | tuple) and len(dataloaders) == 1 else dataloaders
+    if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
+        raise UserError("edits can be evaluated on one DataLoader over a data set with positions, got another iterable")
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+    )
+
+
+def progress_bars(trainer: Trainer) -> Progress:
+    """Return progress bars that show only where the trainer's own do."""
+    shown = getattr(trainer.progress_bar_callback, "is_enabled", False) and trainer.is_global_zero
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+        disable=not shown,
+    )
+
+
+def validates_alone(trainer: Trainer) -> bool:
+    """Return whether this is ``validate``; ``trainer.validating`` is also true of the validation in a fit."""
+    return trainer.state.fn == TrainerFn.VALIDATING
+
+
+def all_ranks(own: Any, world_size: int) -> list[Any]:
+    """Collect what each rank has, by rank."""
+    shares: list[Any] = [own] * world_size
+    if world_size > 1:
+        torch.distributed.all_gather_object(shares, own)
+    return shares
+
+
+def gather_outcomes(outcomes: EditOutcomes, world_size: int) -> EditOutcomes:
+    """Collect all ranks' outcomes in the order of the edits, which were dealt out one by one."""
+    fields = []
+    for parts in zip(*all_ranks(tuple(outcomes), world_size), strict=True):
+        whole = torch.empty(sum(len(part) for part in parts), dtype=parts[0].dtype)
+        for rank, part in enumerate(parts):
+            whole[rank::world_size] = part
+        fields.append(whole)
+    return EditOutcomes(*fields)
