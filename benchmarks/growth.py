@@ -181,7 +181,7 @@ def edit_part(task: EditableTrainingTask, images: Tensor, logits: Tensor) -> Non
 
 def whole_step(task: EditableTrainingTask, images: Tensor, labels: Tensor) -> None:
     edits = task.draw_edits(len(images), NUM_CLASSES, 0)
-    terms = task.loss_terms(task.network.train()(images), (images, labels), edits)
+    terms = task.loss_terms(*task.train().unedited_pass(images), (images, labels), edits)
     torch.autograd.grad(terms.loss, list(task.parameters()), allow_unused=True)
 
 

@@ -53,8 +53,8 @@ def plain_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def editable_loss(task: EditableTrainingTask, images: Tensor, labels: Tensor, edits: Edits) -> Tensor:
-    logits = task.network.train()(images)
-    return task.loss_terms(logits, (images, labels), edits).loss
+    logits, features = task.train().unedited_pass(images)
+    return task.loss_terms(logits, features, (images, labels), edits).loss
 
 
 def step_of(row: str, arguments: argparse.Namespace) -> Step:

@@ -68,7 +68,8 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        logits = self._logits(images, labels, batch_idx)
+        logits = self.network(images)
+        self.check_labels(logits, labels, batch_idx)
         loss = functional.cross_entropy(logits, labels)
         self.log_training({"loss": loss, "error": (logits.argmax(dim=-1) != labels).float().mean()}, len(images))
         return loss
@@ -118,12 +119,11 @@ class ClassificationTask(LightningModule):
         """Refuse a checkpoint of another task or network, before anything of it is used."""
         check_fit(self, checkpoint["state_dict"], "the weights in the checkpoint")
 
-    def _logits(self, images: Tensor, labels: Tensor, batch_idx: int) -> Tensor:
-        """Return logits [N, classes], once data and network are known to agree on the classes.
+    def check_labels(self, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
+        """Raise a ``UserError`` unless data and network agree on the classes; logits are [N, classes].
 
         A look at labels on an accelerator waits for it; there, training looks at the first batch of an epoch only.
         """
-        logits = self.network(images)
         num_classes = logits.shape[-1]
         self._check_num_classes(num_classes)
         if labels.device.type == "cpu" or batch_idx == 0 or not self.training:
@@ -133,7 +133,6 @@ class ClassificationTask(LightningModule):
                     f"the data have label {lowest if lowest < 0 else highest}, but the network's {num_classes} classes "
                     f"are 0 … {num_classes - 1}"
                 )
-        return logits
 
     def _check_num_classes(self, num_classes: int) -> None:
         """Compare the number of logits with the number of classes that the data module, where there is one, names."""
@@ -146,7 +145,8 @@ class ClassificationTask(LightningModule):
 
     def _evaluation_step(self, stage: str, loss: Metric, error: Metric, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        logits = self._logits(images, labels, batch_idx)
+        logits = self.network(images)
+        self.check_labels(logits, labels, batch_idx)
         loss.update(functional.cross_entropy(logits, labels), weight=len(images))
         error.update(logits.argmax(dim=-1), labels)
         self.log(f"{stage}_loss", loss)

@@ -21,13 +21,13 @@ __all__ = ["EditableTrainingTask", "LossTerms"]
 
 
 class LossTerms(NamedTuple):
-    """The loss of a batch, its three terms before they are weighted, and the edits made for it."""
+    """The loss of a batch, its three terms before they are weighted, and the edits made for it, where any are."""
 
     loss: Tensor
     base: Tensor
-    edit: Tensor
-    locality: Tensor
-    result: EditResult
+    edit: Tensor | None = None
+    locality: Tensor | None = None
+    result: EditResult | None = None
 
 
 class EditableTrainingTask(ClassificationTask):
@@ -38,7 +38,7 @@ class EditableTrainingTask(ClassificationTask):
     both are differentiated through all steps of the edit. The base term sees batch statistics, the edit and the edited
     network running statistics. Logs what :class:`ClassificationTask` does, and ``train_loss_base``,
     ``train_loss_edit``, ``train_loss_locality``, ``train_success_rate``, ``train_num_steps``, and the editor's
-    learnt constants as ``editor_…``.
+    learnt constants as ``editor_…``. With ``c_edit = c_loc = 0`` training makes no edits; they are still evaluated.
 
     Under data parallelism each rank makes its own edits and measures them on its own share of the batch. R ranks with
     E edits each train as one process with R·E edits and ``locality_share=own`` on the whole batch does.
@@ -58,6 +58,8 @@ class EditableTrainingTask(ClassificationTask):
             ``own`` 1/E of it.
         detach_base: Let no gradient of the locality term flow into the unedited network's probabilities (published).
         edit_seed: Seed of the training edits.
+        editor_learning_rate: The optimizer's learning rate for the editor's learnable constants, log α and logit β;
+            by default that of the network.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
         channels_last: Lay out weights, and with them activations, with their channels last.
         optimizer: The optimizer, given its parameters.
@@ -80,6 +82,7 @@ class EditableTrainingTask(ClassificationTask):
         locality_share: Literal["whole", "own"] = "whole",
         detach_base: bool = True,
         edit_seed: int = 0,
+        editor_learning_rate: float | None = None,
         weights: str | None = None,
         channels_last: bool = False,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
@@ -102,8 +105,11 @@ class EditableTrainingTask(ClassificationTask):
         self.locality_share = locality_share
         self.detach_base = detach_base
         self.edit_seed = edit_seed
+        self.editor_learning_rate = editor_learning_rate
         self._split: SplitNetwork | None = None
         select_parameters(network, self.editable_layers)
+        if not self.makes_edits:
+            editor.requires_grad_(False)  # no gradient will reach its constants
 
     @property
     def split(self) -> SplitNetwork:
@@ -130,38 +136,59 @@ class EditableTrainingTask(ClassificationTask):
             )
         self._split = SplitNetwork(self.network, self.editable_layers)
 
+    @property
+    def makes_edits(self) -> bool:
+        """Whether the loss has an edit or a locality term."""
+        return self.c_edit > 0 or self.c_loc > 0
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        logits = self._logits(images, labels, batch_idx)
-        terms = self.loss_terms(logits, batch, self.draw_edits(len(images), logits.shape[-1], batch_idx))
-        self.log_training(
-            {
-                "loss": terms.loss,
-                "error": (logits.argmax(dim=-1) != labels).float().mean(),
-                "loss_base": terms.base,
+        logits, features = self.unedited_pass(images)
+        self.check_labels(logits, labels, batch_idx)
+        edits = self.draw_edits(len(images), logits.shape[-1], batch_idx)
+        terms = self.loss_terms(logits, features, batch, edits)
+        values = {
+            "loss": terms.loss,
+            "error": (logits.argmax(dim=-1) != labels).float().mean(),
+            "loss_base": terms.base,
+        }
+        if terms.result is not None:
+            values |= {
                 "loss_edit": terms.edit,
                 "loss_locality": terms.locality,
                 "success_rate": terms.result.success.float().mean(),
                 "num_steps": terms.result.num_steps.float().mean(),
-            },
-            len(images),
-        )
+            }
+        self.log_training(values, len(images))
         return terms.loss
 
-    def loss_terms(self, logits: Tensor, batch: Batch, edits: Edits) -> LossTerms:
+    def unedited_pass(self, images: Tensor) -> tuple[Tensor, Features]:
+        """Run the unedited network with batch statistics, and its prefix with running statistics.
+
+        Returns:
+            Logits [N, classes], and the prefix features of at least those images that the edits and the locality term
+            look at, the first ones of the batch.
+        """
+        shared = self._num_shared(len(images)) if self.makes_edits else 0
+        return self.network(images), self.split.edit_prefix(images[:shared]) if shared else ()
+
+    def loss_terms(self, logits: Tensor, features: Features, batch: Batch, edits: Edits) -> LossTerms:
         """Return L = L_base + c_edit·L_edit + c_loc·L_loc and its terms.
 
         Args:
-            logits: The unedited network's with batch statistics, [N, classes].
+            logits: The unedited network's, [N, classes].
+            features: What :meth:`unedited_pass` returned with them.
             batch: Images [N, C, H, W] and labels [N].
             edits: Which of the images get which label.
         """
+        base = self.base_loss(logits, features, batch)
+        if not self.makes_edits:
+            return LossTerms(base, base)
         shared = self._num_shared(len(logits))
-        features = self.split.edit_prefix(batch[0][:shared])
+        features = tuple(feature[:shared] for feature in features)
         result = self.edit(features, edits)
-        base, edit = self.base_loss(logits, batch), result.loss.mean()
-        locality = self.locality(logits[:shared], features, result)
+        edit, locality = result.loss.mean(), self.locality(logits[:shared], features, result)
         loss = base + self.c_edit * edit + self.c_loc * locality
         # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them. Each
         # has a zero of its own, for scalars under one sum would get gradients that share memory.
@@ -176,8 +203,8 @@ class EditableTrainingTask(ClassificationTask):
         learnt = {f"editor_{name}": value for name, value in constants.items() if isinstance(value, Tensor)}
         self.log_dict(learnt, sync_dist=True)
 
-    def base_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return L_base, the cross-entropy of the network with batch statistics."""
+    def base_loss(self, logits: Tensor, features: Features, batch: Batch) -> Tensor:
+        """Return L_base, here the cross-entropy; the arguments are those of :meth:`loss_terms`."""
         return functional.cross_entropy(logits, batch[1])
 
     def draw_edits(self, batch_size: int, num_classes: int, batch_idx: int) -> Edits:
@@ -227,8 +254,11 @@ class EditableTrainingTask(ClassificationTask):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the network's parameters and, in a group without weight decay, the editor's constants."""
         groups = super().parameter_groups()
-        constants = list(self.editor.parameters())
-        return [*groups, {"params": constants, "weight_decay": 0.0}] if constants else groups
+        constants = [param for param in self.editor.parameters() if param.requires_grad]
+        if not constants:
+            return groups
+        rate = {} if self.editor_learning_rate is None else {"lr": self.editor_learning_rate}
+        return [*groups, {"params": constants, "weight_decay": 0.0, **rate}]
 
 
 def _shares(tensor: Tensor, num_shares: int) -> Tensor:

@@ -380,7 +380,8 @@ class Gradients(Callback):
     """Keeps the gradients of the last step."""
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        self.values = {name: param.grad.clone() for name, param in pl_module.named_parameters()}
+        grads = {name: param.grad for name, param in pl_module.named_parameters() if param.requires_grad}
+        self.values = {name: grad.clone() for name, grad in grads.items()}
 
 
 @pytest.mark.parametrize("edits_per_batch", [1, 3])
@@ -393,11 +394,11 @@ def test_mixed_precision_trains_with_the_inner_loop_in_float32(make_trainer, edi
         task.pairs = wanted(network, images, *(1, 2, 3)[:edits_per_batch])
         kept = Gradients()
         make_trainer(precision=precision, callbacks=[kept]).fit(task, loader(images, labels, 16))
-        assert editor.seen == {(frozenset({torch.float32}), False)}
+        assert not c or editor.seen == {(frozenset({torch.float32}), False)}
         return kept.values
 
     exact, ours = (
-        {name: grad - baseline[name] for name, grad in gradients(precision, 10.0).items()}
+        {name: grad - baseline.get(name, 0.0) for name, grad in gradients(precision, 10.0).items()}
         for precision in ("32-true", "bf16-mixed")
         for baseline in [gradients(precision, 0.0)]
     )

@@ -1,0 +1,179 @@
+"""Editable fine-tuning: a trained classifier learns to be edited, while it is held to what it was."""
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+
+from editable.editing import BaseEditor
+from editable.errors import UserError
+from editable.models import Features, SplitNetwork, select_parameters
+from editable.tasks.classification import Batch
+from editable.tasks.editable_training import EditableTrainingTask
+
+__all__ = ["EditableFineTuningTask"]
+
+TEACHER = "teacher_sha256"
+
+
+class EditableFineTuningTask(EditableTrainingTask):
+    """Editable training of a network that is trained already, with distillation in place of labels.
+
+    L_base = KL(p(·|x, original network) ‖ p(·|x, network)), mean over the batch (Sinitsin et al., ICLR 2020). The
+    original is the network as it is when the task is made, so give its weights here or to the network. It stays as it
+    was, in evaluation mode, sees the same augmented images, and is not part of checkpoints: a resumed run makes it
+    again, and is refused if it would be another one. Labels serve only to log errors. With ``c_edit = c_loc = 0`` this
+    is distillation alone. Logs what :class:`EditableTrainingTask` does.
+
+    Args:
+        network: The trained classifier, such as ``editable.models.add_extra_layer`` makes of it.
+        editor: Makes the edits, in training and in evaluation.
+        editable_layers: Which parameters an edit may change; see :class:`EditableTrainingTask`.
+        c_edit: Weight of the edit term.
+        c_loc: Weight of the locality term.
+        edits_per_batch: Number of edits for each batch (on each rank).
+        locality_fraction: Part of each batch that the edit and locality terms look at, in (0, 1].
+        locality_share: Measure locality on the ``whole`` of that part for each edit, or on each edit's ``own`` share.
+        detach_base: Let no gradient of the locality term flow into the unedited network's probabilities (published).
+        edit_seed: Seed of the training edits.
+        learning_rates: The optimizer's learning rates for some parameters, by name pattern as in ``editable_layers``:
+            ``{extra_layer: 1.0e-3}``. The last pattern that matches counts; all other parameters have the optimizer's.
+        editor_learning_rate: The optimizer's learning rate for the editor's learnable constants.
+        trainable_layers: Which parameters are trained, by name pattern; by default all.
+        statistics: Of BatchNorm in the base term: of the ``batch`` (published), or the ``running`` ones of the original,
+            which then stay as they are. With these, and no trainable parameter before the editable ones, everything up
+            to there is computed once for the original, the network and the edited network.
+        weights: Weights of the original, a ``.safetensors`` file or a checkpoint of tensors.
+        channels_last: Lay out weights, and with them activations, with their channels last.
+        optimizer: The optimizer, given its parameters.
+        lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rates.
+        lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
+
+    Raises:
+        UserError: If a value is out of its range, the weights cannot be read, or a pattern matches no parameter.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        editor: BaseEditor,
+        editable_layers: Sequence[str],
+        c_edit: float = 0.03,
+        c_loc: float = 0.03,
+        edits_per_batch: int = 1,
+        locality_fraction: float = 1.0,
+        locality_share: Literal["whole", "own"] = "whole",
+        detach_base: bool = True,
+        edit_seed: int = 0,
+        learning_rates: Mapping[str, float] | None = None,
+        editor_learning_rate: float | None = None,
+        trainable_layers: Sequence[str] = ("all",),
+        statistics: Literal["batch", "running"] = "batch",
+        weights: str | None = None,
+        channels_last: bool = False,
+        optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1e-5, momentum=0.9, weight_decay=1e-4),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__(
+            network,
+            editor,
+            editable_layers,
+            c_edit,
+            c_loc,
+            edits_per_batch,
+            locality_fraction,
+            locality_share,
+            detach_base,
+            edit_seed,
+            editor_learning_rate,
+            weights,
+            channels_last,
+            optimizer,
+            lr_scheduler,
+            lr_scheduler_interval,
+        )
+        self.learning_rates = dict(learning_rates or {})
+        for pattern, rate in self.learning_rates.items():
+            if not rate > 0:
+                raise UserError(f"the learning rate of {pattern!r} must be positive, got {rate}")
+            select_parameters(network, pattern)
+        trainable = select_parameters(network, trainable_layers)
+        for name, param in network.named_parameters():
+            param.requires_grad_(name in trainable)
+        self.statistics = statistics
+        self._teacher = SplitNetwork(copy.deepcopy(network).eval().requires_grad_(False), self.editable_layers)
+        self._resumed_teacher: str | None = None
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The original network."""
+        return self._teacher.network
+
+    def on_fit_start(self) -> None:
+        """Move the original to the device of the network.
+
+        Raises:
+            UserError: If the run that is resumed had another original, or as in :class:`EditableTrainingTask`.
+        """
+        super().on_fit_start()
+        if self._resumed_teacher not in (None, _sha256(self.teacher)):
+            raise UserError(
+                "the checkpoint belongs to the fine-tuning of another network than this one: resume it with the weights "
+                "that it started from"
+            )
+        self.teacher.to(self.device, next(self.network.parameters()).dtype)
+
+    def unedited_pass(self, images: Tensor) -> tuple[Tensor, Features]:
+        """Run the unedited network, with the statistics asked for, and its prefix with running statistics."""
+        if self.statistics == "batch":
+            return super().unedited_pass(images)
+        features = self.split.edit_prefix(images)
+        return self.split.edit_suffix(features, {}), features
+
+    def base_loss(self, logits: Tensor, features: Features, batch: Batch) -> Tensor:
+        """Return L_base, the divergence from the original's predictions; arguments as of :meth:`loss_terms`."""
+        shares_prefix = self.statistics == "running" and not any(feature.requires_grad for feature in features)
+        with torch.no_grad():
+            original = self._teacher.edit_suffix(features, {}) if shares_prefix else self.teacher(batch[0])
+        return functional.kl_div(
+            functional.log_softmax(logits, dim=-1),
+            functional.log_softmax(original, dim=-1),
+            reduction="batchmean",
+            log_target=True,
+        )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters by their learning rate, and the editor's constants."""
+        rates: dict[str, float] = {}
+        for pattern, rate in self.learning_rates.items():
+            rates |= dict.fromkeys(select_parameters(self.network, pattern), rate)
+        groups: dict[float | None, list[nn.Parameter]] = {}
+        for name, param in self.network.named_parameters():
+            if param.requires_grad:
+                groups.setdefault(rates.get(name), []).append(param)
+        _, *rest = super().parameter_groups()
+        return [{"params": params, **({} if rate is None else {"lr": rate})} for rate, params in groups.items()] + rest
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down which original the network was held to."""
+        checkpoint[TEACHER] = _sha256(self.teacher)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another task or network, and remember which original it had."""
+        super().on_load_checkpoint(checkpoint)
+        self._resumed_teacher = checkpoint.get(TEACHER)
+
+
+def _sha256(network: nn.Module) -> str:
+    """Return a fingerprint of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
