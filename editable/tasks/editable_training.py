@@ -21,13 +21,13 @@ __all__ = ["EditableTrainingTask", "LossTerms"]
 
 
 class LossTerms(NamedTuple):
-    """The loss of a batch, its three terms before they are weighted, and the edits made for it, where any are."""
+    """The loss of a batch, its three terms before they are weighted, and the edits made for it, where any are made."""
 
     loss: Tensor
     base: Tensor
-    edit: Tensor | None = None
-    locality: Tensor | None = None
-    result: EditResult | None = None
+    edit: Tensor
+    locality: Tensor
+    result: EditResult | None
 
 
 class EditableTrainingTask(ClassificationTask):
@@ -184,7 +184,7 @@ class EditableTrainingTask(ClassificationTask):
         """
         base = self.base_loss(logits, features, batch)
         if not self.makes_edits:
-            return LossTerms(base, base)
+            return LossTerms(base, base, torch.zeros_like(base), torch.zeros_like(base), None)
         shared = self._num_shared(len(logits))
         features = tuple(feature[:shared] for feature in features)
         result = self.edit(features, edits)
