@@ -45,8 +45,8 @@ class EditableFineTuningTask(EditableTrainingTask):
             ``{extra_layer: 1.0e-3}``. The last pattern that matches counts; all other parameters have the optimizer's.
         editor_learning_rate: The optimizer's learning rate for the editor's learnable constants.
         trainable_layers: Which parameters are trained, by name pattern; by default all.
-        statistics: Of BatchNorm in the base term: of the ``batch`` (published), or the ``running`` ones of the original,
-            which then stay as they are. With these, and no trainable parameter before the editable ones, everything up
+        statistics: Of BatchNorm in the base term: of the ``batch`` (published), or the ``running`` ones of the
+            original, which then stay as they are. With these, and no trainable parameter before the editable ones, everything up
             to there is computed once for the original, the network and the edited network.
         weights: Weights of the original, a ``.safetensors`` file or a checkpoint of tensors.
         channels_last: Lay out weights, and with them activations, with their channels last.
@@ -124,8 +124,8 @@ class EditableFineTuningTask(EditableTrainingTask):
         super().on_fit_start()
         if self._resumed_teacher not in (None, _sha256(self.teacher)):
             raise UserError(
-                "the checkpoint belongs to the fine-tuning of another network than this one: resume it with the weights "
-                "that it started from"
+                "the checkpoint belongs to the fine-tuning of another network than this one: resume it with the "
+                "weights that it started from"
             )
         self.teacher.to(self.device, next(self.network.parameters()).dtype)
 
