@@ -46,8 +46,8 @@ class EditableFineTuningTask(EditableTrainingTask):
         editor_learning_rate: The optimizer's learning rate for the editor's learnable constants.
         trainable_layers: Which parameters are trained, by name pattern; by default all.
         statistics: Of BatchNorm in the base term: of the ``batch`` (published), or the ``running`` ones of the
-            original, which then stay as they are. With these, and no trainable parameter before the editable ones, everything up
-            to there is computed once for the original, the network and the edited network.
+            original, which then stay as they are. With these, and no trainable parameter before the editable ones,
+            everything up to there is computed once for the original, the network and the edited network.
         weights: Weights of the original, a ``.safetensors`` file or a checkpoint of tensors.
         channels_last: Lay out weights, and with them activations, with their channels last.
         optimizer: The optimizer, given its parameters.
