@@ -24,23 +24,25 @@ Split = Literal["train", "val", "test"]
 
 
 class EvaluationImages(Dataset[tuple[Tensor, int]]):
-    """Images under a fixed transform; an item is ``(transform(image), label)``.
+    """Images as the network gets them; an item is ``(normalise(resize(image)), label)``.
 
     Args:
         images: data set of ``(image, label)``.
-        transform: a transform without randomness.
+        resize: what brings a stored image to its size, without randomness.
+        normalise: what makes numbers of its pixels.
     """
 
-    def __init__(self, images: Dataset[tuple[Tensor, int]], transform: nn.Module) -> None:
+    def __init__(self, images: Dataset[tuple[Tensor, int]], resize: nn.Module, normalise: nn.Module) -> None:
         self.images = images
-        self.transform = transform
+        self.resize = resize
+        self.normalise = normalise
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = self.images[index]
-        return self.transform(image), label
+        return self.normalise(self.resize(image)), label
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -214,7 +216,7 @@ class ImageDataModule(LightningDataModule, ABC):
         images, _ = self._training_parts()
         self._see_shape(images)
         transform = make_augmentation(self.augmentation, self.image_shape[1:], self.resize)
-        self.train_dataset = AugmentedImages(images, v2.Compose([transform, *self._normalisation()]), self.seed)
+        self.train_dataset = AugmentedImages(images, v2.Compose([transform, self._normalisation()]), self.seed)
 
     def _setup_validation(self, required: bool) -> None:
         wanted = required or self.validation_fraction > 0 or self._split("val") is not None
@@ -222,10 +224,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _evaluated(self, images: Dataset[tuple[Tensor, int]]) -> EvaluationImages:
         self._see_shape(images)
-        return EvaluationImages(images, v2.Compose([self.resize, *self._normalisation()]))
+        return EvaluationImages(images, self.resize, self._normalisation())
 
-    def _normalisation(self) -> list[nn.Module]:
-        return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
+    def _normalisation(self) -> nn.Module:
+        return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)])
 
     def _see_shape(self, images: Dataset[tuple[Tensor, int]]) -> None:
         """Set ``image_shape`` from the first image; all parts of a data set must agree on it."""

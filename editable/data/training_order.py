@@ -62,7 +62,7 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        image, label = self.images[index]
+        image, label = self.images[index][:2]
         seed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64).item()
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed: it would also reseed the accelerators, which fork_rng leaves alone here

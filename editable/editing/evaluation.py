@@ -13,8 +13,9 @@ from editable.editing.base import BaseEditor
 from editable.editing.feature_store import FeatureStore
 from editable.editing.result import EditResult
 from editable.editing.sampling import DrawdownEstimate, DrawdownSampler
+from editable.editing.scoring import BaseScores, Scorer, leads, margins
 from editable.errors import UserError, require_at_least
-from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights
+from editable.models import Features, ScoringSettings, SplitNetwork
 
 __all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes", "SamplingSettings"]
 
@@ -38,16 +39,26 @@ class BasePredictions(NamedTuple):
 class EditOutcomes(NamedTuple):
     """What became of each edit; all fields have shape [E] and lie on the CPU.
 
+    Numbers of scoring images are int64, or where images were sampled unbiased estimates, float64.
+
     Attributes:
         success: Whether the edit objective reached ≤ 0, bool.
         num_steps: Number of updates made, int64.
-        errors_after: Number of misclassified scoring images after the edit: int64, or where images were sampled its
-            unbiased estimate, float64.
+        errors_after: Number of scoring images that are misclassified after the edit.
+        agreeing: Number of scoring images whose prediction after the edit is that before.
+        sensitive_agreeing: The same of sensitive images.
+        views_before: Number of views of the edited input that have the label asked for before the edit, int64; 0
+            without views.
+        views_after: The same after the edit.
     """
 
     success: Tensor
     num_steps: Tensor
     errors_after: Tensor
+    agreeing: Tensor
+    sensitive_agreeing: Tensor
+    views_before: Tensor
+    views_after: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class SamplingSettings:
 
 
 class EditEvaluator:
-    """Makes edits and counts the errors of each edited network on the scoring images.
+    """Makes edits and scores each edited network: on the scoring images, and on views of the edited input.
 
     Every edit starts from the base network. Prefix features of the scoring images are computed once and kept, in memory
     where they fit into half of the budget, else on disk. The suffix runs over them in its scoring form: images outside,
@@ -101,9 +112,12 @@ class EditEvaluator:
         scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
         sampling: Look at a random part of the scoring images for each edit; by default at all of them.
         folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+        sensitive_margin: A scoring image is sensitive if the base network gets it right and its largest probability is
+            less than this above its second largest; 0 makes none sensitive.
 
     Attributes:
         num_images: Number of scoring images.
+        num_sensitive: How many of them are sensitive.
         errors_before: How many of them the base network gets wrong.
         estimate: Where images were sampled: the drawdown of the edits scored last, with its interval.
 
@@ -124,28 +138,33 @@ class EditEvaluator:
         scoring: ScoringSettings | None = None,
         sampling: SamplingSettings | None = None,
         folder: Path | None = None,
+        sensitive_margin: float = 0.05,
     ) -> None:
         require_at_least(1, num_images=num_images, image_stride=image_stride, edits_at_once=edits_at_once)
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        if not 0 <= sensitive_margin <= 1:
+            raise UserError(
+                f"sensitive_margin, a difference of probabilities, must be in [0, 1], got {sensitive_margin}"
+            )
         self.split, self.editor, self.batches, self.device = split, editor, batches, device
         self.image_stride, self.edits_at_once = image_stride, edits_at_once
         self.scoring = scoring or ScoringSettings.for_device(device)
-        self.sampling = sampling
+        self.sampling, self.sensitive_margin = sampling, sensitive_margin
         self.num_images = -(-num_images // image_stride)
-        self.errors_before = 0
+        self.num_sensitive = self.errors_before = 0
         self.estimate: DrawdownEstimate | None = None
         self._budget = int(memory_budget * GIB)
         self._params = {name: param.detach() for name, param in split.params.items()}
         memory_format = torch.channels_last if self.scoring.channels_last else torch.contiguous_format
         self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)
-        self._scorer: _Scorer | None = None
+        self._scorer: Scorer | None = None
 
     @torch.no_grad()
     def measure_base(self, progress: Callable[[int], object] = lambda images: None) -> BasePredictions:
         """Run the base network over the whole data set once; to be called before :meth:`score`, and once.
 
-        Keeps the prefix features of the scoring images, and sets ``errors_before``.
+        Keeps the prefix features of the scoring images, and sets ``errors_before`` and ``num_sensitive``.
 
         Args:
             progress: Called with the number of images done since the last call.
@@ -153,22 +172,23 @@ class EditEvaluator:
         Raises:
             UserError: If there are more images than announced, or features fit neither into memory nor on disk.
         """
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        parts: list[BaseScores] = []
         position, num_classes = 0, 0
         for images, targets in self.batches:
             features = self._prefix(images)
             logits = self.split.suffix(features, self._params)
             scoring = slice(-position % self.image_stride, None, self.image_stride)
             self._store.add(tuple(feature[scoring] for feature in features), targets[scoring])
-            parts.append((targets, logits.argmax(dim=-1).cpu(), margins(logits, targets.to(self.device)).cpu()))
+            own = margins(logits, targets.to(self.device)).cpu()
+            parts.append(BaseScores(targets, logits.argmax(dim=-1).cpu(), own, leads(logits).cpu()))
             position += len(targets)
             num_classes = logits.shape[-1]
             progress(len(images))
-        labels, predictions, base_margins = (torch.cat(part) for part in zip(*parts, strict=True))
-        wrong = (labels != predictions)[:: self.image_stride]
-        self.num_images, self.errors_before = len(wrong), int(wrong.sum())
-        self._scorer = _Scorer(self.split, self._store, self.scoring, base_margins[:: self.image_stride], wrong)
-        return BasePredictions(labels, predictions, num_classes)
+        everything = BaseScores(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        base = BaseScores(*(field[:: self.image_stride] for field in everything))
+        self._scorer = Scorer(self.split, self._store, self.scoring, base, self.sensitive_margin)
+        self.errors_before, self.num_images, self.num_sensitive = map(int, self._scorer.unedited)
+        return BasePredictions(everything.labels, everything.predictions, num_classes)
 
     def score(
         self,
@@ -178,8 +198,9 @@ class EditEvaluator:
         progress: Callable[[float], object] = lambda edits: None,
         total_edits: int | None = None,
         rank: int = 0,
+        views: Dataset | None = None,
     ) -> EditOutcomes:
-        """Make E edits and count the errors of each edited network.
+        """Make E edits and score each edited network.
 
         Args:
             dataset: Its items begin with an image [C, H, W].
@@ -188,6 +209,8 @@ class EditEvaluator:
             progress: Called with the number of edits done since the last call, a fraction at a time.
             total_edits: Number of edits of all ranks together, which the sampling settings are for; by default E.
             rank: Of this process, so that each draws other images.
+            views: Its items are views of the images at the same positions of ``dataset``, [V, C, H, W], such as
+                :class:`editable.data.AugmentedViews`; by default, edited networks see no views.
 
         Raises:
             UserError: If the base network was not measured first.
@@ -197,7 +220,7 @@ class EditEvaluator:
         sampler = None
         if self.sampling and len(indices):
             sampler = DrawdownSampler(
-                self._scorer.base_margins,
+                self._scorer.base.margins,
                 len(indices),
                 self.sampling.forward_passes,
                 self.sampling.half_width,
@@ -205,23 +228,22 @@ class EditEvaluator:
                 seed=self.sampling.seed + rank,
             )
         kind = torch.float64 if self.sampling else torch.int64
-        outcomes = [
-            EditOutcomes(
-                torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=kind)
-            )
-        ]
+        kinds = (torch.bool, torch.int64, kind, kind, kind, torch.int64, torch.int64)
+        outcomes = [EditOutcomes(*(torch.zeros(0, dtype=dtype) for dtype in kinds))]
         for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
             edited, success, num_steps = self._edit_group(dataset, indices[group], labels[group])
-            errors_after = torch.full((len(group),), self.errors_before, dtype=kind)
+            held = self._count_views(views, indices[group], labels[group], edited)
             changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
             some = [edited[edit] for edit in changed]
             progress(len(group) - len(changed))
+            scores = [torch.full((len(group),), int(value), dtype=kind) for value in self._scorer.unedited]
             if sampler:
                 sampler.skip(len(group) - len(changed))
-                errors_after[changed] += self._scorer.sample(sampler, some, progress) * self.num_images
-            else:
-                errors_after[changed] = self._scorer.count_errors(some, progress)
-            outcomes.append(EditOutcomes(success, num_steps, errors_after))
+            if some:
+                found = self._scorer.sample(sampler, some, progress) if sampler else self._scorer.score(some, progress)
+                for field, values in zip(scores, found, strict=True):
+                    field[changed] = values
+            outcomes.append(EditOutcomes(success, num_steps, *scores, *held))
         self.estimate = sampler.estimate() if sampler else None
         return EditOutcomes(*(torch.cat(field) for field in zip(*outcomes, strict=True)))
 
@@ -254,11 +276,13 @@ class EditEvaluator:
         """How many edited networks are held to be scored on the same features.
 
         Features in memory cost nothing to look at again; those on disk are read once for each group, so it is large:
-        five sets of parameters for each network, its own and, by Winograd's algorithm, four times as many.
+        five sets of parameters for each network, its own and, by Winograd's algorithm, four times as many, and nine
+        bytes for its prediction on each image.
         """
         if not self._store.spilled or self.sampling:
             return self._together
-        return max(self._together, self._budget // 2 // (5 * sum(param.nbytes for param in self._params.values())))
+        bytes_per_edit = 5 * sum(param.nbytes for param in self._params.values()) + 9 * self.num_images
+        return max(self._together, self._budget // 2 // bytes_per_edit)
 
     def _edit_group(
         self, dataset: Dataset, indices: Tensor, labels: Tensor
@@ -284,113 +308,21 @@ class EditEvaluator:
         suffix = self.split.suffix if len(targets) == 1 else self.split.edit_suffix
         return self.editor.edit_many(suffix, self._params, samples, targets)
 
+    @torch.no_grad()
+    def _count_views(
+        self, views: Dataset | None, indices: Tensor, labels: Tensor, edited: list[dict[str, Tensor]]
+    ) -> Tensor:
+        """Count the views of each edit's input that have the label asked for, before and after, int64 [2, E]."""
+        counts = torch.zeros(2, len(edited), dtype=torch.int64)
+        if views is None:
+            return counts
+        for edit, (index, label) in enumerate(zip(indices.tolist(), labels.tolist(), strict=True)):
+            features = self._prefix(views[index])
+            for when, params in enumerate((self._params, edited[edit])):
+                counts[when, edit] = (self.split.suffix(features, params).argmax(dim=-1) == label).sum()
+        return counts
+
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""
         dtype = next(iter(self._params.values())).dtype
         return self.split.prefix(images.to(self.device, dtype))
-
-
-class _Scorer:
-    """Runs edited networks over kept features.
-
-    Attributes:
-        base_margins: Margins of the base network on the scoring images, [N].
-        num_rechecked: Number of images looked at again in full precision, over all edits so far.
-    """
-
-    def __init__(
-        self, split: SplitNetwork, store: FeatureStore, settings: ScoringSettings, base_margins: Tensor, wrong: Tensor
-    ) -> None:
-        sample, _ = store.rows(torch.arange(min(2, len(store))))
-        self.base_margins, self.settings = base_margins, settings
-        self.num_rechecked = 0
-        self._store, self._wrong_before = store, wrong
-        self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision())
-        self._doubtful_below = 0.0
-        if settings != settings.in_full_precision():
-            self._fast = ScoringForm(split, sample, settings)
-            if settings.recheck:
-                self._doubtful_below = settings.recheck * self._largest_deviation()
-
-    @torch.no_grad()
-    def count_errors(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
-        """Count errors of some edited networks on all scoring images, int64 [E]: images outside, edits inside."""
-        weights = [self._fast.prepare(params) for params in edited]
-        errors = torch.zeros(len(edited), dtype=torch.int64)
-        doubtful: list[list[Tensor]] = [[] for _ in edited]
-        position = 0
-        for features, targets in self._store.batches(self.settings.batch_size) if edited else ():
-            for edits in torch.arange(len(edited)).split(self.settings.edits_together):
-                logits = self._run(features, [weights[edit] for edit in edits])
-                wrong = logits.argmax(dim=-1) != targets
-                if self._doubtful_below:
-                    doubt = margins(logits, targets.expand(len(edits), -1)).abs() < self._doubtful_below
-                    wrong &= ~doubt
-                    for edit, row in zip(edits.tolist(), doubt, strict=True):
-                        doubtful[edit].append(row.nonzero().flatten() + position)
-                errors[edits] += wrong.sum(dim=-1).cpu()
-                progress(len(edits) * len(targets) / len(self._store))
-            position += len(targets)
-        for edit, parts in enumerate(doubtful):
-            if parts:
-                again = torch.cat(parts)
-                self.num_rechecked += len(again)
-                errors[edit] += int(self._find_errors(edited[edit], again).sum())
-        return errors
-
-    def sample(
-        self, sampler: DrawdownSampler, edited: list[dict[str, Tensor]], progress: Callable[[float], object]
-    ) -> Tensor:
-        """Estimate the drawdowns of some edited networks from random images, float64 [E]."""
-        if not edited:
-            return torch.zeros(0, dtype=torch.float64)
-        draws = (sampler.draw,) if len(sampler.drawdowns) else (sampler.draw_pilot, sampler.draw)
-        for draw in draws:
-            sample = draw(len(edited))
-            wrong = torch.stack(
-                [
-                    self._find_errors(params, indices).cpu()
-                    for params, indices in zip(edited, sample.indices, strict=True)
-                ]
-            )
-            drawdowns = sampler.update(sample, wrong.long() - self._wrong_before[sample.indices].long())
-        progress(len(edited))
-        return drawdowns
-
-    def _run(self, features: Features, weights: list[Weights]) -> Tensor:
-        """Return logits [E, N, C] of some edited networks."""
-        if len(weights) == 1:
-            return self._fast(features, weights[0]).unsqueeze(0)
-        return self._fast.run_together(features, weights)
-
-    @torch.no_grad()
-    def _find_errors(self, params: dict[str, Tensor], indices: Tensor) -> Tensor:
-        """Return which of some scoring images an edited network gets wrong, in full precision; bool [n]."""
-        weights = self._exact.prepare(params)
-        wrong = [torch.zeros(0, dtype=torch.bool, device=self._store.device)]
-        for part in indices.split(self.settings.batch_size):
-            features, targets = self._store.rows(part)
-            wrong.append(self._exact(features, weights).argmax(dim=-1) != targets)
-        return torch.cat(wrong)
-
-    @torch.no_grad()
-    def _largest_deviation(self) -> float:
-        """Return the largest change of a margin by the lower precision, on the base network."""
-        unedited = self._fast.prepare({})
-        found = [
-            margins(self._fast(features, unedited), targets).cpu()
-            for features, targets in self._store.batches(self.settings.batch_size)
-        ]
-        return float((torch.cat(found) - self.base_margins).abs().max())
-
-
-def margins(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the true label's logit minus the largest other one: at least 0 where the prediction is right.
-
-    Args:
-        logits: [..., C].
-        targets: True labels, int64 [...].
-    """
-    targets = targets.unsqueeze(-1)
-    others = logits.scatter(-1, targets, -torch.inf)
-    return logits.gather(-1, targets).squeeze(-1) - others.amax(dim=-1)

@@ -355,6 +355,18 @@ class DrawdownSampler:
             len(drawdowns), float(drawdowns.sum()), float(variances.sum()), self._third_moment, self._used
         )
 
+    def shares(self, sample: Sample, outcomes: Tensor) -> Tensor:
+        """Estimate, without bias, the share of all images that have some outcome, from those of a sample.
+
+        Args:
+            sample: What :meth:`draw` returned.
+            outcomes: Which of its images have the outcome, bool [E, n].
+
+        Returns:
+            The share for each edit, float64 [E].
+        """
+        return stratified_estimates(outcomes.long(), sample.strata, self._sizes)[0]
+
     def _planned_size(self) -> int:
         """Sample size of an edit to expect before any outcome."""
         if self._forward_passes is not None:

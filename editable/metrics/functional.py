@@ -1,10 +1,10 @@
-"""The measures of an edit as pure functions of error counts, outcomes and steps."""
+"""The measures of an edit as pure functions of counts, outcomes and steps."""
 
 from torch import Tensor
 
 from editable.errors import UserError
 
-__all__ = ["drawdown", "drawdown_absolute", "num_steps", "success_rate"]
+__all__ = ["agreement", "drawdown", "drawdown_absolute", "generality", "num_steps", "success_rate"]
 
 
 def drawdown(errors_before: Tensor, errors_after: Tensor, num_images: int) -> Tensor:
@@ -57,6 +57,42 @@ def num_steps(steps: Tensor) -> Tensor:
         UserError: If there is no edit.
     """
     return _mean(steps)
+
+
+def agreement(agreeing: Tensor, num_images: int) -> Tensor:
+    """Mean over edits of the share of images whose prediction after the edit is that before.
+
+    Args:
+        agreeing: Number of images with the same prediction before and after each edit, shape [E].
+        num_images: Number of images that were compared.
+
+    Returns:
+        Scalar float64 in [0, 1].
+
+    Raises:
+        UserError: If there is no edit or no image.
+    """
+    if num_images < 1:
+        raise UserError(f"agreement needs at least one image, got {num_images}")
+    return _mean(agreeing) / num_images
+
+
+def generality(held: Tensor, num_views: int) -> Tensor:
+    """Mean over edits of the share of views of the edited input that have the label asked for.
+
+    Args:
+        held: Number of views of each edited input with the label asked for, int64, shape [E].
+        num_views: Number of views of each.
+
+    Returns:
+        Scalar float64 in [0, 1].
+
+    Raises:
+        UserError: If there is no edit or no view.
+    """
+    if num_views < 1:
+        raise UserError(f"generality needs at least one view, got {num_views}")
+    return _mean(held) / num_views
 
 
 def _mean(outcomes: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """`EditEvaluator` gives the figures of the naive procedure: copy, edit, run the whole data set, count."""
 
+import copy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,8 @@ from tests.editing.reference import Step, conv_network, images_of, textbook_edit
 
 CPU = torch.device("cpu")
 NUM_IMAGES = 60
+NUM_VIEWS = 3
+SENSITIVE_MARGIN = 0.2
 TINY = 1e-9  # GiB: one byte
 RULES = {
     "GD": (GD(0.05), partial(reference.gd, lr=0.05)),
@@ -84,19 +87,43 @@ def count_errors(network: nn.Module, data: Data, stride: int) -> int:
     return int((predict(network, images) != labels).sum())
 
 
+def views_of(data: Data) -> list[Tensor]:
+    """Views of each image: rolled by a few columns, the last one also upside down."""
+    rolled = [[image.roll(columns, dims=-1) for columns in range(1, NUM_VIEWS + 1)] for image, _ in data]
+    return [torch.stack([*views[:-1], views[-1].flip(1)]) for views in rolled]
+
+
+def find_sensitive(network: nn.Module, data: Data) -> list[bool]:
+    """Which images the network gets right with its two best probabilities close together."""
+    with torch.no_grad():
+        probabilities = copy.deepcopy(network).eval()(torch.stack([image for image, _ in data])).softmax(dim=1)
+    rows = [sorted(zip(row, range(len(row)), strict=True), reverse=True) for row in probabilities.tolist()]
+    return [
+        best == label and p - q < SENSITIVE_MARGIN
+        for ((p, best), (q, _), *_), (_, label) in zip(rows, data, strict=True)
+    ]
+
+
 def naive_outcomes(
     network: nn.Module, step: Step, data: Data, indices: Tensor, labels: Tensor, stride: int, max_steps: int
 ) -> EditOutcomes:
     names = [name for name, _ in network.named_parameters() if name.startswith(("3.", "8."))]
+    sensitive, views = find_sensitive(network, data[::stride]), views_of(data)
+    images = torch.stack([image for image, _ in data[::stride]])
+    before = predict(network, images).tolist()
     rows = []
     for index, label in zip(indices.tolist(), labels, strict=True):
         image = data[index][0].unsqueeze(0)
         edited, success, num_steps = textbook_edit(network, names, step, image, label.unsqueeze(0), max_steps)
-        rows.append((success, num_steps, count_errors(edited, data, stride)))
+        agrees = [old == new for old, new in zip(before, predict(edited, images).tolist(), strict=True)]
+        held = [int((predict(each, views[index]) == label).sum()) for each in (network, edited)]
+        counts = (sum(agrees), sum(agree for agree, counts in zip(agrees, sensitive, strict=True) if counts), *held)
+        rows.append((success, num_steps, count_errors(edited, data, stride), *counts))
     return EditOutcomes(*map(torch.tensor, zip(*rows, strict=True)))
 
 
 def evaluator_of(network: nn.Module, editor: BaseEditor, data: Data, batch_size: int = 16, **options) -> EditEvaluator:
+    options = {"sensitive_margin": SENSITIVE_MARGIN, **options}
     return EditEvaluator(
         CountingSplit(network, ["3", "8"]), editor, batches_of(data, batch_size), len(data), CPU, **options
     )
@@ -126,10 +153,13 @@ def test_equals_the_naive_procedure(
     assert evaluator.num_images == len(data[::stride])
     assert evaluator.errors_before == count_errors(network, data, stride)
     expected = naive_outcomes(network, by_hand, data, indices, labels, stride, 4)
-    assert_outcomes(evaluator.score(data, indices, labels), expected)
+    assert_outcomes(evaluator.score(data, indices, labels, views=views_of(data)), expected)
+    assert evaluator.num_sensitive == sum(find_sensitive(network, data[::stride]))
     if stride == 1:
         assert expected.num_steps[:2].tolist() == [0, 0]
-        assert len(set(expected.errors_after.tolist())) > 2
+        for field in (expected.errors_after, expected.agreeing, expected.sensitive_agreeing, expected.views_after):
+            assert len(set(field.tolist())) > 2
+        assert evaluator.num_sensitive > 5
         assert evaluator.spilled == (memory_budget != 4.0)
 
 
@@ -142,7 +172,7 @@ def test_single_precision_counts_the_same_one_by_one(keep: bool):
     evaluator = evaluator_of(network, Editor(GD(0.05), 4), data, edits_at_once=1, memory_budget=budget)
     evaluator.measure_base()
     expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
-    assert_outcomes(evaluator.score(data, indices, labels), expected)
+    assert_outcomes(evaluator.score(data, indices, labels, views=views_of(data)), expected)
 
 
 def test_an_optimizer_through_higher(network: nn.Module):
@@ -151,7 +181,7 @@ def test_an_optimizer_through_higher(network: nn.Module):
     evaluator = evaluator_of(network, HigherEditor(partial(torch.optim.SGD, lr=0.05), 4), data)
     evaluator.measure_base()
     expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
-    assert_outcomes(evaluator.score(data, indices, labels), expected)
+    assert_outcomes(evaluator.score(data, indices, labels, views=views_of(data)), expected)
 
 
 @pytest.mark.parametrize("memory_budget", [4.0, TINY])
@@ -196,7 +226,7 @@ def test_every_way_of_scoring_counts_the_same(name: str, memory_budget: float):
     evaluator.measure_base()
     expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
     edits: list[float] = []
-    assert_outcomes(evaluator.score(data, indices, labels, edits.append), expected)
+    assert_outcomes(evaluator.score(data, indices, labels, edits.append, views=views_of(data)), expected)
     assert sum(edits) == pytest.approx(len(indices))
     assert len(set(expected.errors_after.tolist())) > 2
 
@@ -222,7 +252,8 @@ def test_a_sample_of_all_images_is_exact(network: nn.Module):
     evaluator.measure_base()
     found = evaluator.score(data, indices, labels)
     expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
-    assert found.errors_after.tolist() == pytest.approx(expected.errors_after.tolist(), abs=1e-9)
+    for name in ("errors_after", "agreeing", "sensitive_agreeing"):
+        assert getattr(found, name).tolist() == pytest.approx(getattr(expected, name).tolist(), abs=1e-9), name
     assert evaluator.estimate is not None
     drawdown = (expected.errors_after - evaluator.errors_before).double().mean() / NUM_IMAGES
     assert evaluator.estimate.drawdown == pytest.approx(drawdown.item(), abs=1e-12)
@@ -235,7 +266,7 @@ def test_sampled_drawdown_lies_in_its_interval(network: nn.Module):
     data = data_for(network)
     indices, labels = edits_of(network, data)
     expected = naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4)
-    held, widths = 0, []
+    held, widths, agreements = 0, [], []
     for seed in range(40):
         sampling = SamplingSettings(forward_passes=len(indices) * 24, seed=seed)
         evaluator = evaluator_of(network, Editor(GD(0.05), 4), data, sampling=sampling)
@@ -251,8 +282,15 @@ def test_sampled_drawdown_lies_in_its_interval(network: nn.Module):
         assert 0 < estimate.forward_passes <= len(indices) * 24
         held += abs(estimate.drawdown - drawdown) <= estimate.half_width
         widths.append(estimate.half_width)
+        assert outcomes.agreeing[:2].tolist() == [NUM_IMAGES] * 2
+        assert outcomes.sensitive_agreeing[:2].tolist() == [evaluator.num_sensitive] * 2
+        agreements.append(torch.stack([outcomes.agreeing.mean(), outcomes.sensitive_agreeing.mean()]))
     assert held >= 33
     assert max(widths) < 0.5
+    found, exact = torch.stack(agreements), torch.stack([expected.agreeing, expected.sensitive_agreeing], dim=1)
+    bias, deviation = found.mean(dim=0) - exact.double().mean(dim=0), found.std(dim=0)
+    assert (deviation > 0).all()
+    assert (bias.abs() < 4 * deviation / 40**0.5).all()
 
 
 def test_the_same_seed_samples_the_same_and_ranks_differ(network: nn.Module):
@@ -318,7 +356,7 @@ def test_no_edits_give_empty_outcomes(network: nn.Module):
     evaluator.measure_base()
     none = torch.zeros(0, dtype=torch.int64)
     outcomes = evaluator.score(data, none, none)
-    assert [len(field) for field in outcomes] == [0, 0, 0]
+    assert {len(field) for field in outcomes} == {0}
     assert outcomes.success.dtype == torch.bool
     assert outcomes.errors_after.dtype == torch.int64
 
@@ -352,6 +390,8 @@ def test_the_network_is_untouched(network: nn.Module):
         ({"edits_at_once": -2}, "edits_at_once must be at least 1, got -2"),
         ({"memory_budget": 0.0}, "memory_budget, in GiB, must be positive, got 0"),
         ({"memory_budget": float("nan")}, "memory_budget, in GiB, must be positive, got nan"),
+        ({"sensitive_margin": 5.0}, r"sensitive_margin, a difference of probabilities, must be in \[0, 1\], got 5"),
+        ({"sensitive_margin": -0.1}, "sensitive_margin, a difference of probabilities, must be in"),
     ],
 )
 def test_numbers_out_of_range(bad: dict[str, float], message: str, network: nn.Module):

@@ -8,14 +8,16 @@ import torch
 from torchmetrics import Metric
 
 from editable.errors import UserError
-from editable.metrics import Drawdown, DrawdownAbsolute, NumSteps, SuccessRate, functional
+from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate, functional
 
-NUM_IMAGES = 97
+NUM_IMAGES, NUM_VIEWS = 97, 8
 METRICS = {
     "drawdown": (Drawdown, functional.drawdown),
     "drawdown_absolute": (DrawdownAbsolute, functional.drawdown_absolute),
     "success_rate": (SuccessRate, functional.success_rate),
     "num_steps": (NumSteps, functional.num_steps),
+    "agreement": (Agreement, functional.agreement),
+    "generality": (Generality, functional.generality),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -27,6 +29,8 @@ def outcomes(number: int, seed: int = 0) -> dict[str, np.ndarray]:
         "after": random.integers(0, NUM_IMAGES, number),
         "success": random.random(number) < 0.7,
         "steps": random.integers(0, 11, number),
+        "agreeing": random.integers(0, NUM_IMAGES + 1, number),
+        "held": random.integers(0, NUM_VIEWS + 1, number),
     }
 
 
@@ -34,7 +38,12 @@ def arguments(name: str, edits: dict[str, np.ndarray], part: slice = slice(None)
     tensors = {key: torch.from_numpy(values[part]) for key, values in edits.items()}
     if name.startswith("drawdown"):
         return tensors["before"], tensors["after"], NUM_IMAGES
-    return (tensors["success"] if name == "success_rate" else tensors["steps"],)
+    return {
+        "success_rate": (tensors["success"],),
+        "num_steps": (tensors["steps"],),
+        "agreement": (tensors["agreeing"], NUM_IMAGES),
+        "generality": (tensors["held"], NUM_VIEWS),
+    }[name]
 
 
 def by_hand(name: str, edits: dict[str, np.ndarray]) -> float:
@@ -44,6 +53,8 @@ def by_hand(name: str, edits: dict[str, np.ndarray]) -> float:
         "drawdown_absolute": np.abs(change).mean(),
         "success_rate": np.count_nonzero(edits["success"]) / len(edits["success"]),
         "num_steps": edits["steps"].sum() / len(edits["steps"]),
+        "agreement": (edits["agreeing"] / NUM_IMAGES).mean(),
+        "generality": (edits["held"] / NUM_VIEWS).mean(),
     }[name]
 
 
@@ -124,6 +135,25 @@ def test_functional_drawdown_needs_an_edit_and_an_image(call: Callable):
         call(torch.tensor(1), torch.tensor([1]), 0)
 
 
+@pytest.mark.parametrize(("call", "what"), [(functional.agreement, "image"), (functional.generality, "view")])
+def test_functional_shares_need_an_edit_and_something_to_look_at(call: Callable, what: str):
+    with pytest.raises(UserError, match="at least one edit"):
+        call(torch.zeros(0, dtype=torch.int64), 5)
+    with pytest.raises(UserError, match=f"at least one {what}, got 0"):
+        call(torch.tensor([1]), 0)
+
+
+def test_shares_by_hand():
+    assert functional.agreement(torch.tensor([98, 95]), 100).item() == pytest.approx(0.965)
+    assert functional.generality(torch.tensor([8, 3, 1]), 8).item() == 0.5
+
+
+def test_agreement_takes_estimates():
+    metric = Agreement()
+    metric.update(torch.tensor([98.5, 95.0], dtype=torch.float64), 100)
+    assert metric.compute().item() == pytest.approx(0.9675)
+
+
 @every_metric
 def test_a_mean_over_no_edits_is_undefined(name: str):
     """Not zero, which would read as a perfect drawdown."""
@@ -134,6 +164,8 @@ def test_a_mean_over_no_edits_is_undefined(name: str):
 
 def test_direction():
     assert SuccessRate.higher_is_better
+    assert Agreement.higher_is_better
+    assert Generality.higher_is_better
     assert not Drawdown.higher_is_better
     assert not NumSteps.higher_is_better
     assert not any(metric.is_differentiable for metric, _ in METRICS.values())
