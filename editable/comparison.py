@@ -1,0 +1,153 @@
+"""Runs side by side: a table and a figure of what edits cost, from what each run left in its folder."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from editable.atomic import write_atomically
+from editable.errors import UserError
+from editable.visualize import plot_comparison
+
+__all__ = ["EvaluatedRun", "compare", "compare_runs"]
+
+NORMAL_QUANTILE = 1.959964  # 97.5 %, for an interval of 95 %
+COLUMNS = ("run", "test error, %", "drawdown, points", "success, %", "steps", "edits")
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What a run of ``test`` found out about edits; rates are fractions.
+
+    Attributes:
+        test_error: Error rate of the unedited network on all test images.
+        drawdown: Mean over edits of the change of error rate.
+        half_width: Half-width of the 95 % interval around ``drawdown`` for the mean over all edits that might have been
+            asked for: 1.96 standard errors of the mean over those that were; it contains the noise of sampled images.
+        success_rate: Share of successful edits.
+        num_steps: Mean number of steps.
+        num_edits: Number of edits.
+    """
+
+    test_error: float
+    drawdown: float
+    half_width: float
+    success_rate: float
+    num_steps: float
+    num_edits: int
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "EvaluatedRun":
+        """Read ``metrics.json`` and ``edits.csv`` from a run's log folder.
+
+        Raises:
+            UserError: If there is no evaluated run in the folder.
+        """
+        folder = Path(folder)
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            with (folder / "edits.csv").open(newline="") as file:
+                drawdowns = np.array([float(row["drawdown"]) for row in csv.DictReader(file)])
+            spread = drawdowns.std(ddof=1) if len(drawdowns) > 1 else float("nan")
+            return cls(
+                metrics["test_error"],
+                metrics["drawdown"],
+                NORMAL_QUANTILE * float(spread) / len(drawdowns) ** 0.5,
+                metrics["success_rate"],
+                metrics["num_steps"],
+                len(drawdowns),
+            )
+        except FileNotFoundError as error:
+            raise UserError(
+                f"'{folder}' is no log folder of a run that evaluated edits in a test: it has no "
+                f"{Path(error.filename).name}"
+            ) from error
+        except (KeyError, ValueError, ZeroDivisionError) as error:
+            missing = f"no {error}" if isinstance(error, KeyError) else "no edits"
+            raise UserError(f"'{folder}' does not hold the evaluation of edits in a test: {missing} in it") from error
+
+    def cells(self) -> list[str]:
+        """Return the run's line of the table, without its name."""
+        return [
+            f"{100 * self.test_error:.2f}",
+            f"{100 * self.drawdown:.2f} ± {100 * self.half_width:.2f}",
+            f"{100 * self.success_rate:.1f}",
+            f"{self.num_steps:.2f}",
+            str(self.num_edits),
+        ]
+
+
+def compare_runs(folders: Mapping[str, str | Path], path: str | Path) -> dict[str, EvaluatedRun]:
+    """Draw the figure of some runs, write their table beside it, and print that.
+
+    Args:
+        folders: The log folder of each run, by the name that it shall have.
+        path: The PNG file; the table, in Markdown, gets the same name with ``.md``.
+
+    Returns:
+        The runs by name.
+
+    Raises:
+        UserError: If a folder holds no evaluated run, or the file is no ``.png``.
+    """
+    path = Path(path)
+    if path.suffix != ".png":
+        raise UserError(f"the figure is written as .png, got '{path}'")
+    runs = {name: EvaluatedRun.read(folder) for name, folder in folders.items()}
+    plot_comparison(
+        path,
+        list(runs),
+        [run.test_error for run in runs.values()],
+        [run.drawdown for run in runs.values()],
+        [run.half_width for run in runs.values()],
+    )
+    with write_atomically(path.with_suffix(".md")) as temporary:
+        temporary.write_text(_markdown(runs), encoding="utf-8")
+    table = Table(COLUMNS[0])
+    for column in COLUMNS[1:]:
+        table.add_column(column, justify="right")
+    for name, run in runs.items():
+        table.add_row(name, *run.cells())
+    console = Console()
+    console.print(table)
+    console.print(f"figure: {path}, table: {path.with_suffix('.md')}", soft_wrap=True)
+    return runs
+
+
+def compare(args: Sequence[str]) -> None:
+    """Run ``python train.py compare``.
+
+    Args:
+        args: Command line arguments after the subcommand.
+
+    Raises:
+        UserError: If an argument is not ``name=folder``, two have the same name, or as in :func:`compare_runs`.
+    """
+    parser = ArgumentParser(
+        prog="train.py compare",
+        description="Compare evaluated runs: a table and a figure of drawdown, with 95 %% intervals, and test error.",
+        exit_on_error=False,
+    )
+    parser.add_argument("runs", nargs="+", metavar="name=folder", help="a name, and the log folder of a test run")
+    parser.add_argument("--output", default="comparison.png", help="the figure; the table goes beside it as .md")
+    arguments = parser.parse_args(list(args))
+    folders: dict[str, str] = {}
+    for run in arguments.runs:
+        name, equals, folder = run.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"a run to compare is given as name=folder, got {run!r}")
+        if name in folders:
+            raise UserError(f"two runs to compare are called {name!r}")
+        folders[name] = folder
+    compare_runs(folders, arguments.output)
+
+
+def _markdown(runs: Mapping[str, EvaluatedRun]) -> str:
+    lines = [COLUMNS, ("---", *("---:",) * (len(COLUMNS) - 1)), *((name, *run.cells()) for name, run in runs.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

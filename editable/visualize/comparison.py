@@ -1,0 +1,54 @@
+"""The figure that compares evaluated networks: what their edits cost, and how good they are unedited."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from editable.atomic import write_atomically
+
+__all__ = ["plot_comparison"]
+
+
+def plot_comparison(
+    path: str | Path,
+    names: Sequence[str],
+    test_errors: Sequence[float],
+    drawdowns: Sequence[float],
+    half_widths: Sequence[float],
+) -> None:
+    """Draw a bar of drawdown with its interval for each network, and drawdown against test error.
+
+    Args:
+        path: The PNG file.
+        names: Of the networks, n.
+        test_errors: Error rates of the unedited networks, fractions, n.
+        drawdowns: Mean drawdowns, fractions, n.
+        half_widths: Of their 95 % intervals, fractions, n.
+    """
+    errors, costs, spreads = ([100 * value for value in values] for values in (test_errors, drawdowns, half_widths))
+    positions = range(len(names))
+    colors = [f"C{position % 10}" for position in positions]
+    figure = Figure(figsize=(10, 1.4 + max(2.6, 0.36 * len(names))), layout="constrained")
+    bars, scatter = figure.subplots(1, 2, sharex=True)
+    bars.barh(positions, costs, xerr=spreads, color=colors, alpha=0.8, capsize=3)
+    bars.set_yticks(positions, names)
+    bars.invert_yaxis()
+    for position, cost, spread in zip(positions, costs, spreads, strict=True):
+        end = max(cost, 0.0) + (spread if spread == spread else 0.0)
+        bars.annotate(f"{cost:.2f}", (end, position), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    bars.margins(x=0.14)
+    for position, name in enumerate(names):
+        scatter.errorbar(
+            costs[position], errors[position], xerr=spreads[position], color=colors[position], marker="o", capsize=3
+        )
+        scatter.annotate(name, (costs[position], errors[position]), (4, 5), textcoords="offset points", fontsize=8)
+    scatter.margins(y=0.25)
+    scatter.set_ylabel("test error of the unedited network, %")
+    for axes in (bars, scatter):
+        axes.set_xlabel("drawdown, points of error rate")
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

@@ -1,0 +1,77 @@
+import csv
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from editable.comparison import EvaluatedRun, compare, compare_runs
+from editable.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Make the log folder of a run with given drawdowns of its edits."""
+
+    def make(name, drawdowns, **metrics):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        mean = sum(drawdowns) / max(len(drawdowns), 1)
+        found = {"test_error": 0.125, "drawdown": mean, "success_rate": 0.75, "num_steps": 2.5} | metrics
+        (folder / "metrics.json").write_text(json.dumps(found))
+        with (folder / "edits.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([["index", "drawdown"], *enumerate(drawdowns)])
+        return folder
+
+    return make
+
+
+def test_interval_is_that_of_the_mean_over_edits(run):
+    found = EvaluatedRun.read(run("a", [0.1, 0.2, 0.0, 0.1]))
+    # deviations 0, 0.1, −0.1, 0: variance 0.02 / 3
+    assert found.half_width == pytest.approx(1.959964 * math.sqrt(0.02 / 3 / 4))
+    assert (found.test_error, found.success_rate, found.num_steps, found.num_edits) == (0.125, 0.75, 2.5, 4)
+    assert found.drawdown == pytest.approx(0.1)
+
+
+def test_table_and_figure(run, tmp_path, capsys):
+    folders = [run("a", [0.08, 0.07]), run("b", [0.01, 0.03, 0.02], test_error=0.12)]
+    path = tmp_path / "figures" / "both.png"
+    compare([f"before={folders[0]}", f"after={folders[1]}", f"--output={path}"])
+    with Image.open(path) as picture:
+        assert len(set(picture.convert("L").tobytes())) > 1
+    header, rule, *rows = path.with_suffix(".md").read_text().splitlines()
+    assert header.count("|") == rule.count("|") == 7
+    assert rows == [
+        "| before | 12.50 | 7.50 ± 0.98 | 75.0 | 2.50 | 2 |",
+        "| after | 12.00 | 2.00 ± 1.13 | 75.0 | 2.50 | 3 |",
+    ]
+    assert {file.name for file in path.parent.iterdir()} == {"both.png", "both.md"}
+    assert "before" in capsys.readouterr().out
+
+
+def test_a_single_edit_has_no_interval(run, tmp_path):
+    found = compare_runs({"one": run("a", [0.02])}, tmp_path / "one.png")
+    assert math.isnan(found["one"].half_width)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runs/a"], "name=folder, got 'runs/a'"),
+        (["a=nowhere"], "'nowhere' is no log folder .* no metrics.json"),
+        (["a={a}", "a={a}"], "two runs .* 'a'"),
+        (["a={a}", "--output=a.pdf"], "as .png, got 'a.pdf'"),
+        (["a={empty}"], "'.*empty' does not hold"),
+        (["a={validated}"], "'.*validated' does not hold .*no 'test_error'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    folders = {"a": run("a", [0.1, 0.2]), "empty": run("empty", []), "validated": run("validated", [0.1])}
+    (folders["validated"] / "metrics.json").write_text('{"val_error": 0.1}')
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=message):
+        compare([argument.format(**folders) for argument in arguments])
+    assert sorted(tmp_path.iterdir()) == before
