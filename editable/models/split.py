@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from editable.errors import UserError
 from editable.models.edit_form import SharedKernel, edit_form, kernels_of
@@ -66,8 +67,9 @@ class SplitNetwork:
     of ``prefix`` moves the cut to earlier values. Hooks run where they hang on a module of ``torch.nn`` that is no
     container; others ran once, during tracing.
 
-    Attention is differentiable twice, and on a CPU vectorised by ``vmap`` without a loop, only by the kernel that
-    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` chooses; the caller sets it around the suffix.
+    Attention is differentiable twice only by the kernel that ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``
+    chooses; whoever differentiates the suffix twice sets it around the call, as editors do. Under a functorch transform
+    such as ``vmap`` it is chosen here.
 
     It is a plain class, no module: as an attribute of one it adds nothing to its state dict. Deep copies and pickles
     trace the network again; a deep copy of an object that holds both network and split keeps them tied.
@@ -288,11 +290,15 @@ def _are_vectorised(params: Iterable[Tensor]) -> bool:
 
 @contextmanager
 def attention_for(vectorised: bool) -> Iterator[None]:
-    """Under a functorch transform, keep `nn.MultiheadAttention` off its fused kernel, which has no batching rule."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(enabled and not vectorised)
-    try:
+    """Under a functorch transform, keep attention off the fused kernels, of which not all have a batching rule."""
+    if not vectorised:
         yield
+        return
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
