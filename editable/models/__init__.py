@@ -1,5 +1,6 @@
 """Backbones, their weights, and splitting a network at its first editable parameter."""
 
+from editable.models.densenet import cifar_densenet, cifar_densenet169
 from editable.models.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.resnet import cifar_resnet, cifar_resnet18
 from editable.models.scoring_form import ScoringForm, ScoringSettings, Weights
@@ -17,6 +18,8 @@ __all__ = [
     "Weights",
     "add_extra_layer",
     "check_fit",
+    "cifar_densenet",
+    "cifar_densenet169",
     "cifar_resnet",
     "cifar_resnet18",
     "evaluation_mode",

@@ -369,12 +369,19 @@ def _find_constants(graph: fx.Graph) -> set[fx.Node]:
     return constants
 
 
+def _is_copy(node: fx.Node) -> bool:
+    """Whether a value is a copy of another one, such as what the first layer of a DenseNet's block reads."""
+    joined = node.args[0] if node.target is torch.cat and node.args else ()
+    return isinstance(joined, list | tuple) and len(joined) == 1
+
+
 def _cut(graph: fx.Graph, dependent: set[fx.Node], moved: frozenset[str]) -> tuple[fx.Graph, fx.Graph, tuple[str, ...]]:
     """Divide a graph into prefix and suffix; the third result names the nodes that become features.
 
-    Constants and the nodes named in ``moved`` do not become features: the suffix computes them again, from features.
+    Constants, copies and the nodes named in ``moved`` do not become features: the suffix computes them again, from
+    features.
     """
-    repeated = _find_constants(graph) | {node for node in graph.nodes if node.name in moved}
+    repeated = _find_constants(graph) | {node for node in graph.nodes if node.name in moved or _is_copy(node)}
     output = graph.output_node()
     in_suffix = _ancestors([output], within=dependent | repeated)
     cut = {source for node in in_suffix for source in node.all_input_nodes} - in_suffix
