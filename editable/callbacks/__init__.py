@@ -1,6 +1,7 @@
 """Callbacks: what runs on trained networks through Lightning's loops, and what a run leaves behind."""
 
-from editable.callbacks.drawdown_evaluation import DrawdownEvaluation, EvaluatedEdits
+from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
+from editable.callbacks.evaluated_edits import EvaluatedEdits
 from editable.callbacks.prediction_table import PredictionTable
 from editable.callbacks.run_report import RunReport, write_metrics
 

@@ -1,11 +1,9 @@
 """Drawdown evaluation: make many edits of a trained network and count what each costs on other inputs."""
 
-import csv
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,66 +11,33 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from editable.atomic import write_atomically
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
-from editable.data.edit_streams import EditStream, RandomLabelEdits
-from editable.editing import (
-    BaseEditor,
-    DrawdownEstimate,
-    EditEvaluator,
-    EditOutcomes,
-    SamplingSettings,
-    merge_estimates,
-)
+from editable.callbacks.evaluated_edits import EvaluatedEdits
+from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits
+from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
 from editable.errors import UserError, require_at_least
-from editable.metrics import Drawdown, DrawdownAbsolute, NumSteps, SuccessRate
+from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
 from editable.models import ScoringSettings, SplitNetwork, select_parameters
 from editable.visualize import plot_drawdown, plot_edited_images, plot_success
 
-__all__ = ["DrawdownEvaluation", "EvaluatedEdits"]
-
-
-@dataclass(frozen=True)
-class EvaluatedEdits:
-    """The edits of an evaluation and what became of each; tensors lie on the CPU.
-
-    Attributes:
-        index: Position of the edited input in its data set, int64 [E].
-        old_label: What the unedited network predicts for it, int64 [E].
-        new_label: The label asked for, int64 [E].
-        outcomes: Success, number of steps and errors on the scoring images after each edit.
-        errors_before: Number of misclassified scoring images of the unedited network.
-        num_images: Number of scoring images.
-        images: The first edited inputs, as the network gets them, at most 24, [n, C, H, W].
-        estimate: Where only a random part of the scoring images was looked at: mean drawdown with its interval.
-    """
-
-    index: Tensor
-    old_label: Tensor
-    new_label: Tensor
-    outcomes: EditOutcomes
-    errors_before: int
-    num_images: int
-    images: Tensor
-    estimate: DrawdownEstimate | None = None
-
-    @property
-    def drawdown(self) -> Tensor:
-        """Change of the error rate on the scoring images by each edit, float64 [E]."""
-        return (self.outcomes.errors_after - self.errors_before).double() / self.num_images
+__all__ = ["DrawdownEvaluation"]
 
 
 class DrawdownEvaluation(Callback):
     """Evaluates edits by the published protocol, in ``test`` and, with fewer edits, in validation.
 
-    Each edit starts from the trained network; drawdown is the change of the error rate on the scoring images, averaged
-    over edits. Logs ``drawdown`` (signed), ``drawdown_absolute`` (mean of absolute changes), ``success_rate`` and
-    ``num_steps``, and beside them ``num_edits``, ``num_test_images`` (all images, which ``test_error`` is measured
-    on), ``num_scoring_images`` and ``scoring_error`` (the unedited network's error on those); in validation with
-    ``val_`` before the name. With ``sampling``, ``drawdown`` is an unbiased estimate, ``drawdown_half_width`` the
-    half-width of its 95 % confidence interval and ``num_sampled_images`` the number of images looked at over all
-    edits; ``drawdown_absolute`` is left out, as the noise of an estimate would enlarge it. Edits are shared out over
-    ranks.
+    Each edit starts from the trained network and is judged by how often and how fast it succeeds, by what it changes on
+    the scoring images, on those that are sensitive among them, and by whether it holds on augmented views of the edited
+    input. Logs ``success_rate``, ``num_steps``, ``drawdown``, ``drawdown_absolute``, ``agreement``,
+    ``sensitive_agreement``, ``generality``, ``generality_before`` and ``generality_of_successes``, and numbers of
+    edits and images; ``docs/metrics.md`` defines them all. In validation ``val_`` stands before the name; after it, for
+    edits of another kind than random labels, that kind, such as ``mistake_``. A mean over nothing, such as the
+    agreement on no sensitive image, is left out.
+
+    With ``sampling``, drawdown and agreement are unbiased estimates, ``drawdown_half_width`` is the half-width of the
+    95 % confidence interval of the former, ``num_sampled_images`` the number of scoring images looked at over all
+    edits, and ``drawdown_absolute`` is left out, as the noise of an estimate would enlarge it. Edits are shared out
+    over ranks.
 
     Args:
         num_edits: Number of edits in ``test``; 0 evaluates none.
@@ -88,6 +53,12 @@ class DrawdownEvaluation(Callback):
         scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
         sampling: Look at a random part of the scoring images for each edit: give its ``half_width``, or a number of
             ``forward_passes``. By default all are looked at.
+        sensitive_margin: A scoring image is sensitive if the unedited network gets it right and its largest probability
+            is less than this above its second largest; 0 makes none sensitive.
+        generality_views: Number of augmented views of each edited input; 0 makes none.
+        generality_augmentation: What makes the views; by default what the data module augments training images with
+            or, where that is none, ``crop_flip``.
+        generality_seed: Seed of the views; a view depends on it, its number and the input's position alone.
 
     Raises:
         UserError: If a number is out of its range; when evaluating, if there is nothing to edit with.
@@ -107,13 +78,22 @@ class DrawdownEvaluation(Callback):
         features_folder: str | None = None,
         scoring: ScoringSettings | None = None,
         sampling: SamplingSettings | None = None,
+        sensitive_margin: float = 0.05,
+        generality_views: int = 8,
+        generality_augmentation: Literal["shift", "crop_flip", "resized_crop_flip"] | None = None,
+        generality_seed: int = 0,
     ) -> None:
         require_at_least(0, num_edits=num_edits, val_num_edits=val_num_edits)
+        require_at_least(0, generality_views=generality_views, generality_seed=generality_seed)
         require_at_least(
             1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once
         )
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        if not 0 <= sensitive_margin <= 1:
+            raise UserError(
+                f"sensitive_margin, a difference of probabilities, must be in [0, 1], got {sensitive_margin}"
+            )
         self.num_edits, self.val_num_edits, self.val_every_n_epochs = num_edits, val_num_edits, val_every_n_epochs
         self.edits = edits or RandomLabelEdits()
         self.editor = editor
@@ -122,7 +102,9 @@ class DrawdownEvaluation(Callback):
         self.features_folder = None if features_folder is None else Path(features_folder)
         if self.features_folder is not None and not self.features_folder.is_dir():
             raise UserError(f"features_folder {features_folder!r} is not a folder")
-        self.scoring, self.sampling = scoring, sampling
+        self.scoring, self.sampling, self.sensitive_margin = scoring, sampling, sensitive_margin
+        self.generality_views, self.generality_seed = generality_views, generality_seed
+        self.generality_augmentation = generality_augmentation
         self.results: dict[str, EvaluatedEdits] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -154,14 +136,13 @@ class DrawdownEvaluation(Callback):
             images = _for_figure(result.images, _datamodule(trainer))
             classes = getattr(_datamodule(trainer), "classes", None)
             outcomes = result.outcomes
-            _write_table(folder / f"{start}edits.csv", result)
+            result.write_table(folder / f"{start}edits.csv")
             plot_edited_images(folder / f"{start}edits.png", images, result.old_label, result.new_label, classes)
             plot_drawdown(folder / f"{start}drawdown.png", {"edited": result.drawdown})
             plot_success(folder / f"{start}success.png", {"edited": (outcomes.success, outcomes.num_steps)})
             sections.append(
                 f"## Edits on the {stage} set\n\n"
-                f"{len(result.index)} edits, each scored on {_describe_scoring(result)}; every edit has its line in "
-                f"[{start}edits.csv]({start}edits.csv).\n\n"
+                f"{' '.join(result.describe())} Every edit has its line in [{start}edits.csv]({start}edits.csv).\n\n"
                 f"![The first edited images with old and asked label]({start}edits.png)\n\n"
                 f"![Distribution of drawdown over edits]({start}drawdown.png)\n\n"
                 f"![Success against number of steps]({start}success.png)\n"
@@ -211,13 +192,24 @@ class DrawdownEvaluation(Callback):
             self.scoring,
             sampling,
             self.features_folder,
+            self.sensitive_margin,
         )
+
+    def _make_views(self, trainer: Trainer, loader: DataLoader) -> AugmentedViews | None:
+        """Return the views of the images of a loader."""
+        if not self.generality_views:
+            return None
+        datamodule = _datamodule(trainer)
+        trained_with = datamodule.augmentation if isinstance(datamodule, ImageDataModule) else "none"
+        augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
+        return AugmentedViews(loader.dataset, self.generality_views, augmentation, self.generality_seed)
 
     def _evaluate(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
     ) -> None:
         loader = whole_loader(dataloaders)
         num_images = len(loader.dataset)  # type: ignore[arg-type]
+        views = self._make_views(trainer, loader)
         evaluator = self.make_evaluator(pl_module, loader, self.sampling)
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
@@ -232,24 +224,29 @@ class DrawdownEvaluation(Callback):
                 lambda done: progress.advance(task, done),
                 len(edits.indices),
                 trainer.global_rank,
+                views,
             )
-        counts = {
-            "num_edits": len(edits.indices),
+        of_images = {
             "num_test_images" if stage == "test" else "num_images": len(base.labels),
             "num_scoring_images": evaluator.num_images,
+            "num_sensitive_images": evaluator.num_sensitive,
             "scoring_error": evaluator.errors_before / evaluator.num_images,
         }
-        values: dict[str, Any] = {**_measure(outcomes, evaluator, pl_module.device), **counts}
+        of_edits: dict[str, Any] = _measure(outcomes, evaluator, self.generality_views, pl_module.device)
+        of_edits["num_edits"] = len(edits.indices)
         estimate = None
         if self.sampling:
             estimate = merge_estimates(share for share in all_ranks(evaluator.estimate, trainer.world_size) if share)
-            values |= {
+            of_edits |= {
                 "drawdown": estimate.drawdown,
                 "drawdown_half_width": estimate.half_width,
                 "num_sampled_images": estimate.forward_passes,
             }
         start = "" if stage == "test" else f"{stage}_"
-        pl_module.log_dict({f"{start}{name}": float(value) for name, value in values.items()}, sync_dist=True)
+        kind = self.edits.metric_prefix
+        values = {f"{start}{name}": float(value) for name, value in of_images.items()}
+        values |= {f"{start}{kind}{name}": float(value) for name, value in of_edits.items()}
+        pl_module.log_dict(values, sync_dist=True)
         self.results[stage] = EvaluatedEdits(
             edits.indices,
             base.predictions[edits.indices],
@@ -257,23 +254,40 @@ class DrawdownEvaluation(Callback):
             gather_outcomes(outcomes, trainer.world_size),
             evaluator.errors_before,
             evaluator.num_images,
+            evaluator.num_sensitive,
+            views.num_views if views else 0,
+            views.augmentation if views else "none",
             torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
             estimate,
         )
 
 
-def _measure(outcomes: EditOutcomes, evaluator: EditEvaluator, device: torch.device) -> dict[str, Tensor]:
-    """Compute the metrics from this rank's share of the edits; they sum over ranks, on the device of the network."""
-    success_rate, num_steps = SuccessRate(), NumSteps()
-    success_rate.update(outcomes.success)
-    num_steps.update(outcomes.num_steps)
-    metrics: dict[str, Metric] = {"success_rate": success_rate, "num_steps": num_steps}
+def _measure(
+    outcomes: EditOutcomes, evaluator: EditEvaluator, num_views: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Compute the metrics from this rank's share of the edits; they sum over ranks, on the device of the network.
+
+    Means over nothing are left out.
+    """
+    metrics: dict[str, Metric] = {}
+
+    def measure(name: str, metric: Metric, *counts: Any) -> None:
+        metric.update(*counts)
+        metrics[name] = metric
+
+    measure("success_rate", SuccessRate(), outcomes.success)
+    measure("num_steps", NumSteps(), outcomes.num_steps)
     if evaluator.sampling is None:  # else errors are not counted but estimated
         before = torch.tensor(evaluator.errors_before)
-        for name, drawdown in {"drawdown": Drawdown(), "drawdown_absolute": DrawdownAbsolute()}.items():
-            drawdown.update(before, outcomes.errors_after, evaluator.num_images)
-            metrics[name] = drawdown
-    return {name: metric.to(device).compute() for name, metric in metrics.items()}
+        measure("drawdown", Drawdown(), before, outcomes.errors_after, evaluator.num_images)
+        measure("drawdown_absolute", DrawdownAbsolute(), before, outcomes.errors_after, evaluator.num_images)
+    measure("agreement", Agreement(), outcomes.agreeing, evaluator.num_images)
+    measure("sensitive_agreement", Agreement(), outcomes.sensitive_agreeing, evaluator.num_sensitive)
+    measure("generality_before", Generality(), outcomes.views_before, num_views)
+    measure("generality", Generality(), outcomes.views_after, num_views)
+    measure("generality_of_successes", Generality(), outcomes.views_after[outcomes.success], num_views)
+    values = {name: metric.to(device).compute() for name, metric in metrics.items()}
+    return {name: value for name, value in values.items() if not value.isnan()}
 
 
 def _datamodule(trainer: Trainer) -> Any:
@@ -287,29 +301,3 @@ def _for_figure(images: Tensor, datamodule: Any) -> Tensor:
         low, high = images.amin(), images.amax()
         return (images - low) / (high - low).clamp_min(1e-12)
     return (images * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)).clamp(0, 1)
-
-
-def _describe_scoring(result: EvaluatedEdits) -> str:
-    if result.estimate is None:
-        return f"{result.num_images} images"
-    estimate = result.estimate
-    return (
-        f"a random part of {result.num_images} images, {estimate.forward_passes} looked at in all: drawdown "
-        f"{100 * estimate.drawdown:.3f} ± {100 * estimate.half_width:.3f} points (95 % confidence); the drawdown of a "
-        "single edit is an estimate with much noise"
-    )
-
-
-def _write_table(path: Path, result: EvaluatedEdits) -> None:
-    columns = {
-        "index": result.index,
-        "old_label": result.old_label,
-        "new_label": result.new_label,
-        "success": result.outcomes.success.int(),
-        "num_steps": result.outcomes.num_steps,
-        "drawdown": result.drawdown,
-    }
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

@@ -35,14 +35,16 @@ class AugmentedViews(Dataset[Tensor]):
         require_at_least(0, seed=seed)
         shape = list(dataset[0][0].shape)
         if len(shape) != 3:
-            raise UserError(f"augmented views are made of images [C, H, W], got inputs of shape {shape}")
+            raise UserError(
+                f"augmented views are made of images [C, H, W], got inputs of shape {shape}: set generality_views to 0"
+            )
         stored = dataset
         resize: nn.Module = nn.Identity()
         normalise: nn.Module = nn.Identity()
         if isinstance(dataset, EvaluationImages):
             stored, resize, normalise = dataset.images, dataset.resize, dataset.normalise
         augment = make_augmentation(augmentation, (shape[1], shape[2]), resize)
-        self.num_views = num_views
+        self.num_views, self.augmentation = num_views, augmentation
         self._augmented = AugmentedImages(stored, v2.Compose([augment, normalise]), seed)
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 import copy
 import csv
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from editable.callbacks import DrawdownEvaluation, RunReport
-from editable.data import NaturalMistakeEdits
+from editable.data import AugmentedViews, DigitsDataModule, NaturalMistakeEdits
 from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.errors import UserError
 from editable.models import ScoringSettings
@@ -17,6 +18,7 @@ from tests.editing.reference import rmsprop, textbook_edit
 from tests.tasks.reference import LAYERS, NUM_CLASSES, images_and_labels, loader, small_network
 
 ALPHA, MAX_STEPS = 0.05, 3
+NUM_VIEWS, SENSITIVE_MARGIN = 8, 0.05
 NAMES = ["3.weight", "3.bias", "4.weight", "4.bias"]
 
 
@@ -43,14 +45,26 @@ def published_edits(num_images, num_edits):
     return list(zip(indices[:num_edits].tolist(), labels[:num_edits].tolist(), strict=True))
 
 
-def naive(network, images, labels, pairs, stride=1, max_steps=MAX_STEPS):
-    """Edit a copy for each pair, and run the whole test set through the whole network before and after."""
+def naive(network, images, labels, pairs, stride=1, max_steps=MAX_STEPS, sensitive_margin=SENSITIVE_MARGIN):
+    """Edit a copy for each pair, and run the whole test set and all views through the whole network before and after.
 
-    def error(edited):
-        return (edited.eval()(images).argmax(dim=1) != labels)[::stride].double().mean().item()
+    Returns the metrics, and the figures of each edit by name.
+    """
+    scoring, targets = images[::stride], labels[::stride]
+    views = AugmentedViews(TensorDataset(images, labels), NUM_VIEWS, "crop_flip", seed=0)
 
-    before = error(copy.deepcopy(network))
-    drawdowns, successes, steps = [], [], []
+    def predict(edited, inputs):
+        return edited.eval()(inputs).argmax(dim=1)
+
+    base = copy.deepcopy(network).eval()
+    before, probabilities = predict(base, scoring), base(scoring).softmax(dim=1)
+    sensitive = [
+        before[i] == targets[i] and row.max() - row.sort()[0][-2] < sensitive_margin
+        for i, row in enumerate(probabilities)
+    ]
+    sensitive = [i for i, counts in enumerate(sensitive) if counts]
+    error = (before != targets).double().mean().item()
+    rows = []
     for index, label in pairs:
         edited, success, num_steps = textbook_edit(
             network,
@@ -60,17 +74,23 @@ def naive(network, images, labels, pairs, stride=1, max_steps=MAX_STEPS):
             torch.tensor([label]),
             max_steps,
         )
-        drawdowns.append(error(edited) - before)
-        successes.append(success)
-        steps.append(num_steps)
-    return {
-        "drawdown": np.mean(drawdowns),
-        "drawdown_absolute": np.mean(np.abs(drawdowns)),
-        "success_rate": np.mean(successes),
-        "num_steps": np.mean(steps),
-        "num_edits": len(pairs),
-        "scoring_error": before,
-    }, (drawdowns, successes, steps)
+        after = predict(edited, scoring)
+        row = {"success": float(success), "num_steps": num_steps}
+        row["drawdown"] = (after != targets).double().mean().item() - error
+        row["agreement"] = np.mean([new == old for new, old in zip(after.tolist(), before.tolist(), strict=True)])
+        if sensitive:
+            row["sensitive_agreement"] = np.mean([after[i].item() == before[i].item() for i in sensitive])
+        for name, judged in (("generality_before", base), ("generality", edited)):
+            row[name] = np.mean([predict(judged, view[None]).item() == label for view in views[index]])
+        rows.append(row)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    metrics = {name: np.mean(values) for name, values in columns.items()}
+    metrics["success_rate"] = metrics.pop("success")
+    metrics["drawdown_absolute"] = np.mean(np.abs(columns["drawdown"]))
+    if any(columns["success"]):
+        metrics["generality_of_successes"] = np.mean([row["generality"] for row in rows if row["success"]])
+    counts = {"num_edits": len(pairs), "num_sensitive_images": len(sensitive), "scoring_error": error}
+    return {**metrics, **counts}, columns
 
 
 def assert_logged(metrics, expected, start=""):
@@ -84,11 +104,13 @@ def test_figures_are_those_of_a_naive_loop(make_trainer, stride, edits_at_once):
     network = small_network()
     images, labels = data_for(network)
     pairs = published_edits(40, 9)
-    expected, (drawdowns, successes, steps) = naive(network, images, labels, pairs, stride)
+    expected, columns = naive(network, images, labels, pairs, stride, sensitive_margin=0.2)
     assert expected["drawdown_absolute"] > 0
-    assert 0 in steps
-    assert max(steps) > 1
-    evaluation = make_evaluation(image_stride=stride, edits_at_once=edits_at_once)
+    assert 0 in columns["num_steps"]
+    assert max(columns["num_steps"]) > 1
+    assert expected["num_sensitive_images"] > 1
+    assert len(set(columns["generality"])) > 2
+    evaluation = make_evaluation(image_stride=stride, edits_at_once=edits_at_once, sensitive_margin=0.2)
     before = copy.deepcopy(network.state_dict())
     trainer = make_trainer(precision="64-true", callbacks=[evaluation])
     (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
@@ -101,9 +123,12 @@ def test_figures_are_those_of_a_naive_loop(make_trainer, stride, edits_at_once):
     result = evaluation.results["test"]
     assert list(zip(result.index.tolist(), result.new_label.tolist(), strict=True)) == pairs
     assert result.old_label.tolist() == [predictions[index] for index, _ in pairs]
-    assert result.drawdown.tolist() == pytest.approx(drawdowns)
-    assert result.outcomes.success.tolist() == successes
-    assert result.outcomes.num_steps.tolist() == steps
+    assert result.drawdown.tolist() == pytest.approx(columns["drawdown"])
+    assert result.outcomes.success.tolist() == columns["success"]
+    assert result.outcomes.num_steps.tolist() == columns["num_steps"]
+    assert result.shares.keys() == {"agreement", "sensitive_agreement", "generality_before", "generality"}
+    for name, shares in result.shares.items():
+        assert shares.tolist() == pytest.approx(columns[name]), name
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
     assert all(param.grad is None for param in network.parameters())
 
@@ -134,7 +159,10 @@ def test_sampled_drawdown_comes_with_its_interval(make_trainer, tmp_path):
     assert abs(metrics["drawdown"] - expected["drawdown"]) < 2 * metrics["drawdown_half_width"]
     assert 0 < metrics["num_sampled_images"] <= 9 * 25
     assert metrics["num_scoring_images"] == 40
-    assert_logged(metrics, {name: expected[name] for name in ("success_rate", "num_steps", "scoring_error")})
+    for name in ("agreement", "sensitive_agreement"):  # of 9 edits, each an estimate from at most 25 of 40 images
+        assert abs(metrics[name] - expected[name]) < 0.2
+    exact = ("success_rate", "num_steps", "generality", "generality_before", "num_sensitive_images", "scoring_error")
+    assert_logged(metrics, {name: expected[name] for name in exact})
     (section,) = evaluation.report(trainer, tmp_path)
     half_width = f"{100 * metrics['drawdown']:.3f} ± {100 * metrics['drawdown_half_width']:.3f} points"
     assert half_width in section
@@ -148,7 +176,8 @@ def test_a_sample_of_everything_is_the_exact_drawdown(make_trainer):
     evaluation = make_evaluation(sampling=SamplingSettings(half_width=1e-9))
     trainer = make_trainer(precision="64-true", callbacks=[evaluation])
     (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
-    assert metrics["drawdown"] == pytest.approx(expected["drawdown"], abs=1e-7)
+    del expected["drawdown_absolute"]
+    assert_logged(metrics, expected)
     assert metrics["drawdown_half_width"] == 0
 
 
@@ -217,7 +246,7 @@ def test_task_brings_editor_and_layers(make_trainer):
     assert_logged(metrics, naive(network, images, labels, published_edits(40, 9))[0])
 
 
-def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer):
+def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer, tmp_path):
     network = small_network()
     images, labels = data_for(network)
     predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
@@ -227,8 +256,91 @@ def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer):
     trainer = make_trainer(precision="64-true", callbacks=[evaluation])
     (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
     assert evaluation.results["test"].index.tolist() == mistakes
-    assert_logged(metrics, naive(network, images, labels, pairs)[0])
-    assert metrics["num_edits"] == len(mistakes) < 100
+    expected, _ = naive(network, images, labels, pairs)
+    of_images = {name: expected.pop(name) for name in ("scoring_error", "num_sensitive_images")}
+    assert_logged(metrics, expected, "mistake_")
+    assert_logged(metrics, of_images)
+    assert metrics["mistake_num_edits"] == len(mistakes) < 100
+    assert not metrics.keys() & expected.keys(), "figures of mistakes must not be taken for those of random labels"
+    (section,) = evaluation.report(trainer, tmp_path)
+    assert f"{len(mistakes)} edits" in section
+
+
+def test_natural_mistakes_in_validation(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    evaluation = make_evaluation(0, val_num_edits=3, edits=NaturalMistakeEdits())
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+    (metrics,) = trainer.validate(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert metrics.keys() >= {"val_mistake_drawdown", "val_mistake_generality", "val_scoring_error", "val_num_images"}
+
+
+def test_views_are_of_stored_images_under_the_augmentation_of_training(make_trainer, tmp_path):
+    """On digits: shifted by a pixel and then normalised, as in training; another augmentation gives other figures."""
+    data = DigitsDataModule()
+    data.setup("test")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    results = {}
+    for augmentation in (None, "shift", "crop_flip"):
+        evaluation = DrawdownEvaluation(
+            12, editor=make_editor(), editable_layers=["1"], generality_augmentation=augmentation, generality_views=20
+        )
+        trainer = make_trainer(callbacks=[evaluation])
+        trainer.test(ClassificationTask(network), DigitsDataModule(), verbose=False)
+        results[augmentation] = evaluation.results["test"]
+        (section,) = evaluation.report(trainer, tmp_path)
+        assert f"20 views of each edited input ({augmentation or 'shift'})" in section
+    views = AugmentedViews(data.test_dataset, 20, "shift")
+    found = results[None]
+    with torch.no_grad():
+        held = [
+            (network(views[index]).argmax(dim=1) == label).double().mean().item()
+            for index, label in zip(found.index.tolist(), found.new_label.tolist(), strict=True)
+        ]
+    assert found.shares["generality_before"].tolist() == held
+    assert max(held) > 0
+    assert torch.equal(found.outcomes.views_after, results["shift"].outcomes.views_after)
+    assert not torch.equal(found.outcomes.views_after, results["crop_flip"].outcomes.views_after)
+
+
+def test_a_mean_over_nothing_is_left_out(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network)
+    evaluation = make_evaluation(editor=make_editor(0), sensitive_margin=0.0)
+    evaluation.edits = NaturalMistakeEdits()  # in no step, none succeeds
+    trainer = make_trainer(precision="64-true", callbacks=[evaluation, RunReport()])
+    trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert None not in metrics.values()
+    assert metrics["num_sensitive_images"] == 0
+    assert metrics["mistake_success_rate"] == 0
+    assert metrics["mistake_agreement"] == 1
+    assert metrics["mistake_generality"] == metrics["mistake_generality_before"]
+    assert not [name for name in metrics if "sensitive_agreement" in name or "of_successes" in name]
+    assert "No image is sensitive, so that there is no sensitive_agreement" in (tmp_path / "run/report.md").read_text()
+    with (tmp_path / "run" / "edits.csv").open() as file:
+        assert "sensitive_agreement" not in next(csv.reader(file))
+
+
+def test_no_views(make_trainer):
+    network = small_network()
+    images, labels = data_for(network)
+    trainer = make_trainer(precision="64-true", callbacks=[make_evaluation(generality_views=0)])
+    (metrics,) = trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+    assert not [name for name in metrics if "generality" in name]
+    assert "agreement" in metrics
+
+
+def test_inputs_that_are_no_images_are_evaluated_without_views(make_trainer):
+    torch.manual_seed(0)
+    data = loader(torch.randn(20, 7), torch.randint(4, (20,)))
+    task = ClassificationTask(torch.nn.Linear(7, 4))
+    with pytest.raises(UserError, match=r"got inputs of shape \[7\]: set generality_views to 0"):
+        make_trainer(callbacks=[make_evaluation(editable_layers="all")]).test(task, data, verbose=False)
+    evaluation = make_evaluation(editable_layers="all", generality_views=0)
+    (metrics,) = make_trainer(callbacks=[evaluation]).test(task, data, verbose=False)
+    assert "drawdown" in metrics
 
 
 @pytest.mark.parametrize("loop", ["test", "validate"])
@@ -272,6 +384,9 @@ def test_what_is_missing_is_a_user_error(make_trainer, settings, message):
         {"image_stride": 0},
         {"edits_at_once": 0},
         {"memory_budget": 0.0},
+        {"sensitive_margin": 1.5},
+        {"generality_views": -1},
+        {"generality_seed": -1},
     ],
 )
 def test_numbers_out_of_range_are_user_errors(settings):
@@ -309,8 +424,7 @@ def test_a_test_after_a_fit_reports_both(make_trainer, tmp_path):
         with (tmp_path / "run" / f"{start}edits.csv").open() as file:
             rows = list(csv.DictReader(file))
         pairs = published_edits(40, number)
-        _, (drawdowns, successes, steps) = naive(network, images, labels, pairs)
+        _, columns = naive(network, images, labels, pairs)
         assert [(int(row["index"]), int(row["new_label"])) for row in rows] == pairs
-        assert [float(row["drawdown"]) for row in rows] == pytest.approx(drawdowns)
-        assert [int(row["success"]) for row in rows] == successes
-        assert [int(row["num_steps"]) for row in rows] == steps
+        for name, values in columns.items():
+            assert [float(row[name]) for row in rows] == pytest.approx(values), name
