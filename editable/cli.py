@@ -25,7 +25,8 @@ DESCRIPTION = """Train, evaluate and rewrite editable neural networks.
 
 Without arguments: the default run, which trains a small ResNet on handwritten digits twice, without and with editable
 training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
-(see configs/) and options: `python train.py fit --config configs/cifar10/editable.yaml --data.root data/cifar10`."""
+(see configs/) and options:
+`python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`."""
 
 
 class RunConfig(SaveConfigCallback):

@@ -12,14 +12,27 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import WeightsEnum
+from torchvision.models.vision_transformer import VisionTransformer
 
 from editable.cli import main
 from editable.default_run import default_run
-from editable.models import cifar_resnet18
+from editable.models import cifar_densenet, cifar_resnet18
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-DIGITS = str(ROOT / "configs" / "digits" / "editable.yaml")
+CONFIG_FOLDER = ROOT / "configs"
+CONFIGS = {path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix(): path for path in CONFIG_FOLDER.rglob("*.yaml")}
+ROWS_BY_OPTION = {  # rows of configs/README.md that are another row's file with options
+    "cifar10/baseline": (
+        "--evaluation.editor.rule GD --evaluation.editor.rule.learning_rate 1.0e-2 --evaluation.editable_layers [all]"
+    ),
+    "imagenet/vit_b_16/pretrained_rmsprop_encoder_layer_11": (
+        "--evaluation.editable_layers [encoder_layer_10,encoder_layer_11]"
+    ),
+}
+RUNS = [(name, "") for name in sorted(CONFIGS)] + sorted(ROWS_BY_OPTION.items())
+DIGITS = str(CONFIGS["digits/editable"])
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SMALL = [
     *QUIET,
@@ -66,42 +79,102 @@ def last_run(name: str) -> Path:
     return max(versions, key=lambda folder: int(folder.name.removeprefix("version_")))
 
 
+def small_torchvision_model(name: str, weights: WeightsEnum | None = None, num_classes: int = 1000) -> nn.Module:
+    """Stands in for ``torchvision.models.get_model``: small, of random weights, with the layers that are edited."""
+    assert weights is None or weights.name == "IMAGENET1K_V1"
+    if name == "resnet18":
+        return cifar_resnet18(num_classes, width=4)
+    if name == "densenet169":
+        return cifar_densenet(num_classes, growth_rate=2, layers=(1, 1, 1, 1), width=4)
+    assert name == "vit_b_16"
+    return VisionTransformer(32, 16, num_layers=12, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=num_classes)
+
+
 def options_in_miniature(config: Path, images: Path, weights: Path) -> list[str]:
     """What makes a shipped configuration small, and independent of data that have to be fetched."""
     if config.parent.name == "digits":
         return SMALL_DIGITS
-    options = ["--model.network.width=4", "--data.batch_size=20", "--data.num_workers=0"]
-    if "CIFAR10DataModule" in config.read_text():
-        options = ["--data=editable.data.ImageFolderDataModule", *options, "--data.augmentation=crop_flip"]
-    if "weights:" in config.read_text():
+    content = yaml.safe_load(config.read_text())
+    model, place = content["model"]["init_args"], "--model.network"
+    network, options = model["network"], [f"--data.root={images}", "--data.batch_size=20", "--data.num_workers=0"]
+    if network["class_path"] == "editable.models.add_extra_layer":
+        if "weights" in network["init_args"]:
+            options.append(f"{place}.weights={weights}")
+        network, place = network["init_args"]["network"], f"{place}.network"
+    if network["class_path"] == "editable.models.cifar_densenet169":
+        sizes = {"growth_rate": 2, "layers": "[1,1,1,1]", "width": 4}
+        options += [f"{place}=editable.models.cifar_densenet", *(f"{place}.{size}={n}" for size, n in sizes.items())]
+    elif network["class_path"] == "editable.models.torchvision_model":
+        options += [f"{place}.num_classes=10", "--data.num_classes=10", "--data.image_size=32", "--data.resize_size=36"]
+    else:
+        options.append(f"{place}.width=4")
+    if "weights" in model:
         options.append(f"--model.weights={weights}")
-    return [*SMALL, *options, f"--data.root={images}"]
+    if content["data"]["class_path"] == "editable.data.CIFAR10DataModule":
+        options = ["--data=editable.data.ImageFolderDataModule", *options, "--data.augmentation=crop_flip"]
+    return [*SMALL, *options]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS])
+@pytest.mark.parametrize(("name", "row"), RUNS, ids=[" ".join(filter(None, run)) for run in RUNS])
 @pytest.mark.filterwarnings("ignore")
-def test_every_shipped_configuration_runs(config: Path, images: Path, weights: Path) -> None:
-    name = yaml.safe_load(config.read_text())["trainer"]["logger"]["init_args"]["name"]
-    assert name == f"{config.parent.name}/{config.stem}"
-    options = [f"--config={config}", *options_in_miniature(config, images, weights)]
+def test_every_shipped_configuration_runs(
+    name: str, row: str, images: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.models.get_model", small_torchvision_model)
+    if name.startswith("imagenet"):
+        (images / "test").rename(images / "val")  # ImageNet has no labelled test images
+    content = yaml.safe_load(CONFIGS[name].read_text())
+    trainer = content["trainer"]
+    assert trainer["logger"]["init_args"]["name"] == name
+    options = [f"--config={CONFIGS[name]}", *options_in_miniature(CONFIGS[name], images, weights)]
     checkpoint = []
-    if "max_epochs" in config.read_text():
+    if "max_epochs" in trainer:
         main(["fit", *options])
         run = last_run(name)
         metrics = json.loads((run / "metrics.json").read_text())
-        assert metrics.keys() >= {"train_loss", "train_error", "val_loss", "val_error"}
+        assert metrics.keys() >= {"train_loss", "train_error"}
+        if content["data"]["init_args"].get("validation_fraction") != 0:
+            assert metrics.keys() >= {"val_loss", "val_error"}
         checkpoints = list((run / "checkpoints").glob("*.ckpt"))
         assert checkpoints
-        if config.parent.name == "cifar10":
-            assert {path.name for path in checkpoints} == {"last.ckpt", "best.ckpt"}
+        if "callbacks" in trainer:
+            named = {f"{callback['init_args']['filename']}.ckpt" for callback in trainer["callbacks"]}
+            assert {path.name for path in checkpoints} == named
         checkpoint = [f"--ckpt_path={checkpoints[0]}"]
-    main(["test", *options, *checkpoint])
+    main(["test", *options, *checkpoint, *row.split()])
     run = last_run(name)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics.keys() >= {"test_error", "drawdown", "drawdown_absolute", "success_rate", "num_steps"}
+    spread = "drawdown_half_width" if "sampling" in content["evaluation"] else "drawdown_absolute"
+    assert metrics.keys() >= {"test_error", "drawdown", spread, "success_rate", "num_steps"}
     assert metrics["num_edits"] == 2
     assert (run / "config.yaml").exists()
     assert "drawdown" in (run / "report.md").read_text()
+
+
+def test_every_configuration_has_its_row_in_the_table_of_published_results() -> None:
+    table = (CONFIG_FOLDER / "README.md").read_text()
+    assert [name for name in CONFIGS if f"({name}.yaml)" not in table] == []
+    assert [row for row in ROWS_BY_OPTION.values() if f"`{row}`" not in table] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name in CONFIGS if name.startswith("imagenet")))
+def test_imagenet_configurations_have_the_published_settings(name: str) -> None:
+    """RMSProp α 1e-4 from β 0.5, ten steps; SGD 1e-5 (new 1e-3), momentum 0.9, decay 1e-4; c 0.03; batch 128."""
+    content = yaml.safe_load(CONFIGS[name].read_text())
+    model, data, evaluation = content["model"]["init_args"], content["data"]["init_args"], content["evaluation"]
+    editor = {**evaluation, **model}["editor"]["init_args"]
+    rule = {"learning_rate": 1e-4, "decay": 0.5, "epsilon": 1e-6}
+    assert editor["max_steps"] == 10
+    assert editor["rule"]["init_args"].items() >= rule.items()
+    assert data.items() >= {"root": "data/imagenet", "num_classes": 1000, "image_size": 224, "resize_size": 256}.items()
+    assert (data["batch_size"], evaluation["num_edits"], evaluation["image_stride"]) == (128, 1000, 10)
+    if "pretrained" in name:
+        return
+    c = 0 if "distillation" in name else 0.03
+    assert (model["c_edit"], model["c_loc"], model["edits_per_batch"]) == (c, c, 1)
+    assert model["optimizer"]["init_args"] == {"lr": 1e-5, "momentum": 0.9, "weight_decay": 1e-4}
+    assert model.get("learning_rates") == ({"extra_layer": 1e-3} if "extra_layer" in name else None)
+    assert data["augmentation"] == "resized_crop_flip"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -154,7 +227,7 @@ def test_print_config_shows_overrides(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_appended_callback_leaves_those_of_the_configuration(capsys: pytest.CaptureFixture) -> None:
-    config = ROOT / "configs" / "cifar10" / "editable.yaml"
+    config = CONFIGS["cifar10/editable_rmsprop_layer3"]
     monitor = "lightning.pytorch.callbacks.LearningRateMonitor"
     with pytest.raises(SystemExit):
         main(["fit", f"--config={config}", f"--trainer.callbacks+={monitor}", "--print_config"])
@@ -242,7 +315,7 @@ def test_mistake_ends_in_one_clear_sentence(
     capsys: pytest.CaptureFixture,
 ) -> None:
     expected = expected if isinstance(expected, str) else expected(images)
-    config = ROOT / "configs" / "cifar10" / "pretrained_rmsprop_layer3.yaml"
+    config = CONFIGS["cifar10/pretrained_rmsprop_layer3"]
     with pytest.raises(SystemExit) as exit_status:
         main(["test", f"--config={config}", *options_in_miniature(config, images, weights), *options])
     assert exit_status.value.code == 2
