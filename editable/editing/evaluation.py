@@ -116,6 +116,7 @@ class EditEvaluator:
             less than this above its second largest; 0 makes none sensitive.
 
     Attributes:
+        editor: Makes the edits; may be replaced by another one between two calls of :meth:`score`.
         num_images: Number of scoring images.
         num_sensitive: How many of them are sensitive.
         errors_before: How many of them the base network gets wrong.
