@@ -6,8 +6,9 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -15,9 +16,10 @@ import editable.data
 import editable.editing
 import editable.models
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
-from editable.callbacks import DrawdownEvaluation, PredictionTable, RunReport
+from editable.callbacks import DrawdownEvaluation, LearningRateSearch, PredictionTable, RunReport
 from editable.errors import UserError
 from editable.models import read_checkpoint
+from editable.trainer import EditableTrainer
 
 __all__ = ["EditableCLI", "main"]
 
@@ -27,6 +29,10 @@ Without arguments: the default run, which trains a small ResNet on handwritten d
 training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
 (see configs/) and options:
 `python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`."""
+
+
+FURTHER_SUBCOMMANDS: dict[str, type[Callback]] = {"search": LearningRateSearch}
+"""Subcommands that Lightning lacks: methods of EditableTrainer, each with the callback that it runs."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -47,8 +53,10 @@ class EditableCLI(LightningCLI):
     """Lightning's command line with the settings that editing needs.
 
     Tasks and data modules are named by class; ``evaluation.…`` configures
-    :class:`~editable.callbacks.DrawdownEvaluation`. Evaluation keeps gradients possible (no inference mode), runs log
-    to ``runs/``, and each leaves ``config.yaml``, ``metrics.json`` and ``report.md`` in its log folder.
+    :class:`~editable.callbacks.DrawdownEvaluation`. In a further subcommand, the options with its name configure its
+    callback, which is given the evaluation and takes its place in the run. Evaluation keeps gradients possible (no
+    inference mode), runs log to ``runs/``, and each leaves ``config.yaml``, ``metrics.json`` and ``report.md`` in its
+    log folder.
 
     Args:
         args: Command line arguments; by default those of the process.
@@ -60,6 +68,7 @@ class EditableCLI(LightningCLI):
             LightningModule,
             LightningDataModule,
             save_config_callback=RunConfig,
+            trainer_class=EditableTrainer,
             trainer_defaults={
                 "inference_mode": False,
                 "logger": {
@@ -77,6 +86,26 @@ class EditableCLI(LightningCLI):
             load_from_checkpoint_support=False,
             parser_kwargs={"description": DESCRIPTION, "exit_on_error": False},
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommands, each with the arguments of the trainer's method that are no options."""
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in FURTHER_SUBCOMMANDS}}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Make the parser of a subcommand; a further one has the options of its callback beside those of its method."""
+        if subcommand not in FURTHER_SUBCOMMANDS:
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser = self.init_parser(**kwargs)
+        self._add_arguments(parser)
+        parser.add_lightning_class_args(FURTHER_SUBCOMMANDS[subcommand], subcommand)
+        parser.link_arguments("evaluation", f"{subcommand}.evaluation", apply_on="instantiate")
+        parser.callback_keys.remove("evaluation")
+        skip: set[str | int] = set(self.subcommands()[subcommand])
+        # Not as a group: that would have the same name as the callback's.
+        added = parser.add_method_arguments(klass, subcommand, skip=skip, as_group=False)
+        self._subcommand_method_arguments[subcommand] = added
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the evaluation of edits, which is part of every run."""

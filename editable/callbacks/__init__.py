@@ -2,7 +2,15 @@
 
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.evaluated_edits import EvaluatedEdits
+from editable.callbacks.learning_rate_search import LearningRateSearch
 from editable.callbacks.prediction_table import PredictionTable
 from editable.callbacks.run_report import RunReport, write_metrics
 
-__all__ = ["DrawdownEvaluation", "EvaluatedEdits", "PredictionTable", "RunReport", "write_metrics"]
+__all__ = [
+    "DrawdownEvaluation",
+    "EvaluatedEdits",
+    "LearningRateSearch",
+    "PredictionTable",
+    "RunReport",
+    "write_metrics",
+]

@@ -6,6 +6,7 @@ from editable.data.digits import DigitsDataModule
 from editable.data.edit_streams import (
     Edits,
     EditStream,
+    HeldOutEdits,
     NaturalMistakeEdits,
     RandomLabelEdits,
     random_training_edits,
@@ -20,6 +21,7 @@ __all__ = [
     "DigitsDataModule",
     "EditStream",
     "Edits",
+    "HeldOutEdits",
     "ImageDataModule",
     "ImageError",
     "ImageFolderDataModule",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from editable.errors import UserError
 
-__all__ = ["EditStream", "Edits", "NaturalMistakeEdits", "RandomLabelEdits", "random_training_edits"]
+__all__ = ["EditStream", "Edits", "HeldOutEdits", "NaturalMistakeEdits", "RandomLabelEdits", "random_training_edits"]
 
 
 class Edits(NamedTuple):
@@ -112,6 +112,46 @@ class NaturalMistakeEdits(EditStream):
             order = np.random.RandomState(self.seed).permutation(len(mistakes))
             mistakes = mistakes[_to_tensor(order[:num_edits])]
         return Edits(mistakes, labels[mistakes])
+
+
+class HeldOutEdits(EditStream):
+    """Random inputs with uniformly random labels, none of them an input that results are reported on.
+
+    With numpy's legacy generator and the seed given here: a permutation of the inputs that are not reported, of which
+    the first ``num_edits`` are taken (all, where that is ``None``), then as many labels drawn uniformly. Whatever is
+    chosen by such edits, a learning rate for example, is chosen without a look at the reported ones.
+
+    Args:
+        reported: the stream of the reported edits, by default the published ones.
+        num_reported: number of reported edits; fewer where the stream has fewer.
+        seed: seed of the draw.
+    """
+
+    def __init__(
+        self,
+        reported: EditStream | None = None,
+        num_reported: int = RandomLabelEdits.published_num_edits,
+        seed: int = 0,
+    ) -> None:
+        self.reported = reported or RandomLabelEdits()
+        self.num_reported = num_reported
+        self.seed = seed
+
+    def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
+        """Choose the edits; see :meth:`EditStream.__call__`."""
+        reported = self.reported(labels, predictions, num_classes, min(self.num_reported, len(labels)))
+        free = torch.ones(len(labels), dtype=torch.bool)
+        free[reported.indices] = False
+        inputs = free.nonzero().flatten()
+        num_edits = len(inputs) if num_edits is None else num_edits
+        if not 1 <= num_edits <= len(inputs):
+            raise UserError(
+                f"{num_edits} held-out edits are asked for, but of these {len(labels)} inputs {len(inputs)} are left "
+                "beside those of the reported edits: ask for no more, or draw them from other images."
+            )
+        random = np.random.RandomState(self.seed)
+        indices = inputs[_to_tensor(random.permutation(len(inputs))[:num_edits])]
+        return Edits(indices, _to_tensor(random.randint(0, num_classes, num_edits)))
 
 
 def random_training_edits(batch_size: int, num_classes: int, num_edits: int, generator: torch.Generator) -> Edits:

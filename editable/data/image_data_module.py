@@ -135,6 +135,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return len(self.classes)
 
     @property
+    def tests_on_validation(self) -> bool:
+        """Whether the test images are the validation images, for want of others."""
+        return self._split("test") is None
+
+    @property
     def resize(self) -> nn.Module:
         """What brings a stored image ``[C, H', W']`` to the size that the network gets; here nothing."""
         return v2.Identity()

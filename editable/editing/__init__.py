@@ -4,6 +4,7 @@ from editable.editing.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editor import Editor
 from editable.editing.evaluation import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
 from editable.editing.higher_editor import HigherEditor
+from editable.editing.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
 from editable.editing.locality import kl_locality
 from editable.editing.objective import MarginObjective
 from editable.editing.result import EditResult
@@ -41,11 +42,14 @@ __all__ = [
     "Params",
     "RMSProp",
     "RProp",
+    "RateOutcome",
     "Sample",
     "SamplingSettings",
     "ScaledGD",
     "State",
     "UpdateRule",
+    "choose_learning_rate",
     "kl_locality",
+    "learning_rate_grid",
     "merge_estimates",
 ]

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from editable.editing.configuration import configuration_of
 from editable.editing.objective import MarginObjective
 from editable.editing.result import EditResult
 from editable.errors import UserError
@@ -101,6 +102,30 @@ class BaseEditor(nn.Module, ABC):
             torch.stack([result.success for result in results]),
             torch.stack([result.num_steps for result in results]),
         )
+
+    @property
+    def margin(self) -> float:
+        """By how much, in nats, the asked label has to lead all others."""
+        return self.objective.margin
+
+    def with_learning_rate(self, learning_rate: float) -> "BaseEditor":
+        """Return a copy of this editor with another learning rate, which is no longer learnt.
+
+        Raises:
+            UserError: If the learning rate is not positive, or, as here, if the editor is not known to have one.
+        """
+        raise UserError(
+            f"the learning rate of {type(self).__name__} cannot be set: use Editor with an update rule or HigherEditor "
+            "with an optimizer, or define with_learning_rate"
+        )
+
+    def configuration(self) -> dict[str, Any]:
+        """Return class path and arguments that make this editor again; see :func:`configuration_of`.
+
+        Raises:
+            UserError: If it cannot be written into a configuration file.
+        """
+        return configuration_of(self)
 
     def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., Tensor]:
         """Return ``l_e(params, inputs, targets)``; the range of all targets is read once, outside of any transform."""

@@ -1,5 +1,6 @@
 """The Edit operation by an update rule: one edit, or many at once, plain or differentiable."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -74,6 +75,12 @@ class Editor(BaseEditor):
         """
         map_edits = _map_single if len(targets) == 1 else torch.func.vmap
         return self._edit(map_edits, forward, params, inputs, targets, differentiable)
+
+    def with_learning_rate(self, learning_rate: float) -> "Editor":
+        """Return a copy with another learning rate of the rule; see :meth:`BaseEditor.with_learning_rate`."""
+        editor = copy.deepcopy(self)
+        editor.rule = self.rule.with_learning_rate(learning_rate)
+        return editor
 
     def _edit(
         self,

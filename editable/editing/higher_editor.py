@@ -1,6 +1,10 @@
 """The Edit operation by any ``torch.optim`` optimizer, made differentiable by the library ``higher``."""
 
+import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
 
 import higher
 import torch
@@ -8,7 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from editable.editing.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.configuration import class_path_of, configuration_of
 from editable.editing.result import EditResult
+from editable.errors import UserError
 
 __all__ = ["HigherEditor"]
 
@@ -74,6 +80,32 @@ class HigherEditor(BaseEditor):
         if not differentiable:
             current, loss = {name: param.detach() for name, param in current.items()}, loss.detach()
         return EditResult(current, loss, loss.detach() <= 0, torch.tensor(num_steps, device=loss.device))
+
+    def with_learning_rate(self, learning_rate: float) -> "HigherEditor":
+        """Return a copy whose optimizer has another ``lr``; see :meth:`BaseEditor.with_learning_rate`."""
+        if not learning_rate > 0:
+            raise UserError(f"the learning rate of an optimizer must be positive, got {learning_rate}")
+        editor = copy.deepcopy(self)
+        editor.optimizer = partial(_make_with_learning_rate, self.optimizer, learning_rate)
+        return editor
+
+    def configuration(self) -> dict[str, Any]:
+        """Return class path and arguments, the optimizer's own among them; see :meth:`BaseEditor.configuration`."""
+        optimizer = self.optimizer([nn.Parameter(torch.zeros(1))])
+        known = inspect.signature(type(optimizer)).parameters.keys() - {"params"}
+        settings = {name: value for name, value in optimizer.param_groups[0].items() if name in known}
+        return configuration_of(self, optimizer={"class_path": class_path_of(type(optimizer)), "init_args": settings})
+
+
+def _make_with_learning_rate(
+    make: Callable[[Iterable[nn.Parameter]], Optimizer], learning_rate: float, params: Iterable[nn.Parameter]
+) -> Optimizer:
+    optimizer = make(params)
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise UserError(f"{type(optimizer).__name__} has no learning rate, lr, that could be set")
+        group["lr"] = learning_rate
+    return optimizer
 
 
 class _Parameters(nn.Module):

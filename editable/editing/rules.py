@@ -1,5 +1,6 @@
 """Update rules of the Edit operation: pure functions of gradients, state and parameters, with learnable constants."""
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -38,8 +39,7 @@ class UpdateRule(nn.Module, ABC):
 
     def __init__(self, learning_rate: float, learn_learning_rate: bool = False) -> None:
         super().__init__()
-        if not learning_rate > 0:
-            raise UserError(f"the learning rate of an update rule must be positive, got {learning_rate}")
+        _check_learning_rate(learning_rate)
         self._learning_rate = learning_rate
         self.log_learning_rate = nn.Parameter(torch.tensor(math.log(learning_rate))) if learn_learning_rate else None
 
@@ -47,6 +47,17 @@ class UpdateRule(nn.Module, ABC):
     def learning_rate(self) -> float | Tensor:
         """The step size α: a number, or a scalar tensor with a gradient where it is learnt."""
         return self._learning_rate if self.log_learning_rate is None else self.log_learning_rate.exp()
+
+    def with_learning_rate(self, learning_rate: float) -> "UpdateRule":
+        """Return a copy of this rule with another step size, which is no longer learnt.
+
+        Raises:
+            UserError: If the learning rate is not positive.
+        """
+        _check_learning_rate(learning_rate)
+        rule = copy.deepcopy(self)
+        rule._learning_rate, rule.log_learning_rate = learning_rate, None
+        return rule
 
     def init(self, params: Mapping[str, Tensor]) -> State:
         """Return the state before the first update; rules without memory have an empty one."""
@@ -309,6 +320,11 @@ class Adam(_DecayRule):
             for name, param in params.items()
         }
         return updated, {"mean": mean, "square": square, "step": {"count": count}}
+
+
+def _check_learning_rate(learning_rate: float) -> None:
+    if not learning_rate > 0:
+        raise UserError(f"the learning rate of an update rule must be positive, got {learning_rate}")
 
 
 def _zeros_like(params: Mapping[str, Tensor]) -> Params:

@@ -2,6 +2,7 @@
 
 from editable.models.densenet import cifar_densenet, cifar_densenet169
 from editable.models.extra_layer import ExtraLayer, add_extra_layer
+from editable.models.fingerprint import fingerprint
 from editable.models.resnet import cifar_resnet, cifar_resnet18
 from editable.models.scoring_form import ScoringForm, ScoringSettings, Weights
 from editable.models.selection import select_parameters
@@ -23,6 +24,7 @@ __all__ = [
     "cifar_resnet",
     "cifar_resnet18",
     "evaluation_mode",
+    "fingerprint",
     "load_weights",
     "read_checkpoint",
     "select_parameters",

@@ -1,4 +1,4 @@
-"""Figures of edits: which were asked for, what they cost, and how many steps they took."""
+"""Figures of edits: which were asked for, what they cost, how many steps they took, and at which learning rate."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 from torch import Tensor
 
 from editable.atomic import write_atomically
 
-__all__ = ["plot_drawdown", "plot_edited_images", "plot_success"]
+__all__ = ["plot_drawdown", "plot_edited_images", "plot_learning_rates", "plot_success"]
 
 
 def plot_edited_images(
@@ -86,11 +86,55 @@ def plot_success(path: str | Path, outcomes: Mapping[str, tuple[Tensor, Tensor]]
     _save(figure, path)
 
 
+def plot_learning_rates(
+    path: str | Path,
+    learning_rates: Sequence[float],
+    drawdown: Sequence[float],
+    half_width: Sequence[float | None],
+    success_rate: Sequence[float],
+    min_success: float,
+    chosen: float | None = None,
+) -> None:
+    """Draw drawdown and success rate over learning rates; rates with too few successes are hollow.
+
+    Args:
+        path: The PNG file.
+        learning_rates: In ascending order, R of them.
+        drawdown: Mean drawdown at each, as a fraction.
+        half_width: Of the 95 % interval around each; none where it is exact.
+        success_rate: At each, as a fraction.
+        min_success: Least success rate that a rate needs to be chosen.
+        chosen: The learning rate that was chosen, if any.
+    """
+    figure = Figure(figsize=(6.4, 6), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 2])
+    lower.set_xscale("log")
+    lower.set_xlim(learning_rates[0] / 1.5, learning_rates[-1] * 1.5)
+    percent = [100 * np.array(values, dtype=float) for values in (drawdown, success_rate)]
+    errors = 100 * np.array([width or 0.0 for width in half_width])
+    enough = np.array(success_rate) >= min_success
+    for axes, values in zip((upper, lower), percent, strict=True):
+        axes.plot(learning_rates, values, color="C0", linewidth=1, alpha=0.6)
+        axes.scatter(learning_rates, values, zorder=3, edgecolors="C0", c=np.where(enough, "C0", "white"))
+        if chosen is not None:
+            axes.axvline(chosen, color="C1", linewidth=1.5, label=f"chosen: {chosen:g}")
+    upper.errorbar(learning_rates, percent[0], errors, fmt="none", ecolor="C0", capsize=3)
+    lower.axhline(100 * min_success, color="0.4", linestyle="--", label=f"least to be chosen: {100 * min_success:g} %")
+    upper.set_yscale("symlog", linthresh=1)  # points: small ones matter, and a rate too large ruins the network
+    upper.yaxis.set_major_locator(FixedLocator([-10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100]))
+    upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    lower.set_ylim(-4, 104)
+    _label(upper, "", "drawdown, points of error rate")
+    _label(lower, "learning rate", "edits that succeed, %")
+    _save(figure, path)
+
+
 def _label(axes: Axes, horizontal: str, vertical: str) -> None:
     axes.set_xlabel(horizontal)
     axes.set_ylabel(vertical)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
 
 
 def _save(figure: Figure, path: str | Path) -> None:

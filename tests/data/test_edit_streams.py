@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from editable.data import Edits, NaturalMistakeEdits, RandomLabelEdits, random_training_edits
+from editable.data import Edits, HeldOutEdits, NaturalMistakeEdits, RandomLabelEdits, random_training_edits
 from editable.errors import UserError
 
 NUM_INPUTS, NUM_CLASSES = 10_000, 10
@@ -92,6 +92,38 @@ def test_some_mistakes_by_seed(labels, predictions):
 def test_no_mistakes(labels):
     with pytest.raises(UserError, match="makes no mistake on these 10000 inputs"):
         NaturalMistakeEdits()(labels, labels, NUM_CLASSES)
+
+
+def test_held_out_edits_by_their_definition(labels, predictions):
+    published, _ = published_edits(1500, NUM_CLASSES)
+    free = sorted(set(range(1500)) - set(published.tolist()))
+    random = np.random.RandomState(4)
+    order = random.permutation(500)[:70]
+    new_labels = random.randint(0, NUM_CLASSES, 70)
+    edits = HeldOutEdits(seed=4)(labels[:1500], predictions[:1500], NUM_CLASSES, 70)
+    assert edits.indices.tolist() == [free[position] for position in order]
+    assert edits.labels.tolist() == new_labels.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_edits_are_no_reported_ones(labels, predictions, seed):
+    published, _ = published_edits(NUM_INPUTS, NUM_CLASSES)
+    edits = HeldOutEdits(seed=seed)(labels, predictions, NUM_CLASSES)
+    assert not set(edits.indices.tolist()) & set(published.tolist())
+    assert len(set(edits.indices.tolist())) == NUM_INPUTS - 1000
+    counts = edits.labels.bincount(minlength=NUM_CLASSES)
+    assert (counts - 900).abs().max() < 5 * 900**0.5
+    natural = HeldOutEdits(NaturalMistakeEdits(), seed=seed)(labels, predictions, NUM_CLASSES, 100)
+    assert (predictions[natural.indices] == labels[natural.indices]).all()
+    more = HeldOutEdits(num_reported=9990, seed=seed)(labels, predictions, NUM_CLASSES, 10)
+    assert not set(more.indices.tolist()) & set(published_edits(NUM_INPUTS, NUM_CLASSES, 9990)[0].tolist())
+
+
+@pytest.mark.parametrize(("num_inputs", "num_edits", "left"), [(360, 1, 0), (1050, 51, 50), (1050, 0, 50)])
+def test_too_few_inputs_to_hold_out(labels, predictions, num_inputs, num_edits, left):
+    message = f"{num_edits} held-out edits are asked for, but of these {num_inputs} inputs {left} are left"
+    with pytest.raises(UserError, match=message):
+        HeldOutEdits()(labels[:num_inputs], predictions[:num_inputs], NUM_CLASSES, num_edits)
 
 
 def test_training_edits():

@@ -44,6 +44,7 @@ def test_three_folders(make_folder):
     data.setup("fit")
     data.setup("test")
     assert [len(part) for part in (data.train_dataset, data.val_dataset, data.test_dataset)] == [8, 6, 4]
+    assert not data.tests_on_validation
     images, labels = next(iter(data.train_dataloader()))
     assert images.shape == (2, 3, 8, 8)
     assert labels.dtype == torch.int64
@@ -54,6 +55,7 @@ def test_training_folder_alone(make_folder):
     data.setup("fit")
     data.setup("test")
     assert [len(part) for part in (data.train_dataset, data.val_dataset, data.test_dataset)] == [6, 2, 2]
+    assert data.tests_on_validation
 
 
 def test_test_folder_alone(make_folder):

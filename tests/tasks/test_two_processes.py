@@ -79,3 +79,11 @@ def test_sampled_drawdown_on_two_processes_agrees_with_the_exact_one(folders, nu
         assert abs(sampled["drawdown"] - exact["drawdown"]) < 2 * sampled["drawdown_half_width"]
         for name in ("success_rate", "num_steps", "num_edits", "scoring_error"):
             assert sampled[name] == exact[name], name
+
+
+def test_search_on_two_processes_is_search_on_one(folders):
+    one, two = (folder / "search" for folder in folders)
+    for name in ("search.csv", "editor.yaml"):
+        assert (two / name).read_text() == (one / name).read_text(), name
+    assert len((one / "search.csv").read_text().splitlines()) == 1 + 3
+    assert json.loads((two / "search.json").read_text())["settings"]["processes"] == 2

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from editable.callbacks import DrawdownEvaluation, RunReport
+from editable.callbacks import DrawdownEvaluation, LearningRateSearch, RunReport
 from editable.data import DigitsDataModule
 from editable.data.edit_streams import Edits
 from editable.editing import Editor, RMSProp, SamplingSettings
@@ -116,8 +116,19 @@ def evaluate(folder: Path, num_processes: int, num_edits: int, sampling: Samplin
     trainer.test(task, DigitsDataModule(batch_size=64), verbose=False)
 
 
+def search(folder: Path, num_processes: int) -> None:
+    """Search for a learning rate, leaving search.csv in the folder."""
+    callback = LearningRateSearch(
+        DrawdownEvaluation(), 0.005, 0.5, per_decade=1, num_edits=5, min_success=0.0, half_width=None, split="val"
+    )
+    task = SharedEdits(make_network(), Editor(RMSProp(0.05), max_steps=4), ["3"])
+    trainer = make_trainer(folder, num_processes, callbacks=[callback, RunReport()])
+    trainer.validate(task, DigitsDataModule(batch_size=64), verbose=False)
+
+
 def main(folder: Path, num_processes: int) -> None:
     train(folder / "training", num_processes)
+    search(folder / "search", num_processes)
     for num_edits in NUM_EDITS:
         evaluate(folder / f"{num_edits}_edits", num_processes, num_edits)
         sampling = SamplingSettings(forward_passes=60 * num_edits)

@@ -1,0 +1,392 @@
+"""The search gives what a plain loop over learning rates gives, and goes on where it was interrupted."""
+
+import copy
+import csv
+import json
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
+
+from editable.callbacks import DrawdownEvaluation, LearningRateSearch, RunReport
+from editable.data import NaturalMistakeEdits
+from editable.editing import (
+    BaseEditor,
+    EditEvaluator,
+    Editor,
+    HigherEditor,
+    RMSProp,
+    SamplingSettings,
+    learning_rate_grid,
+)
+from editable.errors import UserError
+from editable.tasks import ClassificationTask, EditableTrainingTask
+from tests.editing.reference import gd, rmsprop, textbook_edit
+from tests.tasks.reference import LAYERS, NUM_CLASSES, images_and_labels, small_network
+
+LOWEST, HIGHEST, PER_DECADE = 0.003, 3.0, 1
+NAMES = ["3.weight", "3.bias", "4.weight", "4.bias"]
+NUM_EDITS, MAX_STEPS, MIN_SUCCESS = 12, 4, 0.55
+
+
+def data_for(network, number, seed=3):
+    """Images of which the network gets about a quarter wrong."""
+    images, random = images_and_labels(number, seed=seed)
+    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
+    return images, torch.where(torch.arange(number) % 4 == 1, random, predictions)
+
+
+def loader_of(images, labels):
+    return DataLoader(TensorDataset(images, labels), batch_size=100)
+
+
+def make_evaluation(**settings):
+    editor = Editor(RMSProp(0.05), MAX_STEPS)
+    return DrawdownEvaluation(**{"editor": editor, "editable_layers": LAYERS, **settings})
+
+
+def make_search(evaluation=None, **settings):
+    defaults = {
+        "lowest": LOWEST,
+        "highest": HIGHEST,
+        "per_decade": PER_DECADE,
+        "num_edits": NUM_EDITS,
+        "min_success": MIN_SUCCESS,
+        "half_width": None,
+        "split": "val",
+    }
+    return LearningRateSearch(evaluation or make_evaluation(), **{**defaults, **settings})
+
+
+def run(make_trainer, search, network, images, labels, folder, task=None):
+    """Search as the command line does; the metrics that are left behind."""
+    trainer = make_trainer(precision="64-true", callbacks=[search, RunReport()], default_root_dir=folder)
+    loop = trainer.test if search.split == "test" else trainer.validate
+    loop(task or ClassificationTask(network), loader_of(images, labels), verbose=False)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def random_edits(inputs, num_edits, seed, num_drawn=None):
+    """Inputs of a permutation and uniformly random labels, by numpy's legacy generator."""
+    random = np.random.RandomState(seed)
+    order = random.permutation(len(inputs))[: num_drawn or num_edits]
+    labels = random.randint(0, NUM_CLASSES, len(order))
+    return [(inputs[position], int(label)) for position, label in zip(order, labels, strict=True)][:num_edits]
+
+
+def held_out_edits(num_images, num_edits, seed=0):
+    published = np.random.RandomState(9).permutation(num_images)[:1000].tolist()
+    return random_edits(sorted(set(range(num_images)) - set(published)), num_edits, seed)
+
+
+def plain_loop(network, images, labels, pairs, step, stride=1):
+    """Success rate, mean steps and mean drawdown at each rate: copy the network, edit it, run all images."""
+
+    def error(edited):
+        return (edited.eval()(images).argmax(dim=1) != labels)[::stride].double().mean().item()
+
+    rows = {}
+    for rate in learning_rate_grid(LOWEST, HIGHEST, PER_DECADE):
+        edited = [
+            textbook_edit(network, NAMES, partial(step, lr=rate), images[i : i + 1], torch.tensor([label]), MAX_STEPS)
+            for i, label in pairs
+        ]
+        drawdown = np.mean([error(copied) - error(copy.deepcopy(network)) for copied, _, _ in edited])
+        rows[rate] = np.mean([success for _, success, _ in edited]), np.mean([s for _, _, s in edited]), drawdown
+    return rows
+
+
+def best_of(rows, min_success):
+    best = None
+    for rate, (success, _, drawdown) in rows.items():
+        if success >= min_success and (best is None or drawdown < rows[best][2]):
+            best = rate
+    return best
+
+
+def rows_of(search):
+    return {row.learning_rate: (row.success_rate, row.num_steps, row.drawdown) for row in search.outcomes}
+
+
+@pytest.mark.parametrize(("split", "stride", "seed"), [("val", 1, 0), ("val", 3, 5), ("test", 7, 2)])
+def test_outcomes_and_choice_are_those_of_a_plain_loop(make_trainer, tmp_path, split, stride, seed):
+    network = small_network()
+    number = 60 if split == "val" else 1040
+    images, labels = data_for(network, number)
+    pairs = random_edits(range(60), NUM_EDITS, seed, 60) if split == "val" else held_out_edits(1040, NUM_EDITS, seed)
+    expected = plain_loop(network, images, labels, pairs, partial(rmsprop, beta=0.5), stride)
+    evaluation = make_evaluation(image_stride=stride)
+    search = make_search(evaluation, split=split, seed=seed)
+    before = copy.deepcopy(network.state_dict())
+    metrics = run(make_trainer, search, network, images, labels, tmp_path)
+
+    assert rows_of(search).keys() == expected.keys()
+    for rate, row in rows_of(search).items():
+        assert row == pytest.approx(expected[rate]), rate
+    best = best_of(expected, MIN_SUCCESS)
+    assert any(success < MIN_SUCCESS for success, _, _ in expected.values())
+    assert metrics["search_learning_rate"] == pytest.approx(best)
+    found = [metrics[f"search_{name}"] for name in ("success_rate", "num_steps", "drawdown")]
+    assert found == pytest.approx(expected[best], rel=1e-6)
+    assert metrics["search_num_edits"] == NUM_EDITS
+    assert metrics["search_num_rates"] == len(expected)
+    assert metrics["search_num_scoring_images"] == math.ceil(number / stride)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    assert evaluation.editor.rule.learning_rate == 0.05
+
+    with (tmp_path / "search.csv").open() as file:
+        table = {float(row["learning_rate"]): row for row in csv.DictReader(file)}
+    assert table.keys() == expected.keys()
+    assert all(float(row["drawdown"]) == pytest.approx(expected[rate][2]) for rate, row in table.items())
+    report = (tmp_path / "report.md").read_text()
+    assert f"Chosen: {best:g}" in report
+    assert "](search.png)" in report
+    assert (tmp_path / "search.png").stat().st_size > 0
+
+
+def test_the_unedited_network_is_measured_once(make_trainer, tmp_path, monkeypatch):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    calls = []
+    measure_base = EditEvaluator.measure_base
+    monkeypatch.setattr(EditEvaluator, "measure_base", lambda *args: calls.append(1) or measure_base(*args))
+    run(make_trainer, make_search(), network, images, labels, tmp_path)
+    assert len(calls) == 1
+
+
+def test_any_optimizer_can_be_searched(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network, 40)
+    editor = HigherEditor(partial(torch.optim.SGD, lr=123.0), MAX_STEPS)
+    search = make_search(make_evaluation(editor=editor), num_edits=5, min_success=0.0)
+    run(make_trainer, search, network, images, labels, tmp_path)
+    pairs = random_edits(range(40), 5, 0, 40)
+    for rate, row in plain_loop(network, images, labels, pairs, gd).items():
+        assert rows_of(search)[rate] == pytest.approx(row), rate
+    made = yaml.safe_load((tmp_path / "editor.yaml").read_text())["evaluation"]["editor"]
+    assert made["init_args"]["optimizer"]["class_path"] == "torch.optim.SGD"
+    assert made["init_args"]["optimizer"]["init_args"]["lr"] == search.chosen.learning_rate
+
+
+def test_written_editor_has_the_constants_that_the_task_has_learnt(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    editor = Editor(RMSProp(0.05, 0.5, learn_learning_rate=True, learn_decay=True), MAX_STEPS)
+    with torch.no_grad():
+        editor.rule.logit_decay.fill_(-1.5)
+    before = copy.deepcopy(editor.state_dict())
+    search = make_search(DrawdownEvaluation())
+    task = EditableTrainingTask(network, editor, LAYERS)
+    run(make_trainer, search, network, images, labels, tmp_path / "first", task)
+    assert editor.state_dict() == before
+    text = (tmp_path / "first" / "editor.yaml").read_text()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(DrawdownEvaluation, "evaluation", sub_configs=True)
+    evaluation = parser.instantiate_classes(parser.parse_string(text)).evaluation
+    assert evaluation.editable_layers == LAYERS
+    assert isinstance(evaluation.editor, BaseEditor)
+    assert evaluation.editor.rule.learning_rate == search.chosen.learning_rate
+    # Without the task's own editor, at this rate alone: the same outcome.
+    rate = search.chosen.learning_rate
+    again = make_search(evaluation, lowest=rate, highest=rate)
+    run(make_trainer, again, network, images, labels, tmp_path / "again")
+    assert again.outcomes == [search.chosen]
+
+
+def test_sampled_by_default_with_an_interval_around_the_exact_drawdown(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network, 400)
+    exact, sampled = make_search(), make_search(half_width=0.02)
+    run(make_trainer, exact, network, images, labels, tmp_path / "exact")
+    metrics = run(make_trainer, sampled, network, images, labels, tmp_path / "sampled")
+    for estimate, truth in zip(sampled.outcomes, exact.outcomes, strict=True):
+        assert (estimate.success_rate, estimate.num_steps) == (truth.success_rate, truth.num_steps)
+        assert abs(estimate.drawdown - truth.drawdown) <= 2 * estimate.half_width
+        assert estimate.num_sampled_images < 400 * NUM_EDITS
+    assert max(estimate.half_width for estimate in sampled.outcomes) > 0.005
+    assert metrics["search_drawdown_half_width"] == pytest.approx(sampled.chosen.half_width)
+    assert "random part" in (tmp_path / "sampled" / "report.md").read_text()
+    assert "all scoring images" in (tmp_path / "exact" / "report.md").read_text()
+
+
+def test_sampling_of_the_evaluation_wins():
+    sampling = SamplingSettings(forward_passes=2000)
+    assert make_search(make_evaluation(sampling=sampling), half_width=0.1).sampling == sampling
+    assert LearningRateSearch(make_evaluation()).sampling == SamplingSettings(half_width=0.002)
+
+
+class Killed(Exception):
+    """What ends a search in the middle."""
+
+
+def interrupted(make_trainer, monkeypatch, folder, network, images, labels, finished=2, **settings):
+    """Leave the folder of a search that was killed after some of its rates."""
+    score = EditEvaluator.score
+    calls = []
+
+    def killed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > finished:
+            raise Killed
+        return score(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EditEvaluator, "score", killed)
+        with pytest.raises(Killed):
+            run(make_trainer, make_search(**settings), network, images, labels, folder)
+    assert len(json.loads((folder / "search.json").read_text())["outcomes"]) == finished
+    assert not (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("half_width", [None, 0.05])
+def test_resumed_is_as_uninterrupted(make_trainer, tmp_path, monkeypatch, half_width):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    interrupted(make_trainer, monkeypatch, tmp_path / "killed", network, images, labels, half_width=half_width)
+    score, calls = EditEvaluator.score, []
+    monkeypatch.setattr(EditEvaluator, "score", lambda *args: calls.append(1) or score(*args))
+    resumed = make_search(half_width=half_width, resume=str(tmp_path / "killed"))
+    found = run(make_trainer, resumed, network, images, labels, tmp_path / "resumed")
+    assert len(calls) == len(resumed.rates) - 2
+    whole = make_search(half_width=half_width)
+    assert found == run(make_trainer, whole, network, images, labels, tmp_path / "whole")
+    assert resumed.outcomes == whole.outcomes
+    for name in ("search.csv", "editor.yaml", "search.json"):
+        assert (tmp_path / "resumed" / name).read_text() == (tmp_path / "whole" / name).read_text(), name
+    # A wider grid takes over what there is, and a resumed search can itself be resumed.
+    calls.clear()
+    wider = make_search(half_width=half_width, highest=300.0, resume=str(tmp_path / "resumed"))
+    run(make_trainer, wider, network, images, labels, tmp_path / "wider")
+    assert len(calls) == 2
+    assert wider.outcomes[: len(whole.outcomes)] == whole.outcomes
+
+
+DIFFERENT = {
+    "weights": ({}, {}, {"seed": 1}),
+    "labels": ({}, {}, {"labels": True}),
+    "edits": ({}, {}, {"images": True}),
+    "seed": ({"seed": 1}, {}, {}),
+    "num_edits": ({"num_edits": 11}, {}, {}),
+    "sampling": ({"half_width": 0.1}, {}, {}),
+    "editor": ({}, {"editor": Editor(RMSProp(0.05), MAX_STEPS + 1)}, {}),
+    "editable_layers": ({}, {"editable_layers": ["3"]}, {}),
+    "image_stride": ({}, {"image_stride": 2}, {}),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_another_search_cannot_be_resumed(make_trainer, tmp_path, monkeypatch, name):
+    settings, evaluation, changes = DIFFERENT[name]
+    network = small_network()
+    images, labels = data_for(network, 60)
+    interrupted(make_trainer, monkeypatch, tmp_path / "killed", network, images, labels, finished=1)
+    network = small_network(seed=changes.get("seed", 0))
+    labels = labels.flip(0) if "labels" in changes else labels
+    images = images + 1e-6 if "images" in changes else images
+    search = make_search(make_evaluation(**evaluation), resume=str(tmp_path / "killed"), **settings)
+    with pytest.raises(UserError, match=rf"was another one, with {name} .* in place of .*") as error:
+        run(make_trainer, search, network, images, labels, tmp_path / "other")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]"])
+def test_a_folder_without_a_search_cannot_be_resumed(tmp_path, content):
+    if content is not None:
+        (tmp_path / "search.json").write_text(content)
+    with pytest.raises(UserError, match=r"search\.resume: .*"):
+        make_search(resume=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"highest": 0.03}, "highest one .*search.highest"), ({"lowest": 0.03}, "lowest one .*search.lowest")],
+)
+def test_a_best_rate_at_an_end_asks_for_a_wider_grid(make_trainer, tmp_path, settings, words):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    search = make_search(**settings)
+    with pytest.warns(UserWarning, match=words):
+        run(make_trainer, search, network, images, labels, tmp_path)
+    assert search.advice in (tmp_path / "report.md").read_text()
+
+
+def test_no_rate_with_enough_successes_leaves_a_table_but_no_editor(make_trainer, tmp_path):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    search = make_search(lowest=1e-9, highest=1e-8, min_success=1.0)
+    metrics = run(make_trainer, search, network, images, labels, tmp_path)
+    assert search.chosen is None
+    assert "no learning rate from 1e-09 to 1e-08 has a success rate of 1" in search.advice
+    assert search.advice in (tmp_path / "report.md").read_text()
+    assert "search_learning_rate" not in metrics
+    assert metrics["search_num_rates"] == 2
+    assert {"search.csv", "search.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "editor.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lowest": 0.0}, "0 < lowest ≤ highest, got lowest=0.0"),
+        ({"highest": 1e-9}, "highest=1e-09"),
+        ({"per_decade": 0}, "per_decade must be at least 1, got 0"),
+        ({"num_edits": 0}, "num_edits must be at least 1, got 0"),
+        ({"min_success": 1.5}, "min_success .* got 1.5"),
+        ({"half_width": 2.0}, "half_width .* got 2.0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"resume": "nowhere"}, "no search in 'nowhere'"),
+    ],
+)
+def test_options_out_of_range_are_user_errors(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_search(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "evaluation", "message"),
+    [
+        ({"split": "test"}, {}, r"of these 60 inputs 0 are left .*search\.split=val"),
+        ({"num_edits": 61}, {}, r"num_edits is 61, .* lower search\.num_edits"),
+        ({}, {"editor": None}, "brings no editor"),
+        ({}, {"editable_layers": ["layer3"]}, "no parameter of Sequential matches 'layer3'"),
+    ],
+)
+def test_what_cannot_be_searched_is_a_user_error(make_trainer, tmp_path, settings, evaluation, message):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    search = make_search(make_evaluation(**evaluation), **settings)
+    with pytest.raises(UserError, match=message):
+        run(make_trainer, search, network, images, labels, tmp_path)
+
+
+def test_validation_images_that_are_test_images_keep_the_reported_edits_apart(make_trainer):
+    class TestedOnValidation(LightningDataModule):
+        tests_on_validation = True
+
+        def val_dataloader(self):
+            return loader_of(*data_for(network, 60))
+
+    network = small_network()
+    trainer = make_trainer(precision="64-true", callbacks=[make_search()])
+    with pytest.raises(UserError, match=r"of these 60 inputs 0 are left .* lower search\.num_edits"):
+        trainer.validate(ClassificationTask(network), datamodule=TestedOnValidation(), verbose=False)
+
+
+def test_held_out_from_whatever_is_reported(make_trainer, tmp_path, monkeypatch):
+    network = small_network()
+    images, labels = data_for(network, 60)
+    seen = []
+    score = EditEvaluator.score
+    monkeypatch.setattr(EditEvaluator, "score", lambda *args: seen.append(args[2]) or score(*args))
+    evaluation = make_evaluation(edits=NaturalMistakeEdits())
+    run(make_trainer, make_search(evaluation, split="test"), network, images, labels, tmp_path)
+    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
+    assert (predictions != labels).any()
+    assert all((predictions[indices] == labels[indices]).all() for indices in seen)
+    assert all(torch.equal(indices, seen[0]) for indices in seen)
