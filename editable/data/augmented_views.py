@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from editable.data.augmentations import make_augmentation
 from editable.data.image_data_module import EvaluationImages
@@ -45,10 +44,10 @@ class AugmentedViews(Dataset[Tensor]):
             stored, resize, normalise = dataset.images, dataset.resize, dataset.normalise
         augment = make_augmentation(augmentation, (shape[1], shape[2]), resize)
         self.num_views, self.augmentation = num_views, augmentation
-        self._augmented = AugmentedImages(stored, v2.Compose([augment, normalise]), seed)
+        self._augmented, self._normalise = AugmentedImages(stored, augment, seed), normalise
 
     def __len__(self) -> int:
         return len(self._augmented)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.stack([self._augmented[view, index][0] for view in range(self.num_views)])
+        return self._normalise(torch.stack([self._augmented[view, index][0] for view in range(self.num_views)]))

@@ -233,7 +233,9 @@ class EditEvaluator:
         outcomes = [EditOutcomes(*(torch.zeros(0, dtype=dtype) for dtype in kinds))]
         for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
             edited, success, num_steps = self._edit_group(dataset, indices[group], labels[group])
-            held = self._count_views(views, indices[group], labels[group], edited)
+            held = [torch.zeros_like(num_steps)] * 2
+            if views is not None:
+                held = self._count_views(views, indices[group], labels[group], edited, num_steps)
             changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
             some = [edited[edit] for edit in changed]
             progress(len(group) - len(changed))
@@ -311,17 +313,22 @@ class EditEvaluator:
 
     @torch.no_grad()
     def _count_views(
-        self, views: Dataset | None, indices: Tensor, labels: Tensor, edited: list[dict[str, Tensor]]
-    ) -> Tensor:
-        """Count the views of each edit's input that have the label asked for, before and after, int64 [2, E]."""
-        counts = torch.zeros(2, len(edited), dtype=torch.int64)
-        if views is None:
-            return counts
-        for edit, (index, label) in enumerate(zip(indices.tolist(), labels.tolist(), strict=True)):
-            features = self._prefix(views[index])
-            for when, params in enumerate((self._params, edited[edit])):
-                counts[when, edit] = (self.split.suffix(features, params).argmax(dim=-1) == label).sum()
-        return counts
+        self, views: Dataset, indices: Tensor, labels: Tensor, edited: list[dict[str, Tensor]], num_steps: Tensor
+    ) -> list[Tensor]:
+        """Count the views of each edit's input that have the label asked for, before and after, int64 [E] both."""
+        counts = []
+        for edits in torch.arange(len(edited)).split(self._together):
+            inputs = torch.stack([views[index] for index in indices[edits].tolist()])
+            features = self._prefix(inputs.flatten(0, 1))
+            before = self.split.suffix(features, self._params).argmax(dim=-1).view(inputs.shape[:2])
+            after = before.clone()
+            for row in num_steps[edits].nonzero().flatten().tolist():
+                own = slice(row * inputs.shape[1], (row + 1) * inputs.shape[1])
+                some = tuple(feature[own] for feature in features)
+                after[row] = self.split.suffix(some, edited[int(edits[row])]).argmax(dim=-1)
+            asked = labels[edits].to(self.device).unsqueeze(1)
+            counts.append(torch.stack([(before == asked).sum(dim=1), (after == asked).sum(dim=1)]).cpu())
+        return list(torch.cat(counts, dim=1))
 
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""

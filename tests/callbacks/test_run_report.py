@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import re
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -62,6 +63,12 @@ def test_metrics_are_flat_numbers(digits_test):
         assert value == pytest.approx(metrics[name], rel=1e-6)
     assert written["num_edits"] == 6
     assert type(written["num_edits"]) is int
+
+
+def test_every_metric_is_defined_in_the_documentation(digits_test):
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    defined = set(re.findall(r"`(\w+)`", page))
+    assert digits_test[1].keys() <= defined
 
 
 def test_report_has_every_metric_and_figures_that_exist(digits_test):
