@@ -17,6 +17,7 @@ import editable.editing
 import editable.models
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import DrawdownEvaluation, LearningRateSearch, PredictionTable, RunReport
+from editable.comparison import compare
 from editable.errors import UserError
 from editable.models import read_checkpoint
 from editable.trainer import EditableTrainer
@@ -28,7 +29,8 @@ DESCRIPTION = """Train, evaluate and rewrite editable neural networks.
 Without arguments: the default run, which trains a small ResNet on handwritten digits twice, without and with editable
 training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
 (see configs/) and options:
-`python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`."""
+`python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`.
+`python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
 
 
 FURTHER_SUBCOMMANDS: dict[str, type[Callback]] = {"search": LearningRateSearch}
@@ -153,8 +155,11 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command line arguments; by default those of the process.
     """
     _leave_out_noise()
+    args = sys.argv[1:] if args is None else args
     try:
-        if args or (args is None and len(sys.argv) > 1):
+        if args and args[0] == "compare":  # of runs that are over: needs neither model nor data
+            compare(args[1:])
+        elif args:
             EditableCLI(args)
         else:
             from editable.default_run import default_run  # it runs this command line itself, for each of its halves

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from editable.atomic import write_atomically
+from editable.data import NaturalMistakeEdits
 from editable.errors import UserError
 from editable.visualize import plot_comparison
 
@@ -52,15 +53,16 @@ class EvaluatedRun:
         folder = Path(folder)
         try:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            kind = "" if "drawdown" in metrics else NaturalMistakeEdits.metric_prefix
             with (folder / "edits.csv").open(newline="") as file:
                 drawdowns = np.array([float(row["drawdown"]) for row in csv.DictReader(file)])
             spread = drawdowns.std(ddof=1) if len(drawdowns) > 1 else float("nan")
             return cls(
                 metrics["test_error"],
-                metrics["drawdown"],
+                metrics[f"{kind}drawdown"],
                 NORMAL_QUANTILE * float(spread) / len(drawdowns) ** 0.5,
-                metrics["success_rate"],
-                metrics["num_steps"],
+                metrics[f"{kind}success_rate"],
+                metrics[f"{kind}num_steps"],
                 len(drawdowns),
             )
         except FileNotFoundError as error:

@@ -5,6 +5,7 @@ import math
 import pytest
 from PIL import Image
 
+from editable.cli import main
 from editable.comparison import EvaluatedRun, compare, compare_runs
 from editable.errors import UserError
 
@@ -38,7 +39,7 @@ def test_interval_is_that_of_the_mean_over_edits(run):
 def test_table_and_figure(run, tmp_path, capsys):
     folders = [run("a", [0.08, 0.07]), run("b", [0.01, 0.03, 0.02], test_error=0.12)]
     path = tmp_path / "figures" / "both.png"
-    compare([f"before={folders[0]}", f"after={folders[1]}", f"--output={path}"])
+    main(["compare", f"before={folders[0]}", f"after={folders[1]}", f"--output={path}"])
     with Image.open(path) as picture:
         assert len(set(picture.convert("L").tobytes())) > 1
     header, rule, *rows = path.with_suffix(".md").read_text().splitlines()
@@ -49,6 +50,14 @@ def test_table_and_figure(run, tmp_path, capsys):
     ]
     assert {file.name for file in path.parent.iterdir()} == {"both.png", "both.md"}
     assert "before" in capsys.readouterr().out
+
+
+def test_natural_mistakes_have_names_of_their_own(run):
+    folder = run("a", [0.1, 0.3])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    names = {name: name if name == "test_error" else f"mistake_{name}" for name in metrics}
+    (folder / "metrics.json").write_text(json.dumps({names[name]: value for name, value in metrics.items()}))
+    assert EvaluatedRun.read(folder) == EvaluatedRun.read(run("b", [0.1, 0.3]))
 
 
 def test_a_single_edit_has_no_interval(run, tmp_path):

@@ -1,7 +1,6 @@
 """Editable fine-tuning: a trained classifier learns to be edited, while it is held to what it was."""
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,13 +11,13 @@ from torch.nn import functional
 
 from editable.editing import BaseEditor
 from editable.errors import UserError
-from editable.models import Features, SplitNetwork, select_parameters
+from editable.models import Features, SplitNetwork, fingerprint, select_parameters
 from editable.tasks.classification import Batch
 from editable.tasks.editable_training import EditableTrainingTask
 
 __all__ = ["EditableFineTuningTask"]
 
-TEACHER = "teacher_sha256"
+TEACHER = "teacher_fingerprint"
 
 
 class EditableFineTuningTask(EditableTrainingTask):
@@ -122,7 +121,7 @@ class EditableFineTuningTask(EditableTrainingTask):
             UserError: If the run that is resumed had another original, or as in :class:`EditableTrainingTask`.
         """
         super().on_fit_start()
-        if self._resumed_teacher not in (None, _sha256(self.teacher)):
+        if self._resumed_teacher not in (None, fingerprint(self.teacher.state_dict())):
             raise UserError(
                 "the checkpoint belongs to the fine-tuning of another network than this one: resume it with the "
                 "weights that it started from"
@@ -162,18 +161,9 @@ class EditableFineTuningTask(EditableTrainingTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which original the network was held to."""
-        checkpoint[TEACHER] = _sha256(self.teacher)
+        checkpoint[TEACHER] = fingerprint(self.teacher.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another task or network, and remember which original it had."""
         super().on_load_checkpoint(checkpoint)
         self._resumed_teacher = checkpoint.get(TEACHER)
-
-
-def _sha256(network: nn.Module) -> str:
-    """Return a fingerprint of a network's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
