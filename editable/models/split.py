@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from editable.errors import UserError
 from editable.models.edit_form import SharedKernel, edit_form, kernels_of
 from editable.models.selection import select_parameters
+from editable.models.subgraph import ancestors, as_function, extract
 from editable.models.tracing import find_plain_values, trace_pure
 
 __all__ = ["Features", "SplitNetwork", "evaluation_mode"]
@@ -328,7 +329,7 @@ def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _
         return _Halves(nothing, nothing, whole, whole, ("x",))
     prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
     graphs = (prefix, edit_form(prefix, network), suffix, edit_form(suffix, network))
-    first, edit_first, second, edit_second = (_Half(network, _compile(network, graph), graph) for graph in graphs)
+    first, edit_first, second, edit_second = (_Half(network, as_function(network, graph), graph) for graph in graphs)
     return _Halves(first, edit_first, second, edit_second, features, suffix, kernels_of(graphs[-1]))
 
 
@@ -383,43 +384,12 @@ def _cut(graph: fx.Graph, dependent: set[fx.Node], moved: frozenset[str]) -> tup
     """
     repeated = _find_constants(graph) | {node for node in graph.nodes if node.name in moved or _is_copy(node)}
     output = graph.output_node()
-    in_suffix = _ancestors([output], within=dependent | repeated)
+    in_suffix = ancestors([output], within=dependent | repeated)
     cut = {source for node in in_suffix for source in node.all_input_nodes} - in_suffix
     features = [node for node in graph.nodes if node in cut]
     checks = [node for node in graph.nodes if node.target is torch._assert and node not in dependent]
-    in_prefix = _ancestors([*features, *checks], within=set(graph.nodes))
+    in_prefix = ancestors([*features, *checks], within=set(graph.nodes))
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    prefix = _extract(graph, in_prefix, inputs, tuple(features))
-    suffix = _extract(graph, in_suffix - {output}, features, output.args[0])
+    prefix = extract(graph, in_prefix, inputs, tuple(features))
+    suffix = extract(graph, in_suffix - {output}, features, output.args[0])
     return prefix, suffix, tuple(node.name for node in features)
-
-
-def _ancestors(roots: Iterable[fx.Node], within: set[fx.Node]) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    waiting = list(roots)
-    while waiting:
-        node = waiting.pop()
-        if node in within and node not in found:
-            found.add(node)
-            waiting.extend(node.all_input_nodes)
-    return found
-
-
-def _extract(graph: fx.Graph, nodes: set[fx.Node], inputs: Sequence[fx.Node], output: Any) -> fx.Graph:
-    """Copy some nodes of a graph, in order, into a graph of its own."""
-    extracted = fx.Graph()
-    copies = {node: extracted.placeholder(node.name) for node in inputs}
-    for node in graph.nodes:
-        if node in nodes and node not in copies:
-            copies[node] = extracted.node_copy(node, copies.__getitem__)
-    extracted.output(fx.map_arg(output, copies.__getitem__))
-    return extracted
-
-
-def _compile(network: nn.Module, graph: fx.Graph) -> Callable[..., Any]:
-    """Turn a graph into a function of the network and the graph's inputs.
-
-    A `GraphModule` would hold its own reference to each buffer and miss its replacement by ``network.to(…)``. Its
-    class's forward reads modules, parameters and buffers from whatever it is called on: here, the network itself.
-    """
-    return type(fx.GraphModule(network, graph)).forward
