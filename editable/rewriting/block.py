@@ -1,5 +1,6 @@
 """One layer of a network as a block: the layer, the BatchNorm behind it and the activation behind that."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
@@ -20,26 +21,8 @@ __all__ = ["LayerBlock"]
 _TRANSPARENT = (nn.Identity, nn.modules.dropout._DropoutNd)
 """Modules that do nothing in evaluation mode."""
 
-_ACTIVATION_FUNCTIONS = frozenset(
-    [
-        "relu",
-        "relu_",
-        "relu6",
-        "relu6_",
-        "leaky_relu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-        "hardtanh",
-        "hardsigmoid",
-        "tanh",
-        "sigmoid",
-        "softplus",
-    ]
+_ACTIVATION_FUNCTIONS = re.compile(
+    r"relu6?_?|leaky_relu|[cs]?elu|gelu|silu|mish|hardswish|hardtanh|hardsigmoid|tanh|sigmoid|softplus"
 )
 
 
@@ -257,16 +240,18 @@ def _calls(graph: fx.Graph, name: str, module: nn.Module) -> Iterator[_Call]:
 
 
 def _function_call(node: fx.Node, weight: fx.Node, name: str, module: nn.Module) -> _Call:
-    """Read the geometry of ``conv2d(x, weight, …)`` or ``linear(x, weight, …)`` in the forward of a layer's subclass."""
+    """Read the geometry of ``conv2d(x, weight, …)`` or ``linear(x, weight, …)`` in a subclass's forward."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    arguments = {"stride": 1, "padding": 0, "dilation": 1} | dict(zip(names, node.args, strict=False)) | node.kwargs
+    arguments: dict[str, Any] = (
+        {"stride": 1, "padding": 0, "dilation": 1} | dict(zip(names, node.args, strict=False)) | node.kwargs
+    )
     function = getattr(node.target, "__name__", "")
     if function not in ("conv2d", "linear") or arguments.get("weight") is not weight:
         raise UserError(f"'{name}' does more with its weight than to convolve or multiply: choose another layer")
     if function == "linear":
         return _Call(node, arguments["input"], None, None)
     stride, padding, dilation = (arguments[key] for key in ("stride", "padding", "dilation"))
-    kernel: tuple[int, int] = tuple(module.weight.shape[-2:])  # type: ignore[arg-type, union-attr]
+    kernel: Any = module.kernel_size
     return _Call(node, arguments["input"], *_geometry(kernel, stride, padding, dilation, "zeros"))
 
 
@@ -340,4 +325,4 @@ def _is_activation(node: fx.Node, network: nn.Module) -> bool:
         module = network.get_submodule(str(node.target))
         return type(module).__module__ == activation.__name__ and not isinstance(module, nn.MultiheadAttention)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return node.op in ("call_function", "call_method") and name in _ACTIVATION_FUNCTIONS
+    return node.op in ("call_function", "call_method") and _ACTIVATION_FUNCTIONS.fullmatch(name) is not None

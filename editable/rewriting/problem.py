@@ -6,14 +6,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from editable.rewriting.context_keys import key_directions, mean_key, resize_mask
-from editable.rewriting.inverse_moment import InverseMoment
 from torch import Tensor
 from torch.func import functional_call
 
 from editable.errors import UserError, require_at_least
 from editable.models import evaluation_mode
 from editable.rewriting.block import LayerBlock
+from editable.rewriting.context_keys import key_directions, mean_key, resize_mask
+from editable.rewriting.inverse_moment import InverseMoment
 from editable.rewriting.memory import Memory
 
 __all__ = ["Exemplars", "RewriteProblem"]
@@ -81,13 +81,12 @@ class RewriteProblem:
         for name, features in (("inputs", inputs), ("target inputs", target_inputs)):
             if not features.isfinite().all():
                 raise UserError(
-                    f"the {name} of '{self.block.layer}' are not finite: look at the weights before it, and at the images"
+                    f"the {name} of '{self.block.layer}' are not finite: look at the images and at the weights before it"
                 )
         require_at_least(1, rank=self.rank)
         if self.rank > self.memory.key_size:
-            raise UserError(
-                f"rank is {self.rank}, but keys of '{self.block.layer}' have {self.memory.key_size} entries"
-            )
+            size = self.memory.key_size
+            raise UserError(f"rank is {self.rank}, but keys of '{self.block.layer}' have only {size} entries")
         object.__setattr__(self, "weight", self.block.weight.detach())
 
     @cached_property
@@ -132,7 +131,7 @@ class RewriteProblem:
 
     @cached_property
     def value_mask(self) -> Tensor:
-        """How much each position of the block's output belongs to the concept, [n, H', W']; [n, …] of a linear layer."""
+        """How much each position of the block's output belongs to the concept, [n, H', W']; linear: [n, …]."""
         targets = self.targets
         if self.block.geometry is None:
             return targets.new_ones(targets.shape[:-1])
@@ -151,7 +150,7 @@ class RewriteProblem:
         return 1 if rules is None else int(rules.max()) + 1
 
     def loss(self, weight: Tensor) -> Tensor:
-        """Return the mean absolute difference from the targets inside the mask, differentiable in the layer's weight."""
+        """Return the mean absolute difference from the targets inside the mask, differentiable in the weight."""
         return self.distance(self.block.values(self.exemplars.inputs, weight))
 
     def distance(self, values: Tensor) -> Tensor:

@@ -64,12 +64,8 @@ def test_a_pixels_value_is_what_it_adds_to_the_output():
 def test_patch_keys_are_the_pixels_under_the_kernel():
     x = torch.arange(2 * 4 * 4, dtype=torch.float64).view(1, 2, 4, 4)
     keys = PatchMemory((1, 2, 2, 2), ConvGeometry((2, 2), stride=(2, 2))).keys(x)
-    expected = [
-        [*x[0, 0, r : r + 2, c : c + 2].flatten(), *x[0, 1, r : r + 2, c : c + 2].flatten()]
-        for r in (0, 2)
-        for c in (0, 2)
-    ]
-    assert torch.equal(keys[0].T, torch.tensor(expected, dtype=torch.float64))
+    expected = [x[0, :, row : row + 2, column : column + 2].flatten() for row in (0, 2) for column in (0, 2)]
+    assert torch.equal(keys[0].T, torch.stack(expected))
 
 
 @pytest.mark.parametrize("architecture", ["pixel", "patch"])
