@@ -2,8 +2,9 @@
 
 from editable.metrics.agreement import Agreement
 from editable.metrics.drawdown import Drawdown, DrawdownAbsolute
+from editable.metrics.errors_corrected import ErrorsCorrected
 from editable.metrics.generality import Generality
 from editable.metrics.num_steps import NumSteps
 from editable.metrics.success_rate import SuccessRate
 
-__all__ = ["Agreement", "Drawdown", "DrawdownAbsolute", "Generality", "NumSteps", "SuccessRate"]
+__all__ = ["Agreement", "Drawdown", "DrawdownAbsolute", "ErrorsCorrected", "Generality", "NumSteps", "SuccessRate"]

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from editable.errors import UserError
 
-__all__ = ["agreement", "drawdown", "drawdown_absolute", "generality", "num_steps", "success_rate"]
+__all__ = ["agreement", "drawdown", "drawdown_absolute", "errors_corrected", "generality", "num_steps", "success_rate"]
 
 
 def drawdown(errors_before: Tensor, errors_after: Tensor, num_images: int) -> Tensor:
@@ -93,6 +93,23 @@ def generality(held: Tensor, num_views: int) -> Tensor:
     if num_views < 1:
         raise UserError(f"generality needs at least one view, got {num_views}")
     return _mean(held) / num_views
+
+
+def errors_corrected(wrong_before: Tensor, wrong_after: Tensor) -> Tensor:
+    """(errors before − errors after) / errors before: the share of mistakes that a rewrite corrects, net of new ones.
+
+    Source: Santurkar et al., NeurIPS 2021.
+
+    Args:
+        wrong_before: Whether the network before gets each image wrong, bool [N].
+        wrong_after: The same of the network after.
+
+    Returns:
+        Scalar float64, at most 1, negative where more is broken than corrected; NaN, as undefined, where there was no
+        error before.
+    """
+    before = wrong_before.sum().double()
+    return (before - wrong_after.sum().double()) / before if before else before.new_tensor(float("nan"))
 
 
 def _mean(outcomes: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Backbones, their weights, and splitting a network at its first editable parameter."""
 
 from editable.models.densenet import cifar_densenet, cifar_densenet169
+from editable.models.efficientnet_lite import efficientnet_lite0
 from editable.models.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.fingerprint import fingerprint
 from editable.models.resnet import cifar_resnet, cifar_resnet18
@@ -23,6 +24,7 @@ __all__ = [
     "cifar_densenet169",
     "cifar_resnet",
     "cifar_resnet18",
+    "efficientnet_lite0",
     "evaluation_mode",
     "fingerprint",
     "load_weights",

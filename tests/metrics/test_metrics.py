@@ -8,7 +8,16 @@ import torch
 from torchmetrics import Metric
 
 from editable.errors import UserError
-from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate, functional
+from editable.metrics import (
+    Agreement,
+    Drawdown,
+    DrawdownAbsolute,
+    ErrorsCorrected,
+    Generality,
+    NumSteps,
+    SuccessRate,
+    functional,
+)
 
 NUM_IMAGES, NUM_VIEWS = 97, 8
 METRICS = {
@@ -18,6 +27,7 @@ METRICS = {
     "num_steps": (NumSteps, functional.num_steps),
     "agreement": (Agreement, functional.agreement),
     "generality": (Generality, functional.generality),
+    "errors_corrected": (ErrorsCorrected, functional.errors_corrected),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -31,6 +41,8 @@ def outcomes(number: int, seed: int = 0) -> dict[str, np.ndarray]:
         "steps": random.integers(0, 11, number),
         "agreeing": random.integers(0, NUM_IMAGES + 1, number),
         "held": random.integers(0, NUM_VIEWS + 1, number),
+        "wrong_before": random.random(number) < 0.6,
+        "wrong_after": random.random(number) < 0.4,
     }
 
 
@@ -43,6 +55,7 @@ def arguments(name: str, edits: dict[str, np.ndarray], part: slice = slice(None)
         "num_steps": (tensors["steps"],),
         "agreement": (tensors["agreeing"], NUM_IMAGES),
         "generality": (tensors["held"], NUM_VIEWS),
+        "errors_corrected": (tensors["wrong_before"], tensors["wrong_after"]),
     }[name]
 
 
@@ -55,6 +68,9 @@ def by_hand(name: str, edits: dict[str, np.ndarray]) -> float:
         "num_steps": edits["steps"].sum() / len(edits["steps"]),
         "agreement": (edits["agreeing"] / NUM_IMAGES).mean(),
         "generality": (edits["held"] / NUM_VIEWS).mean(),
+        "errors_corrected": 1 - edits["wrong_after"].sum() / edits["wrong_before"].sum()
+        if edits["wrong_before"].any()
+        else float("nan"),
     }[name]
 
 
@@ -68,7 +84,7 @@ def test_equals_numpy(name: str, number: int):
     for value in (metric.compute(), function(*arguments(name, edits))):
         assert value.shape == ()
         assert value.dtype == torch.float64
-        assert value.item() == pytest.approx(by_hand(name, edits), rel=1e-12, abs=1e-15)
+        assert value.item() == pytest.approx(by_hand(name, edits), rel=1e-12, abs=1e-15, nan_ok=True)
 
 
 @every_metric
