@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -80,6 +80,14 @@ class LayerBlock:
         """The layer's weight, the network's own: [f, c] or [f, c, m, n]."""
         return self.network.get_parameter(self.weight_name)
 
+    @property
+    def upstream_state(self) -> dict[str, Tensor]:
+        """Parameters and buffers that the layer's inputs depend on, by name: the network's own.
+
+        Of a network that cannot be traced, all are taken to be.
+        """
+        return {name: tensor for name, tensor in self.network.state_dict(keep_vars=True).items() if self._leads(name)}
+
     def inputs(self, x: Tensor) -> Tensor:
         """Return what the layer reads; of the network, only what leads there is run.
 
@@ -117,7 +125,10 @@ class LayerBlock:
     def _take_traced(self, graph: fx.Graph) -> None:
         call = _find_call(graph, self.network, self.layer, self._module)
         self.geometry, self._padding = call.geometry, call.padding
-        upstream = as_function(self.network, _part(graph, [], call.read))
+        leading = _part(graph, call.read)
+        upstream = as_function(self.network, leading)
+        places = {str(node.target) for node in leading.nodes if node.op in ("call_module", "get_attr")}
+        self._leads: Callable[[str], bool] = lambda name: name in places or name.rpartition(".")[0] in places
         followers = _followers(call.node, self.network)
         self.stages = (self.layer, *(str(node.target) if node.op == "call_module" else node.name for node in followers))
         self._after: Callable[[nn.Module, Tensor], Tensor] = as_function(
@@ -135,6 +146,7 @@ class LayerBlock:
         )
         self.geometry, self._padding = _geometry_of(self._module)
         self.stages = (self.layer,)
+        self._leads = lambda name: True
         self._after = lambda network, values: values
         self._upstream = self._run_until_layer
 
@@ -285,7 +297,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _part(graph: fx.Graph, inputs: Sequence[fx.Node], output: fx.Node) -> fx.Graph:
+def _part(graph: fx.Graph, output: fx.Node) -> fx.Graph:
     """Return the part of a graph that leads from the network's input to a node."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     return extract(graph, ancestors([output], within=set(graph.nodes)), placeholders, output)

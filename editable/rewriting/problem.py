@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,27 +11,12 @@ from torch.func import functional_call
 from editable.errors import UserError, require_at_least
 from editable.models import evaluation_mode
 from editable.rewriting.block import LayerBlock
-from editable.rewriting.context_keys import key_directions, mean_key, resize_mask
+from editable.rewriting.context_keys import key_directions, mean_key, resize_mask, span_directions
+from editable.rewriting.exemplars import Exemplars
 from editable.rewriting.inverse_moment import InverseMoment
 from editable.rewriting.memory import Memory
 
-__all__ = ["Exemplars", "RewriteProblem"]
-
-
-class Exemplars(NamedTuple):
-    """Where a layer sees one concept and shall behave as it does for another.
-
-    Attributes:
-        inputs: The layer's inputs where it sees the concept, [n, c, H, W]; of a linear layer [n, …, c].
-        target_inputs: Its inputs on the same exemplars with the concept that it shall take it for, of the same shape.
-        mask: Where the concept is, float in [0, 1], [n, h, w] at any resolution: that of the images, or of a map.
-        rules: The rule that each exemplar belongs to, int64 [n], numbered from 0; all the same by default.
-    """
-
-    inputs: Tensor
-    target_inputs: Tensor
-    mask: Tensor
-    rules: Tensor | None = None
+__all__ = ["RewriteProblem"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,7 @@ class RewriteProblem:
         for name, features in (("inputs", inputs), ("target inputs", target_inputs)):
             if not features.isfinite().all():
                 raise UserError(
-                    f"the {name} of '{self.block.layer}' are not finite: look at the images and at the weights before it"
+                    f"the {name} of '{self.block.layer}' are not finite: look at the images and the weights before it"
                 )
         require_at_least(1, rank=self.rank)
         if self.rank > self.memory.key_size:
@@ -116,7 +100,7 @@ class RewriteProblem:
         The span of C⁻¹K*; for more directions than there are rules, those of the single keys of all positions.
         """
         if self.rank <= self.num_rules:
-            return torch.linalg.qr(self.inverse.solve(self.keys)).Q
+            return span_directions(self.keys, self.inverse).vectors
         keys = self.memory.keys(self.exemplars.inputs).double()
         return key_directions(keys, self.key_weights.double(), self.inverse, self.rank).vectors
 

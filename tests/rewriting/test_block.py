@@ -95,6 +95,24 @@ def test_only_what_leads_to_the_layer_is_run():
     assert not [name for name in calls if name.startswith(("layer2", "layer3", "fc"))]
 
 
+def test_upstream_state_is_what_the_inputs_depend_on():
+    """Changing a tensor changes the layer's inputs if and only if it is among them."""
+    torch.manual_seed(0)
+    network = randomise_statistics(cifar_resnet(width=2, layers=(1, 1, 1, 1))).double()
+    block = LayerBlock(network, "layer2.0.conv2")
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    upstream = set(block.upstream_state)
+    with torch.no_grad():
+        before = block.inputs(x)
+        for name, tensor in network.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            kept = tensor.clone()
+            tensor += 0.5
+            assert (name in upstream) == (not torch.equal(block.inputs(x), before)), name
+            tensor.copy_(kept)
+
+
 def test_another_weight_is_an_argument_and_differentiable():
     torch.manual_seed(0)
     network = randomise_statistics(cifar_resnet(width=2, layers=(1, 1, 1, 1))).double()
