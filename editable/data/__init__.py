@@ -1,4 +1,4 @@
-"""Data modules, and the streams of edits: which input shall get which label."""
+"""Data modules, the streams of edits (which input shall get which label), and rules of rewriting as images."""
 
 from editable.data.augmented_views import AugmentedViews
 from editable.data.cifar10 import CIFAR10DataModule
@@ -14,6 +14,15 @@ from editable.data.edit_streams import (
 from editable.data.image_data_module import ImageDataModule
 from editable.data.image_folder import ImageFolderDataModule
 from editable.data.images import ImageError
+from editable.data.manipulated_folder import (
+    ManipulatedImage,
+    load_manipulated_folder,
+    read_manifest,
+    save_manipulated_folder,
+)
+from editable.data.manipulation import fit_texture, paste_image, paste_texture, shade
+from editable.data.masks import MaskedImages, read_masks
+from editable.data.rewrite_rule import RewriteRule, RuleExemplar
 
 __all__ = [
     "AugmentedViews",
@@ -25,7 +34,19 @@ __all__ = [
     "ImageDataModule",
     "ImageError",
     "ImageFolderDataModule",
+    "ManipulatedImage",
+    "MaskedImages",
     "NaturalMistakeEdits",
     "RandomLabelEdits",
+    "RewriteRule",
+    "RuleExemplar",
+    "fit_texture",
+    "load_manipulated_folder",
+    "paste_image",
+    "paste_texture",
     "random_training_edits",
+    "read_manifest",
+    "read_masks",
+    "save_manipulated_folder",
+    "shade",
 ]
