@@ -127,7 +127,7 @@ class TransposedPixelMemory(TransposedMemory):
 
 
 class TransposedPatchMemory(TransposedMemory):
-    """Architecture 4: a key is one pixel of the output [f], its value what it adds to the patch under the kernel [c·m·n].
+    """Architecture 4: a key is one output pixel [f], its value what it adds to the patch under the kernel [c·m·n].
 
     The patches of neighbouring outputs overlap; folding adds them up.
     """
