@@ -1,5 +1,6 @@
 """The command line: Lightning's subcommands on editable tasks, and the default run."""
 
+import inspect
 import logging
 import sys
 import warnings
@@ -15,8 +16,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import editable.data
 import editable.editing
 import editable.models
+import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
-from editable.callbacks import DrawdownEvaluation, LearningRateSearch, PredictionTable, RunReport
+from editable.callbacks import DrawdownEvaluation, LearningRateSearch, PredictionTable, RankOneRewrite, RunReport
 from editable.comparison import compare
 from editable.errors import UserError
 from editable.models import read_checkpoint
@@ -30,11 +32,16 @@ Without arguments: the default run, which trains a small ResNet on handwritten d
 training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
 (see configs/) and options:
 `python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`.
+`python train.py search --help`: the learning rate at which an editor costs least.
+`python train.py rewrite --help`: make a layer take one concept for another, by a low-rank update of its weight.
 `python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
 
 
-FURTHER_SUBCOMMANDS: dict[str, type[Callback]] = {"search": LearningRateSearch}
+FURTHER_SUBCOMMANDS: dict[str, type[Callback]] = {"search": LearningRateSearch, "rewrite": RankOneRewrite}
 """Subcommands that Lightning lacks: methods of EditableTrainer, each with the callback that it runs."""
+
+TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite}
+"""Sections of a configuration that make ``test`` run a callback besides: the same as those of the subcommands."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -97,17 +104,26 @@ class EditableCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Make the parser of a subcommand; a further one has the options of its callback beside those of its method."""
         if subcommand not in FURTHER_SUBCOMMANDS:
-            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+            parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+            return _add_test_sections(parser) if subcommand == "test" else parser
+        callback = FURTHER_SUBCOMMANDS[subcommand]
         parser = self.init_parser(**kwargs)
         self._add_arguments(parser)
-        parser.add_lightning_class_args(FURTHER_SUBCOMMANDS[subcommand], subcommand)
-        parser.link_arguments("evaluation", f"{subcommand}.evaluation", apply_on="instantiate")
-        parser.callback_keys.remove("evaluation")
+        parser.add_lightning_class_args(callback, subcommand)
+        if "evaluation" in inspect.signature(callback).parameters:
+            parser.link_arguments("evaluation", f"{subcommand}.evaluation", apply_on="instantiate")
+            parser.callback_keys.remove("evaluation")
+        else:
+            parser.set_defaults({"evaluation.num_edits": 0})
         skip: set[str | int] = set(self.subcommands()[subcommand])
         # Not as a group: that would have the same name as the callback's.
         added = parser.add_method_arguments(klass, subcommand, skip=skip, as_group=False)
         self._subcommand_method_arguments[subcommand] = added
         return parser
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Make the trainer; a section that is left out is no callback."""
+        return super()._instantiate_trainer(config, [callback for callback in callbacks if callback is not None])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the evaluation of edits, which is part of every run."""
@@ -131,10 +147,20 @@ class EditableCLI(LightningCLI):
         """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
 
 
+def _add_test_sections(parser: LightningArgumentParser) -> LightningArgumentParser:
+    """Let ``test`` take the options of further subcommands, each of which then runs in the same test."""
+    for name, callback in TEST_SECTIONS.items():
+        meaning = f"{callback.__doc__.partition(chr(10))[0]} See `train.py {name} --help`."  # type: ignore[union-attr]
+        parser.add_argument(f"--{name}", type=callback | None, default=None, help=meaning)
+        parser.callback_keys.append(name)
+    return parser
+
+
 def _leave_out_noise() -> None:
     """Keep from the terminal what a user can do nothing about: advertisements, and warnings inside Lightning."""
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", ".*does not have many workers")  # small data sets lie in memory
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 

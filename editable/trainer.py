@@ -5,7 +5,7 @@ from typing import TypeVar
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
-from editable.callbacks import LearningRateSearch
+from editable.callbacks import LearningRateSearch, RankOneRewrite
 from editable.errors import UserError
 
 __all__ = ["EditableTrainer"]
@@ -50,6 +50,37 @@ class EditableTrainer(Trainer):
         if search.chosen is None:
             raise UserError(search.advice)
         return search.chosen.learning_rate
+
+    def rewrite(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Rewrite a layer so that the network takes one concept for another, and tell what that does.
+
+        Args:
+            model: The task whose network is rewritten.
+            datamodule: The images; by default the task's own.
+            ckpt_path: Checkpoint of the network.
+            weights_only: Read the checkpoint as data, never as code.
+
+        Raises:
+            UserError: If no candidate corrects anything at the allowed drop; tables are written nevertheless.
+        """
+        rewrite = self._callback(RankOneRewrite)
+        self.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only, verbose=False)
+        if self.is_global_zero:
+            console = Console()
+            console.print(rewrite.table())
+            console.print(f"Report and figures: {self.log_dir or self.default_root_dir}", soft_wrap=True)
+        if rewrite.chosen is None:
+            raise UserError(
+                f"none of {len(rewrite.trials)} candidates corrects an error at a drop of at most "
+                f"{100 * rewrite.max_drop:g} points on the images that choose: try other layers, solvers or strengths, "
+                "or allow a larger rewrite.max_drop"
+            )
 
     def _callback(self, kind: type[_Callback]) -> _Callback:
         """Return the one callback of a kind."""

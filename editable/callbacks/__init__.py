@@ -2,15 +2,19 @@
 
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.evaluated_edits import EvaluatedEdits
+from editable.callbacks.generated_samples import GeneratedSamples
 from editable.callbacks.learning_rate_search import LearningRateSearch
 from editable.callbacks.prediction_table import PredictionTable
+from editable.callbacks.rank_one_rewrite import RankOneRewrite
 from editable.callbacks.run_report import RunReport, write_metrics
 
 __all__ = [
     "DrawdownEvaluation",
     "EvaluatedEdits",
+    "GeneratedSamples",
     "LearningRateSearch",
     "PredictionTable",
+    "RankOneRewrite",
     "RunReport",
     "write_metrics",
 ]

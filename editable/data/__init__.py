@@ -14,6 +14,7 @@ from editable.data.edit_streams import (
 from editable.data.image_data_module import ImageDataModule
 from editable.data.image_folder import ImageFolderDataModule
 from editable.data.images import ImageError
+from editable.data.labelled_folder import labelled_folder
 from editable.data.manipulated_folder import (
     ManipulatedImage,
     load_manipulated_folder,
@@ -41,6 +42,7 @@ __all__ = [
     "RewriteRule",
     "RuleExemplar",
     "fit_texture",
+    "labelled_folder",
     "load_manipulated_folder",
     "paste_image",
     "paste_texture",

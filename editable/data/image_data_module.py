@@ -144,6 +144,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """What brings a stored image ``[C, H', W']`` to the size that the network gets; here nothing."""
         return v2.Identity()
 
+    @property
+    def normalisation(self) -> nn.Module:
+        """What makes numbers of pixels: uint8 in 0..255 or float32 in 0..1, to normalised float32."""
+        return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)])
+
     def setup(self, stage: str) -> None:
         """Load what a stage needs; a part that is loaded already is kept.
 
@@ -159,7 +164,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self._setup_validation(required=stage == "validate")
         if stage in ("test", "predict"):
             test_images = self._split("test")
-            self.test_dataset = self._evaluated(test_images if test_images is not None else self._validation_images())
+            self.test_dataset = self.evaluated(test_images if test_images is not None else self._validation_images())
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of augmented training images, this rank's part only.
@@ -193,6 +198,26 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return the loader of test images."""
         return self._loader(self.test_dataset)
 
+    def evaluated(self, images: Dataset[tuple[Tensor, int]]) -> EvaluationImages:
+        """Return stored images, of this data set or from elsewhere, as the network gets them in evaluation.
+
+        Args:
+            images: data set of ``(image, label)``; image ``[C, H, W]``, uint8 in 0..255 or float32 in 0..1.
+
+        Raises:
+            UserError: their size or number of channels is another than that of the data set's own images.
+        """
+        self._see_shape(images)
+        return EvaluationImages(images, self.resize, self.normalisation)
+
+    def unaugmented_training_images(self) -> EvaluationImages:
+        """Return the training images as the network gets images in evaluation: in order, and not augmented.
+
+        Raises:
+            UserError: there are no training images.
+        """
+        return self.evaluated(self._training_parts()[0])
+
     def _split(self, split: Split) -> LabelledImages | None:
         if split not in self._loaded:
             self._loaded[split] = self.load_split(split)
@@ -221,18 +246,11 @@ class ImageDataModule(LightningDataModule, ABC):
         images, _ = self._training_parts()
         self._see_shape(images)
         transform = make_augmentation(self.augmentation, self.image_shape[1:], self.resize)
-        self.train_dataset = AugmentedImages(images, v2.Compose([transform, self._normalisation()]), self.seed)
+        self.train_dataset = AugmentedImages(images, v2.Compose([transform, self.normalisation]), self.seed)
 
     def _setup_validation(self, required: bool) -> None:
         wanted = required or self.validation_fraction > 0 or self._split("val") is not None
-        self.val_dataset = self._evaluated(self._validation_images()) if wanted else None
-
-    def _evaluated(self, images: Dataset[tuple[Tensor, int]]) -> EvaluationImages:
-        self._see_shape(images)
-        return EvaluationImages(images, self.resize, self._normalisation())
-
-    def _normalisation(self) -> nn.Module:
-        return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)])
+        self.val_dataset = self.evaluated(self._validation_images()) if wanted else None
 
     def _see_shape(self, images: Dataset[tuple[Tensor, int]]) -> None:
         """Set ``image_shape`` from the first image; all parts of a data set must agree on it."""

@@ -2,5 +2,27 @@
 
 from editable.visualize.comparison import plot_comparison
 from editable.visualize.edits import plot_drawdown, plot_edited_images, plot_learning_rates, plot_success
+from editable.visualize.generated import plot_generated, plot_outlined, plot_samples
+from editable.visualize.rewrites import (
+    plot_candidates,
+    plot_changed_images,
+    plot_exemplars,
+    plot_heat_maps,
+    plot_layers,
+)
 
-__all__ = ["plot_comparison", "plot_drawdown", "plot_edited_images", "plot_learning_rates", "plot_success"]
+__all__ = [
+    "plot_candidates",
+    "plot_changed_images",
+    "plot_comparison",
+    "plot_drawdown",
+    "plot_edited_images",
+    "plot_exemplars",
+    "plot_generated",
+    "plot_heat_maps",
+    "plot_layers",
+    "plot_learning_rates",
+    "plot_outlined",
+    "plot_samples",
+    "plot_success",
+]

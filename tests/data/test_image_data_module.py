@@ -201,3 +201,22 @@ def test_ranks_share_the_test_images_without_repeating_any(num_replicas):
         own = torch.cat([labels for _, labels in data.test_dataloader()])
         gathered[rank::num_replicas] = own
     assert torch.equal(gathered, expected)
+
+
+def test_training_images_without_augmentation_in_order():
+    data = GreyLevels(own=("train",), augmentation="shift", std=(1 / 255,))
+    data.setup("fit")
+    images = data.unaugmented_training_images()
+    levels = [round(float(images[index][0].mean())) for index in range(len(images))]
+    assert len(images) == 30
+    assert levels == sorted(levels)
+    assert all(float(images[index][0].std()) == 0 for index in range(3))
+
+
+def test_images_from_elsewhere_are_normalised_alike():
+    data = GreyLevels(mean=(0.5,), std=(0.25,))
+    data.setup("test")
+    elsewhere = data.evaluated(ArrayImages(torch.full((2, 1, 4, 4), 0.75), torch.tensor([0, 1])))
+    assert torch.equal(elsewhere[1][0], torch.ones(1, 4, 4))
+    with pytest.raises(UserError, match="set image_size"):
+        data.evaluated(ArrayImages(torch.zeros(1, 1, 5, 4), torch.tensor([0])))

@@ -1,0 +1,403 @@
+"""Rewrite a layer of a trained network: try candidates, choose one on validation data, and tell what it does."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.progress import Progress
+from rich.table import Table
+from torch import nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from editable.callbacks.edit_loop import progress_bars, whole_loader
+from editable.callbacks.rewrite_report import RewriteReport
+from editable.callbacks.rewrite_site import MomentImages, RewriteSite, RuleImages
+from editable.callbacks.rewrite_trials import (
+    RewriteOutcome,
+    RewriteTrial,
+    SetErrors,
+    TrialSettings,
+    best_trial,
+    measures_of,
+    read_trials,
+    solver_label,
+    write_trials,
+)
+from editable.callbacks.rewritten_predictions import RewrittenPredictions
+from editable.data import ImageDataModule, RewriteRule, labelled_folder
+from editable.errors import UserError, require_at_least
+from editable.models import fingerprint
+from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, Solver
+
+__all__ = ["RankOneRewrite"]
+
+CHECKPOINT = "rewritten.ckpt"
+GIB = 2**30
+
+
+class RankOneRewrite(Callback):
+    """Rewrites one layer of the tested network so that it takes one concept for another, and tells what that does.
+
+    In ``test``: makes every combination of layers, solvers, ranks and strengths; chooses, on images that are not
+    reported, the one that corrects most errors on the new concept at a drop in accuracy of at most ``max_drop``
+    (Santurkar et al. 2021); measures it, and the best of each solver, on images that chose nothing; and writes the
+    rewritten network as ``rewritten.ckpt``. A single combination is taken as it is. The tested network itself never
+    changes, and ``test_error`` is that of the unedited one.
+
+    Logs of the chosen rewrite, on the sets ``report`` (test images that chose nothing), ``exemplars`` and, where given,
+    ``held_out`` and ``photographs``: ``rewrite_<set>_error_before``, ``rewrite_<set>_error``,
+    ``rewrite_<set>_errors_corrected`` and ``rewrite_num_<set>_images``; besides ``rewrite_drop`` on ``report``,
+    ``rewrite_strength``, ``rewrite_num_candidates``, and the measures of
+    :class:`~editable.rewriting.RewriteResult` with ``rewrite_`` before their names. Leaves ``candidates.csv`` with all
+    that were tried, ``solvers.csv`` with the best of each solver, and figures.
+
+    Args:
+        rule: Exemplars of the new concept in the place of the one that it shall be taken for.
+        layers: Names of the layers to try.
+        solvers: The solvers to try; by default the closed form.
+        ranks: Numbers of directions to try; the closed form's is the number of keys.
+        strengths: Scales on the update to try: θ₀ + s·Δθ.
+        route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
+        keys: One mean key for the whole ``rule``, or one for each ``exemplar``.
+        architecture: Keys are a ``pixel`` of the layer's input each, or a ``patch`` of it.
+        regularisation: Of the second moment; by default 1e-4 of its mean eigenvalue is added to each.
+        moment_split: Images for the second moment: unaugmented ``train`` images, ``val`` images, or those ``test``
+            images that choose.
+        num_moment_images: Largest number of images for the second moment, drawn by seed.
+        moment_positions: Number of positions of each image, drawn by seed; null takes all.
+        cache: Folder for second moments, which are used again for the same network, layer and images; null keeps none.
+        validation_rule: Exemplars of the same concept that are no part of the rewrite, to choose by. By default the
+            rule's own, which any rewrite was made to correct.
+        choose_on: Other images to choose by: the data module's ``val`` images, or ``half`` of the test images, drawn by
+            seed; then the other half is reported.
+        max_drop: Largest drop in accuracy on the images that choose, a fraction.
+        photographs: Folder of real images of the new concept, ``<class>/<image>``; they choose nothing.
+        memory_budget: In GiB, for features of images.
+        seed: Of all draws.
+        resume: Folder of a run that was interrupted: its finished candidates are taken over.
+
+    Attributes:
+        trials: All that was tried, in order; empty where there was a single combination.
+        outcomes: By solver, what its best rewrite does; the chosen one among them.
+        chosen: The solver of the chosen rewrite; none where no candidate is within the drop and corrects anything.
+
+    Raises:
+        UserError: If a number is out of its range; when it runs, if layer, rule or images do not fit the network.
+    """
+
+    def __init__(
+        self,
+        rule: RewriteRule,
+        layers: list[str],
+        solvers: list[Solver] | None = None,
+        ranks: list[int] | None = None,
+        strengths: list[float] | None = None,
+        route: Literal["images", "features"] = "images",
+        keys: Literal["rule", "exemplar"] = "rule",
+        architecture: Architecture = "pixel",
+        regularisation: Regularisation | None = None,
+        moment_split: Literal["train", "val", "test"] = "train",
+        num_moment_images: int = 5000,
+        moment_positions: int | None = None,
+        cache: str | None = "runs/second_moments",
+        validation_rule: RewriteRule | None = None,
+        choose_on: Literal["val", "half"] = "val",
+        max_drop: float = 0.0025,
+        photographs: str | None = None,
+        memory_budget: float = 4.0,
+        seed: int = 0,
+        resume: str | None = None,
+    ) -> None:
+        self.rule, self.validation_rule, self.photographs = rule, validation_rule, photographs
+        self.layers, self.solvers = layers, solvers or [ClosedForm()]
+        self.ranks, self.strengths = ranks or [1], strengths or [1.0]
+        if not layers:
+            raise UserError("rewrite.layers is empty: name at least one layer")
+        labels = [solver_label(solver) for solver in self.solvers]
+        if len(set(labels)) < len(labels):
+            raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
+        if min(self.ranks) < 1:
+            raise UserError(f"rewrite.ranks are numbers of directions, so at least 1, got {min(self.ranks)}")
+        require_at_least(1, num_moment_images=num_moment_images)
+        require_at_least(0, seed=seed)
+        if not memory_budget > 0:
+            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        self.route, self.keys, self.architecture = route, keys, architecture
+        self.regularisation = regularisation or Regularisation(epsilon=1e-4)
+        self.moment_split, self.num_moment_images = moment_split, num_moment_images
+        self.moment_positions, self.cache = moment_positions, cache
+        self.choose_on, self.max_drop, self.memory_budget = choose_on, max_drop, memory_budget
+        self.seed, self.resume = seed, resume
+        self.trials: list[RewriteTrial] = []
+        self.outcomes: dict[str, RewriteOutcome] = {}
+        self.chosen: str | None = None
+        self._report: RewriteReport | None = None
+        self._sites: dict[str, RewriteSite] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the rewrite fail, before anything is computed."""
+        if trainer.test_loop.inference_mode:
+            raise UserError(
+                "a rewrite needs gradients, but the trainer is in inference mode: use Trainer(inference_mode=False)"
+            )
+        data = _data(trainer)
+        for layer in self.layers:
+            LayerBlock(_network(pl_module), layer)
+        for rule in filter(None, (self.rule, self.validation_rule)):
+            rule.labels(data.classes)
+            size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
+            if size != expected:
+                raise UserError(
+                    f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: "
+                    "give the rule the data module's image_size and resize_size"
+                )
+        if self.photographs is not None:
+            labelled_folder(self.photographs, data.classes)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Try the candidates, choose, and measure what was chosen."""
+        choosing, reporting = self._image_sets(trainer)
+        with progress_bars(trainer) as progress:
+            self._prepare(trainer, pl_module, choosing, progress)
+            best = self._try_all(trainer, pl_module, choosing, progress)
+            self.outcomes = {
+                trial.solver: self._measure(trial, pl_module, reporting, trainer, progress) for trial in best
+            }
+        self._report = RewriteReport(self, _network(pl_module), self._sites, reporting, _data(trainer))
+        values = {"num_candidates": float(max(len(self.trials), 1))}
+        if self.chosen is not None:
+            values |= self.outcomes[self.chosen].values()
+        pl_module.log_dict({f"rewrite_{name}": value for name, value in values.items()})
+        if self.chosen is not None:
+            trainer.save_checkpoint(_folder(trainer) / CHECKPOINT)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the rewritten parameters in place of the network's own, in the checkpoint alone."""
+        if self.chosen is not None:
+            for name, tensor in self.outcomes[self.chosen].params.items():
+                checkpoint["state_dict"][f"network.{name}"] = tensor.detach().clone()
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Write tables and figures; return the report's sections in Markdown."""
+        return [] if self._report is None else self._report.write(folder)
+
+    def table(self) -> Table:
+        """Return errors before and after the chosen rewrite, or the best of each solver, to be printed."""
+        assert self._report is not None, "there is a table once the rewrite has run"
+        return self._report.table()
+
+    @property
+    def combinations(self) -> list[TrialSettings]:
+        """All combinations of layer, solver and rank; each is tried at every strength."""
+        return [
+            TrialSettings(layer, position, rank)
+            for layer in self.layers
+            for position, solver in enumerate(self.solvers)
+            for rank in (self.ranks[:1] if isinstance(solver, ClosedForm) else self.ranks)
+        ]
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of rewrites, strengths included."""
+        return len(self.combinations) * len(self.strengths)
+
+    def _image_sets(self, trainer: Trainer) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
+        """Return the sets that choose, ``target`` and ``others``, and those that are reported."""
+        data = _data(trainer)
+        reported: Dataset = whole_loader(trainer.test_dataloaders).dataset
+        choosing = {"target": _as_dataset(_rule_images(self.validation_rule or self.rule, data))}
+        if self.num_candidates > 1 and self.choose_on == "half":
+            choosing["others"], reported = _halves(reported, self.seed)
+        elif self.num_candidates > 1:
+            choosing["others"] = _validation_images(data)
+        reporting = {"report": reported, "exemplars": _as_dataset(_rule_images(self.rule, data))}
+        if self.validation_rule is not None:
+            reporting["held_out"] = choosing["target"]
+        if self.photographs is not None:
+            reporting["photographs"] = data.evaluated(labelled_folder(self.photographs, data.classes))
+        return choosing, reporting
+
+    def _prepare(
+        self, trainer: Trainer, pl_module: LightningModule, choosing: dict[str, Dataset], progress: Progress
+    ) -> None:
+        """Collect second moments and exemplars at all layers."""
+        data = _data(trainer)
+        images: Dataset
+        if self.moment_split == "train":
+            images = data.unaugmented_training_images()
+        elif self.moment_split == "val":
+            images = _validation_images(data)
+        else:
+            images = choosing["others"] if self.choose_on == "half" and "others" in choosing else data.test_dataset
+        moment = MomentImages(
+            images,
+            self.num_moment_images,
+            self.moment_positions,
+            self.seed,
+            data.batch_size,
+            None if self.cache is None else Path(self.cache),
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        rule = _rule_images(self.rule, data)
+        for layer in self.layers:
+            task = progress.add_task(f"second moment of {layer}", total=len(moment.drawn))
+            self._sites[layer] = RewriteSite(
+                _network(pl_module),
+                layer,
+                rule,
+                moment,
+                self.route,
+                self.keys,
+                self.architecture,
+                self.regularisation,
+                lambda images, task=task: progress.advance(task, images),  # type: ignore[misc]
+            )
+            progress.remove_task(task)
+
+    def _try_all(
+        self, trainer: Trainer, pl_module: LightningModule, choosing: dict[str, Dataset], progress: Progress
+    ) -> list[RewriteTrial]:
+        """Try all candidates; choose one, and return it with the best of each other solver."""
+        if self.num_candidates == 1:
+            (settings,) = self.combinations
+            self.chosen = self._label(settings.solver)
+            return [RewriteTrial(settings, self.chosen, self.strengths[0])]
+        identity = self._identity(pl_module, choosing)
+        self.trials = [] if self.resume is None else read_trials(Path(self.resume), identity)
+        finished = {trial.settings for trial in self.trials}
+        task = progress.add_task("rewrites", total=len(self.combinations))
+        for layer in self.layers:
+            waiting = [some for some in self.combinations if some.layer == layer and some not in finished]
+            progress.advance(task, sum(some.layer == layer for some in self.combinations) - len(waiting))
+            predictions: dict[tuple[str, ...], RewrittenPredictions] = {}
+            for settings in waiting:
+                self.trials += self._try(settings, pl_module, choosing, predictions, trainer)
+                if trainer.is_global_zero:
+                    write_trials(_folder(trainer), identity, self.trials)
+                progress.advance(task)
+            for kept in predictions.values():
+                kept.close()
+        if trainer.is_global_zero:
+            write_trials(_folder(trainer), identity, self.trials)
+        chosen = best_trial(self.trials, self.max_drop)
+        self.chosen = None if chosen is None else chosen.solver
+        by_solver: dict[str, list[RewriteTrial]] = {}
+        for trial in self.trials:
+            by_solver.setdefault(trial.solver, []).append(trial)
+        best = (best_trial(some, self.max_drop) for some in by_solver.values())
+        return [trial for trial in best if trial is not None]
+
+    def _try(
+        self,
+        settings: TrialSettings,
+        pl_module: LightningModule,
+        choosing: dict[str, Dataset],
+        kept: dict[tuple[str, ...], RewrittenPredictions],
+        trainer: Trainer,
+    ) -> Iterator[RewriteTrial]:
+        """Yield a rewrite at each strength, and its errors on the images that choose."""
+        network = _network(pl_module)
+        result = self.solvers[settings.solver](self._sites[settings.layer].problem(settings.rank))
+        names = tuple(result.params)
+        if names not in kept:
+            kept[names] = self._predictions(network, names, choosing, trainer)
+        predictions = kept[names]
+        before = predictions({})
+        for strength in self.strengths:
+            after = predictions(result.scaled(network, strength))
+            target, others = (
+                SetErrors.of(predictions.labels[name], before[name], after[name]) for name in ("target", "others")
+            )
+            label = self._label(settings.solver)
+            yield RewriteTrial(settings, label, strength, target, others, measures_of(result))
+
+    def _measure(
+        self,
+        trial: RewriteTrial,
+        pl_module: LightningModule,
+        reporting: dict[str, Dataset],
+        trainer: Trainer,
+        progress: Progress,
+    ) -> RewriteOutcome:
+        """Make a rewrite once more, and look what it does on the images that are reported."""
+        network = _network(pl_module)
+        task = progress.add_task(f"{trial.solver} on the images that are reported", total=None)
+        result = self.solvers[trial.settings.solver](self._sites[trial.settings.layer].problem(trial.settings.rank))
+        params = result.scaled(network, trial.strength)
+        with closing(self._predictions(network, tuple(params), reporting, trainer)) as predictions:
+            before, after = predictions({}), predictions(params)
+        progress.remove_task(task)
+        return RewriteOutcome(trial._replace(measures=measures_of(result)), params, predictions.labels, before, after)
+
+    def _predictions(
+        self, network: nn.Module, names: tuple[str, ...], sets: dict[str, Dataset], trainer: Trainer
+    ) -> RewrittenPredictions:
+        return RewrittenPredictions(network, names, sets, _data(trainer).batch_size, int(self.memory_budget * GIB))
+
+    def _identity(self, pl_module: LightningModule, choosing: dict[str, Dataset]) -> dict[str, Any]:
+        """Return what a candidate's outcome depends on besides its settings, as JSON holds it."""
+        target = (self.validation_rule or self.rule).manipulated
+        return {
+            "weights": fingerprint(_network(pl_module).state_dict()),
+            "solvers": [self._label(position) for position in range(len(self.solvers))],
+            "strengths": self.strengths,
+            "route": self.route,
+            "keys": self.keys,
+            "architecture": self.architecture,
+            "regularisation": str(self.regularisation),
+            "rule": fingerprint({"images": self.rule.manipulated, "masks": self.rule.masks}),
+            "target": fingerprint({"images": target}),
+            "moment": [self.moment_split, self.num_moment_images, self.moment_positions],
+            "choose_on": [self.choose_on, len(choosing["others"])],  # type: ignore[arg-type]
+            "seed": self.seed,
+        }
+
+    def _label(self, position: int) -> str:
+        return solver_label(self.solvers[position])
+
+
+def _rule_images(rule: RewriteRule, data: ImageDataModule) -> RuleImages:
+    """Return a rule's exemplars as the network takes them."""
+    images = (rule.originals, rule.manipulated, rule.textures)
+    originals, manipulated, textures = (torch.stack([data.normalisation(image) for image in some]) for some in images)
+    return RuleImages(originals, manipulated, textures, rule.masks, rule.labels(data.classes))
+
+
+def _as_dataset(rule: RuleImages) -> Dataset:
+    return TensorDataset(rule.manipulated, rule.labels)
+
+
+def _halves(dataset: Dataset, seed: int) -> tuple[Subset, Subset]:
+    """Divide a data set at random."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+    first, second = order.tensor_split(2)
+    return Subset(dataset, first.sort().values.tolist()), Subset(dataset, second.sort().values.tolist())
+
+
+def _validation_images(data: ImageDataModule) -> Dataset:
+    data.setup("validate")
+    assert data.val_dataset is not None, "setup raises where there are no validation images"
+    return data.val_dataset
+
+
+def _data(trainer: Trainer) -> ImageDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, ImageDataModule):
+        raise UserError(
+            f"a rewrite needs a data module of images that knows its classes and normalisation, an ImageDataModule, "
+            f"got {type(data).__name__}"
+        )
+    return data
+
+
+def _network(pl_module: LightningModule) -> nn.Module:
+    return cast(nn.Module, pl_module.network)
+
+
+def _folder(trainer: Trainer) -> Path:
+    """Return the run's log folder; a collective operation, so to be called on every rank."""
+    return Path(trainer.log_dir or trainer.default_root_dir)

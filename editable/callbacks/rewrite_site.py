@@ -1,0 +1,175 @@
+"""A layer made ready to be rewritten by a rule: its block, its second moment, and the rule's exemplars at it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from editable.callbacks.edit_loop import all_ranks
+from editable.models import fingerprint
+from editable.rewriting import (
+    Architecture,
+    Exemplars,
+    InverseMoment,
+    LayerBlock,
+    Memory,
+    Regularisation,
+    RewriteProblem,
+    SecondMoment,
+    cached_second_moment,
+    collect_second_moment,
+    exemplars_from_features,
+    exemplars_from_images,
+    make_memory,
+)
+
+__all__ = ["MomentImages", "RewriteSite", "RuleImages"]
+
+REFERENCE_IMAGES = 256  # for solvers that hold the network in place on some images
+LOOKED_AT = 16  # images by which a data set is recognised
+
+
+class RuleImages(NamedTuple):
+    """A rule's exemplars as the network takes them, normalised.
+
+    Attributes:
+        originals: Images of what the new concept shall be taken for, [n, C, H, W].
+        manipulated: The same with the new concept in its place.
+        textures: Images of the new concept alone.
+        masks: Where it is, in [0, 1], [n, H, W].
+        labels: True labels, int64 [n].
+    """
+
+    originals: Tensor
+    manipulated: Tensor
+    textures: Tensor
+    masks: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class MomentImages:
+    """The images over which second moments of keys are collected, shared out over ranks.
+
+    Attributes:
+        dataset: Items begin with an image as the network takes it.
+        count: Largest number of images, drawn by seed.
+        positions: Number of positions of each image, drawn by seed; none takes all.
+        seed: Of the draws.
+        batch_size: Number of images run at once.
+        cache: Folder where second moments are kept, or none.
+        rank: Of this process.
+        world_size: Number of processes.
+    """
+
+    dataset: Dataset
+    count: int
+    positions: int | None
+    seed: int
+    batch_size: int
+    cache: Path | None
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def drawn(self) -> Subset:
+        """The images that are taken."""
+        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed))  # type: ignore[arg-type]
+        return Subset(self.dataset, order[: self.count].sort().values.tolist())
+
+    def references(self) -> Tensor:
+        """Return some of them, [n, C, H, W]."""
+        drawn = self.drawn
+        return torch.stack([torch.as_tensor(drawn[index][0]) for index in range(min(REFERENCE_IMAGES, len(drawn)))])
+
+    def second_moment(
+        self, block: LayerBlock, memory: Memory, architecture: Architecture, progress: Callable[[int], object]
+    ) -> SecondMoment:
+        """Return the second moment of a layer's keys, kept or computed; a collective operation."""
+        drawn = self.drawn
+
+        def collect() -> SecondMoment:
+            own = Subset(drawn, list(range(self.rank, len(drawn), self.world_size)))
+            loader = DataLoader(own, batch_size=self.batch_size)
+            moment = collect_second_moment(block, memory, loader, self.positions, self.seed + self.rank, progress)
+            first, *others = all_ranks(moment, self.world_size)
+            first.merge(*others)
+            return first
+
+        if self.cache is None or self.world_size > 1:  # ranks would write into the same file
+            return collect()
+        step = max(1, len(drawn) // LOOKED_AT)
+        some = torch.stack([torch.as_tensor(drawn[index][0]) for index in range(0, len(drawn), step)])
+        identity: dict[str, str | int] = {
+            "weights": fingerprint(block.upstream_state),
+            "layer": block.layer,
+            "architecture": architecture,
+            "images": fingerprint({"some": some}),
+            "num_images": len(drawn),
+            "positions": str(self.positions),
+            "seed": self.seed,
+        }
+        return cached_second_moment(self.cache, identity, collect, f"{block.layer}-{architecture}")
+
+
+class RewriteSite:
+    """A layer with all that a rewrite of it by one rule needs.
+
+    Args:
+        network: The network, on the device where everything is to run.
+        layer: Name of the layer.
+        rule: The rule's exemplars.
+        moment: The images for the second moment.
+        route: Where keys come from: manipulated ``images``, or ``features`` of the texture.
+        keys: One mean key for the ``rule``, or one for each ``exemplar``.
+        architecture: Of the memory.
+        regularisation: Of the second moment.
+        progress: Called with the number of images done since the last call.
+
+    Attributes:
+        block: The layer with BatchNorm and activation.
+        memory: Its weight as a memory.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        rule: RuleImages,
+        moment: MomentImages,
+        route: Literal["images", "features"],
+        keys: Literal["rule", "exemplar"],
+        architecture: Architecture,
+        regularisation: Regularisation,
+        progress: Callable[[int], object],
+    ) -> None:
+        self.block = LayerBlock(network, layer)
+        device = self.block.weight.device
+        self.memory = make_memory(tuple(self.block.weight.shape), self.block.geometry, architecture)
+        second_moment = moment.second_moment(self.block, self.memory, architecture, progress)
+        self._inverse = InverseMoment(second_moment.mean.to(device), regularisation)
+        self._rule = RuleImages(*(tensor.to(device) for tensor in rule))
+        rules = torch.arange(len(rule.labels), device=device) if keys == "exemplar" else None
+        self._exemplars: Exemplars = (
+            exemplars_from_images(self.block, self._rule.originals, self._rule.manipulated, self._rule.masks, rules)
+            if route == "images"
+            else exemplars_from_features(self.block, self._rule.originals, self._rule.textures, self._rule.masks, rules)
+        )
+        self._references = moment.references
+
+    def problem(self, rank: int) -> RewriteProblem:
+        """Return what is asked of a solver."""
+        return RewriteProblem(
+            self.block,
+            self.memory,
+            self._exemplars,
+            self._inverse,
+            rank,
+            self._rule.manipulated,
+            self._rule.labels,
+            self._references(),
+        )

@@ -1,0 +1,181 @@
+"""Figures of rewrites: exemplars, where a rule is seen, candidates, layers, and what became of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from editable.atomic import write_atomically
+
+__all__ = ["plot_candidates", "plot_changed_images", "plot_exemplars", "plot_heat_maps", "plot_layers"]
+
+COLUMNS = 8
+
+
+def plot_exemplars(
+    path: str | Path, originals: Tensor, manipulated: Tensor, masks: Tensor, names: Sequence[str]
+) -> None:
+    """Draw each exemplar as it was, with its mask, and as it was manipulated.
+
+    Args:
+        path: The PNG file.
+        originals: In [0, 1], [n, C, H, W].
+        manipulated: In [0, 1], [n, C, H, W].
+        masks: In [0, 1], [n, H, W].
+        names: Of the exemplars, n.
+    """
+    count = len(originals)
+    figure = Figure(figsize=(1.7 * max(count, 3) + 0.6, 5.6), layout="constrained")
+    grid = figure.subplots(3, count, squeeze=False)
+    for column, name in enumerate(names):
+        for axes in grid[:, column]:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        _show(grid[0, column], originals[column])
+        _show(grid[1, column], originals[column] * (0.25 + 0.75 * masks[column]))
+        _show(grid[2, column], manipulated[column])
+        grid[0, column].set_title(_short(name), fontsize=8)
+    for axes, label in zip(grid[:, 0], ("original", "mask", "new concept"), strict=True):
+        axes.set_ylabel(label)
+    _save(figure, path)
+
+
+def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: Sequence[str]) -> None:
+    """Draw images, each with the response of its keys to a rule's directions laid over it.
+
+    Args:
+        path: The PNG file.
+        images: In [0, 1], [n, C, H, W].
+        heat_maps: [n, H, W], all drawn on one scale.
+        titles: One for each image.
+    """
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.7 * columns + 0.8, 1.95 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    low, high = float(heat_maps.min()), float(heat_maps.max())
+    drawn = None
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, heat, title in zip(grid.flat, images, heat_maps, titles, strict=False):
+        axes.imshow(np.asarray(image.mean(dim=0)), cmap="gray", vmin=0, vmax=1)
+        drawn = axes.imshow(np.asarray(heat), cmap="inferno", alpha=0.6, vmin=low, vmax=high)
+        axes.set_title(title, fontsize=8)
+    if drawn is not None:
+        figure.colorbar(drawn, ax=grid, label="⟨D, key⟩", shrink=0.9)
+    _save(figure, path)
+
+
+def plot_candidates(
+    path: str | Path,
+    drops: Sequence[float],
+    corrected: Sequence[float],
+    groups: Sequence[str],
+    max_drop: float,
+    chosen: int | None = None,
+) -> None:
+    """Draw what candidates correct against what they cost, on the images that choose among them.
+
+    Args:
+        path: The PNG file.
+        drops: Drop in accuracy of each candidate, a fraction.
+        corrected: Part of the target's errors that each corrects.
+        groups: What each belongs to, such as its solver; a colour for each.
+        max_drop: Largest drop allowed.
+        chosen: Position of the one that was chosen.
+    """
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    costs, gains = 100 * np.array(drops), 100 * np.array(corrected)
+    for index, group in enumerate(dict.fromkeys(groups)):
+        members = np.array([name == group for name in groups])
+        axes.scatter(costs[members], gains[members], s=18, alpha=0.7, color=f"C{index % 10}", label=group)
+    if chosen is not None:
+        axes.scatter(costs[chosen], gains[chosen], s=140, facecolors="none", edgecolors="black", label="chosen")
+    axes.axvline(100 * max_drop, color="0.4", linestyle="--", label=f"largest drop allowed: {100 * max_drop:g} points")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_ylim(max(-60, min(gains.min(), 0) - 5), max(gains.max(), 0) + 5)
+    axes.set_xlabel("drop in accuracy, points")
+    axes.set_ylabel("errors corrected on the target, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_layers(
+    path: str | Path, layers: Sequence[str], corrected: Sequence[float], drops: Sequence[float], max_drop: float
+) -> None:
+    """Draw, for each layer, what its best candidate within the allowed drop corrects, and at what drop.
+
+    Args:
+        path: The PNG file.
+        layers: In the order of the network, n.
+        corrected: Part of the target's errors corrected by each layer's best candidate, n; 0 where there is none.
+        drops: Drop in accuracy of that candidate, a fraction, n.
+        max_drop: Largest drop allowed.
+    """
+    figure = Figure(figsize=(1.8 + 0.45 * max(len(layers), 6), 4.8), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 2])
+    positions = range(len(layers))
+    upper.bar(positions, 100 * np.array(corrected), color="C0")
+    lower.bar(positions, 100 * np.array(drops), color="C3")
+    lower.axhline(100 * max_drop, color="0.4", linestyle="--")
+    lower.set_xticks(positions, layers, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    upper.set_ylabel("errors corrected, %")
+    lower.set_ylabel("drop, points")
+    for axes in (upper, lower):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    _save(figure, path)
+
+
+def plot_changed_images(
+    path: str | Path,
+    images: Tensor,
+    labels: Tensor,
+    before: Tensor,
+    after: Tensor,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Draw images whose prediction a rewrite has changed: green where it became right, red where it became wrong.
+
+    Args:
+        path: The PNG file.
+        images: In [0, 1], [n, C, H, W].
+        labels: True labels, int64 [n].
+        before: Predicted labels of the unedited network, int64 [n].
+        after: Predicted labels of the rewritten network, int64 [n].
+        classes: Class names by label; by default the labels themselves.
+    """
+    columns = min(COLUMNS, max(len(images), 1))
+    rows = max(-(-len(images) // columns), 1)
+    figure = Figure(figsize=(1.9 * columns, 2.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, *indices in zip(grid.flat, images, labels.tolist(), before.tolist(), after.tolist(), strict=False):
+        true, old, new = indices
+        _show(axes, image)
+        color = "tab:green" if new == true else "tab:red" if old == true else "black"
+        names = [_short(str(index) if classes is None else classes[index]) for index in (true, old, new)]
+        axes.set_title(f"{names[0]}\n{names[1]} → {names[2]}", fontsize=7, color=color)
+    _save(figure, path)
+
+
+def _show(axes: Axes, image: Tensor) -> None:
+    pixels = np.asarray(image.permute(1, 2, 0).clamp(0, 1))
+    axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+
+
+def _short(name: str) -> str:
+    name = name.rpartition("/")[2]
+    return name if len(name) <= 22 else f"{name[:20]}…"
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
