@@ -18,6 +18,7 @@ TINY = {
     "training_step.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1 --threads 1",
     "growth.py": "--width 2 --size 8 --batch-size 4 --images 10 --steps 1 --repeats 1 --threads 1 --k 1 2 --edits 1 2 "
     "--layers fc layer4 --number 2 4",
+    "rewriting.py": "--size 32 --images 4 --batch-size 2 --repeats 1 --threads 1 --steps 5",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
 
@@ -50,6 +51,12 @@ def test_help(script: str, run):
 def test_unroll(rules: str, run):
     text = run("unroll.py", f"{TINY['unroll.py']} --rules {rules}")
     assert text.count("ours (suffix)") == text.count("higher (whole)") == len(rules.split())
+
+
+def test_rewriting(run):
+    text = run("rewriting.py", TINY["rewriting.py"])
+    for words in ("second moment", "closed form, second moment at hand", "plateau stop"):
+        assert words in text
 
 
 @pytest.mark.parametrize("row", ["exact", "fastest", "sampled", "extra-layer"])
@@ -96,6 +103,12 @@ def test_roofline(run, tmp_path: Path):
     for part in ("stem", "layer4", "prefix", "suffix, plain", "bfloat16 arithmetic", "plain step, channels last"):
         assert part in text
     assert [path.name for path in tmp_path.iterdir()] == ["roofline.png"]
+
+
+def test_fourier_truncation(run):
+    text = run("fourier_truncation.py", "--channels 2 --filters 2 --size 6 --samples 50")
+    assert text.count("full, Fourier") == text.count("cut to 3×3") == 6
+    assert text.count("3×3, zeros") == 3
 
 
 @pytest.mark.parametrize("training", [False, True])
