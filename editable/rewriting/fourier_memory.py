@@ -232,8 +232,9 @@ def truncate_kernel(
 ) -> Truncation:
     """Cut a full-size kernel down to a layer's own size, and measure what is lost.
 
-    The small kernel is neither the one of least squared error among its size, nor does it meet the constraints, unless
-    the full-size kernel was zero elsewhere: for that see :func:`editable.rewriting.patch_least_squares`.
+    The small kernel is not the one of least squared error among its size, unless the full-size one was zero elsewhere,
+    and with constraints it may be far from it; for that see :func:`editable.rewriting.patch_least_squares`. Constraints
+    whose keys lie where the small kernel does are still met, those of wider keys are not.
 
     Args:
         weight: W [f, c, Q, R].

@@ -196,6 +196,16 @@ def test_what_truncation_costs():
     assert cut.residual == pytest.approx(float(missing.norm() / wanted.norm()), rel=1e-10)
 
 
+def test_truncation_keeps_a_constraint_on_the_taps_that_stay():
+    inputs, values = data((4, 5))
+    moments, wanted = moments_of(inputs, values), random(FILTERS, 1, seed=3)
+    keys = place_kernel(random(1, CHANNELS, 3, 3, seed=2), SAME, (4, 5))
+    weight = fourier_rewrite(fourier_least_squares(moments), keys, wanted, moments)
+    cut = truncate_kernel(weight, SAME, moments, keys, wanted)
+    assert cut.residual < 1e-12
+    assert cut.excess > 0.01
+
+
 def test_nothing_is_lost_of_a_kernel_that_is_small_already():
     inputs, values = data((4, 5))
     kernel = random(FILTERS, CHANNELS, 3, 3, seed=2)
