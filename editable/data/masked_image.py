@@ -95,11 +95,13 @@ class OutlinedImage(MaskedImage):
         drawn_in: the frame that the vertices are in.
         to_border: take a polygon that reaches the last column or row (W − 1 or H − 1) on to the image's border; drawing
             tools that name pixels have no other way to say it.
+        outside: the mask is what the polygons leave out.
     """
 
     polygons: tuple[np.ndarray, ...]
     drawn_in: Frame
     to_border: bool
+    outside: bool = False
 
     def draw(self, stored: tuple[int, int], frame: Frame) -> Tensor:
         """Draw the polygons, float32 ``[H, W]``; those of another frame are mapped exactly, not resampled.
@@ -110,7 +112,8 @@ class OutlinedImage(MaskedImage):
         polygons = [self._checked(polygon, self.drawn_in.shape(stored)) for polygon in self.polygons]
         if frame != self.drawn_in:
             polygons = [frame.from_stored(self.drawn_in.to_stored(polygon, stored), stored) for polygon in polygons]
-        return polygon_mask(polygons, frame.shape(stored))
+        mask = polygon_mask(polygons, frame.shape(stored))
+        return 1 - mask if self.outside else mask
 
     def _checked(self, polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         limits = np.array(shape[::-1])

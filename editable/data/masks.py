@@ -38,8 +38,8 @@ def read_masks(masks: str | Path, root: str | Path | None = None, category: str 
 
     - A JSON file ``{"resize": 256, "crop": 224, "masks": [{"image": "cat/1.jpg", "polygon": [[x, y], …]}, …]}``. Each
       entry has one of ``polygon``, ``polygons`` (a list of them, united), ``box`` (``[left, top, right, bottom]``) and
-      ``mask`` (an image file, relative to the JSON file's folder). It may have a ``class``; without it, the class is
-      the name of the image's folder. Coordinates, and the pixels of mask files, are those of the image after its
+      ``mask`` (an image file, relative to the JSON file's folder). With ``"outside": true``, outlines mark what is not
+      the concept. An entry may have a ``class``; without it, the class is the name of the image's folder. Coordinates, and the pixels of mask files, are those of the image after its
       shorter side was resized to ``resize`` and its centre cropped to ``crop``; without these two, those of the stored
       image. Coordinates count from the image's upper left corner: pixel i covers ``[i, i + 1)``, and the image
       ``[0, W] × [0, H]``. A polygon that reaches W − 1 or H − 1, the last pixel, is taken on to the border.
@@ -179,8 +179,12 @@ def _entry(entry: Any, where: str, source: Path, root: Path, frame: Frame) -> Ma
     class_name = entry.get("class", path.parent.name)
     if not isinstance(class_name, str):
         raise UserError(f"class of {where} is {class_name!r}, but must be the name of a class.")
+    outside = entry.get("outside", False)
+    if not isinstance(outside, bool) or (outside and key == "mask"):
+        raise UserError(f"outside of {where} is {outside!r}, but must be true or false, and true for outlines only.")
     if key != "mask":
-        return OutlinedImage(name, path, class_name, str(source), _polygons(key, value, where), frame, key != "box")
+        polygons = _polygons(key, value, where)
+        return OutlinedImage(name, path, class_name, str(source), polygons, frame, key != "box", outside)
     if not isinstance(value, str):
         raise UserError(f"mask of {where} is {value!r}, but must be the path of an image file.")
     mask_path = source.parent / value

@@ -68,6 +68,7 @@ class RewriteRule:
         seed: seed of the part of the texture that is cut, 0 or more.
         exemplars: positions of the exemplars to use, from 0 in the order of the masks, or how many of the first; null
             uses all.
+        copies: how often each exemplar is used, every time with another part of the texture.
 
     Raises:
         UserError: an argument is out of range, the masks cannot be read, or a file is missing.
@@ -86,8 +87,12 @@ class RewriteRule:
         texture_size: int | None = None,
         seed: int = 0,
         exemplars: int | list[int] | None = None,
+        copies: int = 1,
     ) -> None:
         require_at_least(0, seed=seed)
+        require_at_least(1, copies=copies)
+        if variants is not None and copies > 1:
+            raise UserError(f"copies is {copies}, but there is one variant of each exemplar: leave copies out.")
         _check_new_concept(texture, variants, blend, texture_size)
         self.settings: dict[str, Any] = {
             "masks": masks,
@@ -101,6 +106,7 @@ class RewriteRule:
             "texture_size": texture_size,
             "seed": seed,
             "exemplars": exemplars,
+            "copies": copies,
         }
         found = read_masks(masks, root, category)
         sizes_given = image_size is not None or resize_size is not None
@@ -109,7 +115,8 @@ class RewriteRule:
         self._texture_path = None if texture is None else _existing_texture(texture)
         self._texture_frame_size = texture_size
         chosen = _choose(exemplars, len(found.images), masks)
-        self._images = [found.images[position] for position in chosen]
+        self._images = [found.images[position] for _ in range(copies) for position in chosen]
+        self._copies = [copy for copy in range(copies) for _ in chosen]
         known = [image.name for image in found.images]
         self._variants = None if variants is None else _variant_paths(variants, self.names, known)
 
@@ -183,7 +190,7 @@ class RewriteRule:
             variant = self._read_variant(self._variants[index], image)
             return RuleExemplar(original, variant, mask, variant)
         height, width = mask.shape
-        texture = fit_texture(self._stored_texture, (height, width), self._image_seed(image))
+        texture = fit_texture(self._stored_texture, (height, width), self._image_seed(index))
         if self.blend == "shading":
             texture = shade(texture, original, mask)
         return RuleExemplar(original, paste_image(original, texture, mask), mask, texture)
@@ -232,8 +239,9 @@ class RewriteRule:
             )
         return v2.functional.to_dtype(self.frame.transform(variant), torch.float32, scale=True)
 
-    def _image_seed(self, image: MaskedImage) -> int:
-        return crc32(f"{self.seed} {image.name}".encode())
+    def _image_seed(self, index: int) -> int:
+        copy = f" {self._copies[index]}" if self._copies[index] else ""
+        return crc32(f"{self.seed} {self._images[index].name}{copy}".encode())
 
     def _manipulated_images(self) -> Iterator[ManipulatedImage]:
         for index, image in enumerate(self._images):
@@ -244,7 +252,7 @@ class RewriteRule:
                 source=str(image.path),
                 mask=image.mask_source,
                 texture=str(self._texture_path if self._variants is None else self._variants[index]),
-                seed=self._image_seed(image) if self._variants is None else None,
+                seed=self._image_seed(index) if self._variants is None else None,
             )
 
 

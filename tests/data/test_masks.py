@@ -105,6 +105,12 @@ def test_outlines_of_each_kind(folder):
         assert torch.equal(mask, box_mask(3, 4, 9, 10)), outline
 
 
+def test_outlines_of_what_is_not_the_concept(folder):
+    entry = {"image": "cat/1.png", "polygons": [[[2, 3], [7, 3], [7, 9], [2, 9]], [[10, 3], [12, 3], [12, 5], [10, 5]]]}
+    (inside,), (outside,) = draw(folder, entry), draw(folder, {**entry, "outside": True})
+    assert torch.equal(outside, 1 - inside)
+
+
 def test_last_pixel_reaches_the_border(folder):
     (mask,) = draw(folder, {"image": "cat/1.png", "polygon": [[0, 10], [19, 10], [19, 15], [0, 15]]})
     assert torch.equal(mask, box_mask(0, 10, 20, 16))
@@ -208,6 +214,8 @@ def test_polygon_outside_of_the_crop(folder):
         ({"image": "cat/1.png", "polygon": [[None, 2], [3, 1], [4, 5]]}, r"polygon of Entry 1 .* must be"),
         ({"image": "cat/1.png", "box": [1, 2, 3]}, r"box of Entry 1 .* must be \[left, top, right, bottom\]"),
         ({"image": "cat/1.png", "mask": 3}, "mask of Entry 1 .* is 3, but must be the path"),
+        ({"image": "cat/1.png", "box": [1, 2, 3, 4], "outside": 1}, "outside of Entry 1 .* is 1, but must be true or"),
+        ({"image": "cat/1.png", "mask": "a.png", "outside": True}, "outside of Entry 1 .* true for outlines only"),
         ({"image": "cat/1.png", "box": [1, 2, 3, 4], "class": 7}, "class of Entry 1 .* is 7, but must be the name"),
         (
             {"image": "dog/2.png", "box": [1, 2, 3, 4]},

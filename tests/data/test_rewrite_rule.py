@@ -120,6 +120,14 @@ def test_one_exemplar_at_a_time(folder):
     assert torch.equal(one.texture, rule.textures[1])
 
 
+def test_copies_have_other_parts_of_the_texture(folder):
+    once, twice = make_rule(folder), make_rule(folder, copies=2)
+    assert twice.names == 2 * NAMES
+    assert torch.equal(twice.originals, once.originals.repeat(2, 1, 1, 1))
+    assert torch.equal(twice.manipulated[:3], once.manipulated)
+    assert not any(torch.equal(*pair) for pair in zip(twice.textures[:3], twice.textures[3:], strict=True))
+
+
 @pytest.mark.parametrize(("exemplars", "expected"), [([2, 0], [2, 0]), (2, [0, 1]), ([1], [1]), (3, [0, 1, 2])])
 def test_holding_exemplars_out_changes_nothing_else(folder, exemplars, expected):
     everything, some = make_rule(folder), make_rule(folder, exemplars=exemplars)
@@ -311,6 +319,8 @@ def test_sizes_that_differ_need_an_image_size(folder):
         ({"exemplars": [0, 3]}, r"exemplars is \[0, 3\], but must be different positions from 0 to 2"),
         ({"exemplars": [1, 1]}, r"exemplars is \[1, 1\], but must be different positions from 0 to 2"),
         ({"exemplars": [-1]}, r"exemplars is \[-1\], but must be different positions from 0 to 2"),
+        ({"copies": 0}, "copies must be at least 1, got 0"),
+        ({"texture": None, "variants": "folder", "copies": 2}, "copies is 2, but there is one variant of each"),
         ({"category": "road"}, "category is 'road', but .* holds no COCO annotations"),
         ({"root": "nowhere"}, "The image folder nowhere does not exist"),
     ],
