@@ -39,10 +39,11 @@ def read_masks(masks: str | Path, root: str | Path | None = None, category: str 
     - A JSON file ``{"resize": 256, "crop": 224, "masks": [{"image": "cat/1.jpg", "polygon": [[x, y], …]}, …]}``. Each
       entry has one of ``polygon``, ``polygons`` (a list of them, united), ``box`` (``[left, top, right, bottom]``) and
       ``mask`` (an image file, relative to the JSON file's folder). With ``"outside": true``, outlines mark what is not
-      the concept. An entry may have a ``class``; without it, the class is the name of the image's folder. Coordinates, and the pixels of mask files, are those of the image after its
-      shorter side was resized to ``resize`` and its centre cropped to ``crop``; without these two, those of the stored
-      image. Coordinates count from the image's upper left corner: pixel i covers ``[i, i + 1)``, and the image
-      ``[0, W] × [0, H]``. A polygon that reaches W − 1 or H − 1, the last pixel, is taken on to the border.
+      the concept. An entry may have a ``class``; without it, the class is the name of the image's folder. Coordinates,
+      and the pixels of mask files, are those of the image after its shorter side was resized to ``resize`` and its
+      centre cropped to ``crop``; without these two, those of the stored image. Coordinates count from the image's upper
+      left corner: pixel i covers ``[i, i + 1)``, and the image ``[0, W] × [0, H]``. A polygon that reaches W − 1 or
+      H − 1, the last pixel, is taken on to the border.
     - A folder of mask images, each named like its image in ``root``, sub-folder and all; only the ending may differ.
     - A file of COCO annotations, of which those of ``category`` are taken; needs ``pip install 'editable[coco]'``.
 

@@ -28,7 +28,7 @@ def test_images_and_labels(folder: Path) -> None:
 
 
 def test_a_class_that_the_network_does_not_know(folder: Path) -> None:
-    with pytest.raises(UserError, match="'tank' .* none of the 2 classes"):
+    with pytest.raises(UserError, match=r"'tank' .* none of the 2 classes"):
         labelled_folder(folder, ["bus", "car"])
 
 
