@@ -58,7 +58,7 @@ class RankOneRewrite(Callback):
         rule: Exemplars of the new concept in the place of the one that it shall be taken for.
         layers: Names of the layers to try.
         solvers: The solvers to try; by default the closed form.
-        ranks: Numbers of directions to try; the closed form's is the number of keys.
+        ranks: Numbers of directions to try with each solver that is given them; the closed form's is that of keys.
         strengths: Scales on the update to try: θ₀ + s·Δθ.
         route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
         keys: One mean key for the whole ``rule``, or one for each ``exemplar``.
@@ -196,7 +196,7 @@ class RankOneRewrite(Callback):
             TrialSettings(layer, position, rank)
             for layer in self.layers
             for position, solver in enumerate(self.solvers)
-            for rank in (self.ranks[:1] if isinstance(solver, ClosedForm) else self.ranks)
+            for rank in (self.ranks if solver.uses_rank else self.ranks[:1])
         ]
 
     @property

@@ -59,10 +59,10 @@ class RewriteReport:
         self.run, self.network, self.sites, self.sets, self.data = run, network, sites, sets, data
 
     def table(self) -> Table:
-        """Return the outcomes as a table for the terminal."""
-        rows = list(self._rows())
-        table = Table(*rows[0])
-        for row in rows[1:]:
+        """Return the outcomes as a table for the terminal, a column for each solver."""
+        head, *rows = zip(*self._rows(), strict=True)
+        table = Table(*head)
+        for row in rows:
             table.add_row(*row)
         return table
 

@@ -1,0 +1,162 @@
+"""Rewriting by the command line: shipped configurations in miniature, the short way for one rule, and mistakes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+
+from editable.cli import main
+
+CONFIG_FOLDER = Path(__file__).parents[1] / "configs" / "rewrite"
+CONFIGS = {path.stem: path for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+LAYER = "--rewrite.layers=[_blocks.8._expand_conv]"
+
+
+class SmallBlock(nn.Module):
+    """Has the layers' names of an EfficientNet's block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._expand_conv, self._bn0 = nn.Conv2d(4, 6, 1, bias=False), nn.BatchNorm2d(6)
+        self._project_conv, self._bn2 = nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self._swish = nn.ReLU6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self._bn2(self._project_conv(self._swish(self._bn0(self._expand_conv(x)))))
+
+
+class SmallNetwork(nn.Module):
+    """Stands in for EfficientNet-Lite0: small, of random weights, with the layers that are rewritten."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self._conv_stem = nn.Conv2d(3, 4, 16, stride=16)
+        self._blocks = nn.Sequential(*(SmallBlock() for _ in range(16)))
+        self._conv_head, self._bn1, self._swish = nn.Conv2d(4, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6()
+        self._fc = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._swish(self._bn1(self._conv_head(self._blocks(self._conv_stem(x)))))
+        return self._fc(x.mean((2, 3)))
+
+
+def write_image(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.RandomState(seed).randint(0, 256, (8, 9, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((270, 256)).save(path)
+
+
+@pytest.fixture(autouse=True)
+def _vehicles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders that the shipped configurations name, with an image for each that the masks name, and a network."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(CONFIG_FOLDER, "configs/rewrite")
+    root = Path("data/vehicles")
+    names = [f"imagenet-samples/n{number:08}/a.jpg" for number in range(6)]
+    polygon = [[0, 150], [223, 120], [223, 223], [0, 223]]
+    for masks in Path("configs/rewrite").glob("*.json"):
+        names += [entry["image"] for entry in json.loads(masks.read_text())["masks"]]
+    for seed, name in enumerate(names):
+        write_image(root / name, seed)
+    (root / "test").symlink_to("imagenet-samples")
+    write_image(root / "vehicles-on-snow" / "snow_texture.jpg", 99)
+    for seed, name in enumerate(names[:4]):
+        write_image(root / "vehicles-on-snow" / Path(name).parent.name / "photograph.jpg", 100 + seed)
+    exemplars = {"resize": 256, "crop": 224, "masks": [{"image": name, "polygon": polygon} for name in names[:4]]}
+    (root / "road-masks.json").write_text(json.dumps(exemplars))
+    num_classes = len(list((root / "imagenet-samples").iterdir()))
+
+    def small(pretrained: bool = True) -> nn.Module:
+        return SmallNetwork(num_classes)
+
+    monkeypatch.setattr("editable.models.efficientnet_lite0", small)
+
+
+def last_run(name: str) -> Path:
+    return max(Path("runs", "rewrite", name).glob("version_*"), key=lambda folder: folder.stat().st_mtime)
+
+
+def small_solvers(config: Path) -> list[str]:
+    """The configuration's solvers with few steps."""
+    solvers = yaml.safe_load(config.read_text())["rewrite"].get("solvers")
+    if solvers is None:
+        return []
+    for solver in solvers:
+        if not solver["class_path"].endswith("ClosedForm"):
+            solver.setdefault("init_args", {})["max_steps"] = 2
+    return [f"--rewrite.solvers={json.dumps(solvers)}"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.filterwarnings("ignore")
+def test_every_shipped_configuration_runs(name: str) -> None:
+    main(["test", f"--config={CONFIGS[name]}", *QUIET, LAYER, *small_solvers(CONFIGS[name]), "--data.batch_size=10"])
+    run, rewrite = last_run(name), yaml.safe_load(CONFIGS[name].read_text())["rewrite"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics.keys() >= {"test_error", "rewrite_num_candidates"}
+    assert "drawdown" not in metrics
+    assert "## Rewrite" in (run / "report.md").read_text()
+    if "strengths" not in rewrite:
+        assert metrics.keys() >= {"rewrite_report_error", "rewrite_drop", "rewrite_photographs_error"}
+        return
+    solvers = [solver["class_path"].rpartition(".")[2] for solver in rewrite["solvers"]]
+    rewrites = sum(len(rewrite["ranks"]) if solver.endswith("Descent") else 1 for solver in solvers)
+    assert metrics["rewrite_num_candidates"] == rewrites * len(rewrite["strengths"])
+    assert len((run / "candidates.csv").read_text().splitlines()) == 1 + metrics["rewrite_num_candidates"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_short_way_for_one_rule(capsys: pytest.CaptureFixture) -> None:
+    main(["rewrite", f"--config={CONFIGS['vehicles_on_snow']}", *QUIET, "--data.batch_size=10"])
+    shown = capsys.readouterr().out
+    for words in ("ClosedForm", "_blocks.8._expand_conv", "photographs", "of 4)"):
+        assert words in shown
+    report = (last_run("vehicles_on_snow") / "report.md").read_text()
+    assert "](heat_maps.png)" in report
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_rewritten_checkpoint_is_tested_like_any_other() -> None:
+    config = f"--config={CONFIGS['vehicles_on_snow']}"
+    main(["rewrite", config, *QUIET, "--data.batch_size=10"])
+    first = last_run("vehicles_on_snow")
+    before = json.loads((first / "metrics.json").read_text())
+    plain = ["--rewrite=null", f"--ckpt_path={first / 'rewritten.ckpt'}"]
+    main(["test", config, *QUIET, "--data.batch_size=10", *plain])
+    after = json.loads((last_run("vehicles_on_snow") / "metrics.json").read_text())
+    assert last_run("vehicles_on_snow") != first
+    assert after["test_error"] == before["rewrite_report_error"]
+    assert not [name for name in after if name.startswith("rewrite")]
+
+
+MISTAKES = {
+    "layer": (["--rewrite.layers=[_blocks.8]"], "'_blocks.8' is a SmallBlock: name one of the layers inside it"),
+    "masks": (["--rewrite.rule.masks=nowhere.json"], "nowhere.json"),
+    "texture": (["--rewrite.rule.texture=nowhere.jpg"], "The texture nowhere.jpg does not exist"),
+    "size": (["--rewrite.rule.image_size=64"], "give the rule the data module's image_size"),
+    "photographs": (["--rewrite.photographs=nowhere"], "nowhere does not exist"),
+    "route": (["--rewrite.route=video"], "video"),
+    "regularisation": (["--rewrite.regularisation.floor=0.1", "--rewrite.regularisation.epsilon=0.1"], "either floor"),
+    "no training images": (["--rewrite.moment_split=train"], "has no sub-folder train"),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.filterwarnings("ignore")
+def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
+    config = f"--config={CONFIGS['vehicles_on_snow']}"
+    with pytest.raises(SystemExit) as exit_status:
+        main(["rewrite", config, *QUIET, "--data.batch_size=10", *options])
+    assert exit_status.value.code == 2
+    last_line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last_line.startswith("error: ")
+    assert expected in last_line
+    assert not list(Path("runs").rglob("metrics.json"))
