@@ -148,8 +148,8 @@ def _warning(cost: MomentCost, key_size: int, num_images: int, positions: int) -
     num_keys = num_images * positions
     if num_keys < key_size:
         return (
-            f"{num_images} images with {positions} keys each are fewer than the {key_size} entries of a key: their "
-            "second moment is singular, and what it says hangs on how it is regularised; take more images or positions"
+            f"{num_keys} keys ({num_images} images, {positions} of each) are fewer than the {key_size} entries of a "
+            "key, so that C is singular and hangs on its regularisation: take more images or positions"
         )
     operations = cost.operations + cost.inverse_operations
     peak = cost.moment_bytes + 5 * cost.inverse_bytes
