@@ -6,5 +6,19 @@ from editable.metrics.errors_corrected import ErrorsCorrected
 from editable.metrics.generality import Generality
 from editable.metrics.num_steps import NumSteps
 from editable.metrics.success_rate import SuccessRate
+from editable.metrics.weighted_auroc import RocCurve, WeightedAUROC, weighted_auroc, weighted_roc, weights_by_class
 
-__all__ = ["Agreement", "Drawdown", "DrawdownAbsolute", "ErrorsCorrected", "Generality", "NumSteps", "SuccessRate"]
+__all__ = [
+    "Agreement",
+    "Drawdown",
+    "DrawdownAbsolute",
+    "ErrorsCorrected",
+    "Generality",
+    "NumSteps",
+    "RocCurve",
+    "SuccessRate",
+    "WeightedAUROC",
+    "weighted_auroc",
+    "weighted_roc",
+    "weights_by_class",
+]

@@ -4,6 +4,7 @@ from editable.models.densenet import cifar_densenet, cifar_densenet169
 from editable.models.efficientnet_lite import efficientnet_lite0
 from editable.models.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.fingerprint import fingerprint
+from editable.models.grown_network import GrownNetwork, Pooling, grow_classes
 from editable.models.resnet import cifar_resnet, cifar_resnet18
 from editable.models.scoring_form import ScoringForm, ScoringSettings, Weights
 from editable.models.selection import select_parameters
@@ -14,6 +15,8 @@ from editable.models.weights import check_fit, load_weights, read_checkpoint
 __all__ = [
     "ExtraLayer",
     "Features",
+    "GrownNetwork",
+    "Pooling",
     "ScoringForm",
     "ScoringSettings",
     "SplitNetwork",
@@ -27,6 +30,7 @@ __all__ = [
     "efficientnet_lite0",
     "evaluation_mode",
     "fingerprint",
+    "grow_classes",
     "load_weights",
     "read_checkpoint",
     "select_parameters",

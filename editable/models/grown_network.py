@@ -1,0 +1,194 @@
+"""A classifier grown by new classes: for each, one new filter beside a layer, and one new logit that reads only it."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, fx, nn
+
+from editable.errors import UserError, require_at_least
+from editable.models.weights import load_weights
+
+__all__ = ["GrownNetwork", "NewLogit", "Pooling", "grow_classes"]
+
+Pooling = Literal["mean", "max"]
+"""What becomes of a filter's map: its mean over all positions, or its largest value."""
+
+
+class NewLogit(nn.Module):
+    """The logit of a new class: a filter on what a layer reads, its map pooled, scaled and shifted.
+
+    z = a · pool(W * x) + b. A new one has random weights W as any new convolution, a = 1 and b = 0: in the source
+    (Elango 2021, ch. 4) the new class's row of the final layer is one-hot at the new filter, which is this a and b.
+
+    Args:
+        layer: The convolution [f, c, m, n] whose input is read. The filter is a copy of it with one output in place
+            of f, so that it moves and pads likewise.
+        pooling: ``mean`` or ``max`` over positions.
+
+    Attributes:
+        filter: The convolution, its weight W of shape [1, c, m, n].
+        scale: a, a parameter [1].
+        bias: b, a parameter [1].
+    """
+
+    def __init__(self, layer: nn.Conv2d, pooling: Pooling = "mean") -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.filter = copy.deepcopy(layer)
+        self.filter.out_channels = 1
+        self.filter.weight = nn.Parameter(torch.empty_like(layer.weight[:1]))
+        self.filter.bias = None
+        self.filter.reset_parameters()
+        self.scale = nn.Parameter(layer.weight.new_ones(1))
+        self.bias = nn.Parameter(layer.weight.new_zeros(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the logit [N, 1] from what the layer reads, [N, c, H, W]."""
+        return self.pool(self.filter(inputs)) * self.scale + self.bias
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Pool maps [N, F, h, w] to [N, F]."""
+        return maps.mean((2, 3)) if self.pooling == "mean" else maps.amax((2, 3))
+
+
+class GrownNetwork(nn.Module):
+    """A classifier with logits of new classes behind its own; see :func:`grow_classes`.
+
+    The classifier runs as it did, so that its own logits are bit for bit what they were; a new logit taps what goes
+    into its layer. Networks that ``torch.fx`` can trace stay traceable.
+
+    Args:
+        base: The classifier, from images [N, C, H, W] to logits [N, K].
+        layers: For each new class, the name of the layer in ``base`` whose input its filter reads.
+        new_logits: As many.
+
+    Attributes:
+        base: The classifier.
+        new_logits: Of the new classes, in the order of their labels K, K + 1, …
+    """
+
+    def __init__(self, base: nn.Module, layers: Sequence[str], new_logits: Sequence[NewLogit]) -> None:
+        super().__init__()
+        self.base = base
+        self.layers = tuple(layers)
+        self.new_logits = nn.ModuleList(new_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits [N, K + number of new classes]."""
+        with _tapping([(self.base.get_submodule(name), new) for name, new in self._pairs()]) as found:
+            logits = self.base(x)
+        if isinstance(x, fx.Proxy):
+            self._tap_traced(x.tracer, found)
+        for (name, _), values in zip(self._pairs(), found, strict=True):
+            if len(values) != 1:
+                raise UserError(
+                    f"'{name}' is used at {len(values)} places in a forward pass of {type(self.base).__name__}: the "
+                    "filter of a new class reads what goes into a layer at one place, so choose another layer"
+                )
+        return torch.cat([logits, *(values[0] for values in found)], dim=1)
+
+    def _pairs(self) -> Iterator[tuple[str, nn.Module]]:
+        return zip(self.layers, self.new_logits, strict=True)
+
+    def _tap_traced(self, tracer: Any, found: list[list[Any]]) -> None:
+        """Add the new logits to a graph in the making, in which hooks on torch's own layers do not run."""
+        for (name, new), values in zip(self._pairs(), found, strict=True):
+            target = tracer.path_of_module(self.base.get_submodule(name))
+            for node in [node for node in tracer.graph.nodes if node.op == "call_module" and node.target == target]:
+                with tracer.graph.inserting_before(node):
+                    values.append(new(tracer.proxy(node.all_input_nodes[0])))
+
+
+def grow_classes(
+    network: nn.Module,
+    layer: str | Sequence[str],
+    num_new: int = 1,
+    pooling: Pooling = "mean",
+    weights: str | None = None,
+) -> GrownNetwork:
+    """Grow a classifier by new classes, each with one new filter in a layer and one new logit that reads only it.
+
+    The class-specific filter of Elango (2021, "Rewriting the Rules of a Classifier", ch. 4). The classifier's own
+    logits stay bit for bit what they are. The state dict of what is returned holds the classifier's tensors under
+    ``base.`` and those of the new classes under ``new_logits.0.``, ``new_logits.1.`` …; it loads into what this
+    function returns for the same classifier, layer and number of new classes.
+
+    A network that is grown already grows further; its own parameters are shared, not copied.
+
+    Args:
+        network: The classifier, from images [N, C, H, W] to logits [N, K], by its class, or by a function that makes
+            one.
+        layer: The name of a convolution without groups, whose input the new filters read; or one for each new class.
+        num_new: Number of new classes.
+        pooling: What a logit reads of its filter's map, the ``mean`` or the ``max`` over positions.
+        weights: Weights that the network had without the new classes, a ``.safetensors`` file or a checkpoint of
+            tensors.
+
+    Returns:
+        The grown network, with logits [N, K + num_new]; filters start at random.
+
+    Raises:
+        UserError: If a layer is unknown, no convolution, or has groups, a number is out of its range, or the weights do
+            not fit; in a forward pass, if the layer is used at several places or nowhere.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten(), nn.Linear(8, 4))
+        >>> grown = grow_classes(network, "0")
+        >>> grown(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 5])
+    """
+    require_at_least(1, num_new=num_new)
+    if pooling not in get_args(Pooling):
+        raise UserError(f"pooling is {pooling!r}, but must be one of {', '.join(get_args(Pooling))}")
+    names = [layer] * num_new if isinstance(layer, str) else list(layer)
+    if len(names) != num_new:
+        raise UserError(f"layer has {len(names)} names, but must be one name, or one for each of {num_new} new classes")
+    if weights is not None:
+        load_weights(network, weights)
+    grown = network if isinstance(network, GrownNetwork) else GrownNetwork(network, (), ())
+    new = [NewLogit(_find_layer(grown.base, name), pooling) for name in names]
+    larger = GrownNetwork(grown.base, [*grown.layers, *names], [*grown.new_logits, *new])
+    larger.training = network.training
+    larger.new_logits.train(network.training)
+    return larger
+
+
+def _find_layer(network: nn.Module, name: str) -> nn.Conv2d:
+    module = dict(network.named_modules()).get(name)
+    if not isinstance(module, nn.Conv2d) or module.groups > 1:
+        what = "there is none" if module is None else f"it is a {type(module).__name__}"
+        if isinstance(module, nn.Conv2d):
+            what = f"it has {module.groups} groups"
+        names = [other for other, part in network.named_modules() if isinstance(part, nn.Conv2d) and part.groups == 1]
+        near = get_close_matches(name, names, n=5) or names[-5:]
+        hint = f"such as {', '.join(near)}" if near else f"which {type(network).__name__} lacks"
+        raise UserError(
+            f"the filter of a new class stands beside a convolution without groups, {hint}, but asked for was "
+            f"'{name}', and {what}"
+        )
+    return module
+
+
+@contextmanager
+def _tapping(pairs: Sequence[tuple[nn.Module, nn.Module]]) -> Iterator[list[list[Any]]]:
+    """Collect what new logits make of the inputs of layers, each time that these are called.
+
+    At once, since a network may later write into such an input in place.
+    """
+    found: list[list[Any]] = [[] for _ in pairs]
+
+    def collect(new: nn.Module, values: list[Any]) -> Any:
+        return lambda _, args: values.append(new(args[0]))
+
+    handles = [
+        layer.register_forward_pre_hook(collect(new, values)) for (layer, new), values in zip(pairs, found, strict=True)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
