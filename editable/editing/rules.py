@@ -89,8 +89,7 @@ class GD(UpdateRule):
 
     def update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
         """See :meth:`UpdateRule.update`."""
-        alpha = self.learning_rate
-        return {name: param - alpha * grads[name] for name, param in params.items()}, state
+        return {name: _descend(param, self.learning_rate, grads[name]) for name, param in params.items()}, state
 
 
 class ScaledGD(UpdateRule):
@@ -161,7 +160,8 @@ class Momentum(_DecayRule):
         """See :meth:`UpdateRule.update`."""
         alpha, mu = self.learning_rate, self.decay
         momentum = {name: mu * m + grads[name] for name, m in state["momentum"].items()}
-        return {name: param - alpha * momentum[name] for name, param in params.items()}, {"momentum": momentum}
+        updated = {name: _descend(param, alpha, momentum[name]) for name, param in params.items()}
+        return updated, {"momentum": momentum}
 
 
 class RMSProp(_DecayRule):
@@ -197,11 +197,11 @@ class RMSProp(_DecayRule):
         """See :meth:`UpdateRule.update`."""
         count = state["step"]["count"]
         alpha, beta = self.learning_rate, self.decay * (count > 0).to(count.dtype)  # at the first update s = g²
-        square = {name: torch.lerp(grads[name].square(), s, beta) for name, s in state["square"].items()}
-        updated = {
-            name: torch.addcmul(param, -alpha * grads[name], (square[name] + self.epsilon).rsqrt())
-            for name, param in params.items()
-        }
+        updated, square = {}, {}
+        for name, grad in grads.items():  # one parameter after the other, so that it is still in the cache
+            square[name] = torch.lerp(grad.square(), state["square"][name], beta)
+            scale = (square[name] + self.epsilon).rsqrt_()
+            updated[name] = _descend(params[name], alpha, grad, scale)
         return updated, {"square": square, "step": {"count": count + 1}}
 
 
@@ -320,6 +320,15 @@ class Adam(_DecayRule):
             for name, param in params.items()
         }
         return updated, {"mean": mean, "square": square, "step": {"count": count}}
+
+
+def _descend(param: Tensor, alpha: float | Tensor, direction: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Return θ − α·direction, or θ − α·direction·scale, in one pass over memory where α is a number."""
+    if isinstance(alpha, Tensor):
+        direction, alpha = alpha * direction, 1.0
+    if scale is None:
+        return torch.sub(param, direction, alpha=alpha)
+    return torch.addcmul(param, direction, scale, value=-alpha)
 
 
 def _check_learning_rate(learning_rate: float) -> None:

@@ -133,7 +133,7 @@ class Scorer:
         predictions = torch.zeros(len(edited), len(self._store), dtype=torch.int64, device=self._store.device)
         doubtful = torch.zeros_like(predictions, dtype=torch.bool)
         position, together = 0, self.settings.edits_together
-        for features, targets in self._store.batches(self.settings.batch_size) if edited else ():
+        for features, targets in self._store.batches(self._fast.batch_size) if edited else ():
             images = slice(position, position + len(targets))
             for edits in (slice(first, first + together) for first in range(0, len(edited), together)):
                 logits = self._run(features, weights[edits])
@@ -161,7 +161,7 @@ class Scorer:
         """Return one edited network's predictions on some scoring images, in full precision; int64 [n]."""
         weights = self._exact.prepare(params)
         predictions = [torch.zeros(0, dtype=torch.int64, device=self._store.device)]
-        for part in indices.split(self.settings.batch_size):
+        for part in indices.split(self._exact.batch_size):
             features, _ = self._store.rows(part)
             predictions.append(self._exact(features, weights).argmax(dim=-1))
         return torch.cat(predictions)
@@ -172,7 +172,7 @@ class Scorer:
         unedited = self._fast.prepare({})
         found = [
             margins(self._fast(features, unedited), targets).cpu()
-            for features, targets in self._store.batches(self.settings.batch_size)
+            for features, targets in self._store.batches(self._fast.batch_size)
         ]
         return float((torch.cat(found) - self.base.margins).abs().max())
 

@@ -1,5 +1,6 @@
 """The suffix in the form that scores many images: BatchNorm folded, memory laid out for speed, low precision."""
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from editable.errors import UserError, require_at_least
@@ -22,6 +24,9 @@ __all__ = ["ScoringForm", "ScoringSettings", "Weights"]
 Weights: TypeAlias = dict[str, Tensor]
 """Weights of a `ScoringForm` that an edit has changed, by their place in it."""
 
+# What an activation of a batch may take: larger ones leave the caches, smaller ones leave products too narrow.
+ACTIVATION_BYTES = 16 * 2**20
+
 
 @dataclass(frozen=True)
 class ScoringSettings:
@@ -33,11 +38,15 @@ class ScoringSettings:
         channels_last: Lay images out with their channels last.
         winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is faster than the
             direct sum, and has ten times its rounding error. Elsewhere the library chooses.
+        simplify: Multiply a linear layer into the one behind it where that leaves fewer operations, once per edited
+            network, and on a CPU compute ELU by ``exp``, four times as fast as by ``expm1``, and off by up to 1e-7 in
+            float32. As with Winograd's algorithm, only rounding changes.
         compile: Run through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes up to a minute.
         recheck: With ``bfloat16``, score an image again in full precision where the true label's logit is nearer to
             the largest other one than this many times the largest error that bfloat16 makes in this difference on
             the unedited network; 0 never does.
-        batch_size: Number of images run at once.
+        batch_size: Number of images run at once; by default as many as keep every activation within 16 MiB: 128 from
+            layer3 of a ResNet-18 for 32×32 images, 1024 where features are vectors and an extra layer has 4096 values.
         edits_together: Number of edited networks run at once by ``torch.func.vmap``; costs time on a CPU.
 
     Raises:
@@ -48,14 +57,17 @@ class ScoringSettings:
     fold_batch_norm: bool = True
     channels_last: bool = True
     winograd: bool = True
+    simplify: bool = True
     compile: bool = False
     recheck: float = 2.0
-    batch_size: int = 128
+    batch_size: int | None = None
     edits_together: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_at_least(1, batch_size=self.batch_size, edits_together=self.edits_together)
+        if self.batch_size is not None:
+            require_at_least(1, batch_size=self.batch_size)
+        require_at_least(1, edits_together=self.edits_together)
         if self.precision not in ("full", "bfloat16"):
             raise UserError(f"precision must be 'full' or 'bfloat16', got {self.precision!r}")
         if not self.recheck >= 0:
@@ -74,9 +86,9 @@ class ScoringSettings:
         return replace(self, precision="full")
 
     @classmethod
-    def plain(cls, batch_size: int = 128) -> "ScoringSettings":
+    def plain(cls, batch_size: int | None = None) -> "ScoringSettings":
         """Return the settings that change nothing: the suffix as it is, the reference for all others."""
-        return cls(fold_batch_norm=False, channels_last=False, winograd=False, batch_size=batch_size)
+        return cls(fold_batch_norm=False, channels_last=False, winograd=False, simplify=False, batch_size=batch_size)
 
 
 class ScoringForm:
@@ -89,6 +101,10 @@ class ScoringForm:
         split: The network, split at its first editable parameter.
         features: Features of a few images, whose shapes decide where Winograd's algorithm fits.
         settings: What to rewrite.
+
+    Attributes:
+        settings: As given.
+        batch_size: Number of images that are best run at once.
     """
 
     def __init__(self, split: SplitNetwork, features: Features, settings: ScoringSettings) -> None:
@@ -101,14 +117,22 @@ class ScoringForm:
         self._values = {place: param.detach() for place, param in self._module.named_parameters(remove_duplicate=False)}
         self._recipes = [_Recipe((place,), _keep) for place in self._values]
         self._transforms: dict[str, Callable[[Tensor], Tensor]] = {}
+        widest = max((feature[:1].numel() for feature in features), default=1)
         if isinstance(self._module, fx.GraphModule):
             allow_any_layout(self._module.graph)
             if settings.fold_batch_norm:
                 self._fold_batch_norm(self._module)
-            on_cpu = features[0].device.type == "cpu"
-            if settings.winograd and on_cpu and self._dtype in (torch.float32, torch.float64):
-                self._use_winograd(self._module, features)
+            widest = max(widest, *_propagate_shapes(self._module, features))
+            fast_on_cpu = features[0].device.type == "cpu" and self._dtype in (torch.float32, torch.float64)
+            if settings.simplify:
+                self._fold_linear(self._module)
+                if fast_on_cpu:
+                    _use_exp(self._module)
+            if settings.winograd and fast_on_cpu:
+                self._use_winograd(self._module)
             self._module.recompile()
+        bytes_per_image = widest * self._dtype.itemsize * settings.edits_together
+        self.batch_size = settings.batch_size or max(1, ACTIVATION_BYTES // max(1, bytes_per_image))
         self._module.to(self._dtype).requires_grad_(False)
         for place, tensor in self._make(dict(self._values), self._recipes).items():
             owner, _, name = place.rpartition(".")
@@ -194,10 +218,61 @@ class ScoringForm:
             node.replace_all_uses_with(source)
             module.graph.erase_node(node)
 
-    def _use_winograd(self, module: fx.GraphModule, features: Features) -> None:
+    def _fold_linear(self, module: fx.GraphModule) -> None:
+        """Multiply a linear layer into the next one, which alone reads it, or alone reads its sum with another value.
+
+        B(A h) becomes (BA) h, and B(x + A h) becomes B x + (BA) h, where that is less work.
+        """
+        uses, folded = _count_uses(module.graph), set[str]()
+
+        def linear(node: fx.Node) -> nn.Linear | None:
+            place = str(node.target)
+            layer = module.get_submodule(place) if node.op == "call_module" else None
+            if not isinstance(layer, nn.Linear) or type(layer) is not nn.Linear or has_hooks(layer):
+                return None
+            return layer if uses[place] == 1 and place not in folded and len(node.args) == 1 else None
+
+        for node in list(module.graph.nodes):
+            after = linear(node)
+            if after is None:
+                continue
+            (joined,) = node.all_input_nodes
+            is_sum = joined.target in (operator.add, torch.add) and not joined.kwargs
+            terms = joined.all_input_nodes if is_sum else [joined]
+            own = next((term for term in terms if len(term.users) == 1 and linear(term)), None)
+            if own is None or len(joined.users) > 1 or (is_sum and not _are_terms(joined, after.in_features)):
+                continue
+            before = linear(own)
+            assert before is not None
+            work = after.out_features * (before.in_features + (after.in_features if is_sum else 0))
+            if work >= before.out_features * (before.in_features + after.out_features):
+                continue
+            folded |= {str(own.target), str(node.target)}
+            self._merge(module, own, node, is_sum)
+            if is_sum:
+                with module.graph.inserting_after(node):
+                    total = module.graph.call_function(operator.add, (node, own))
+                node.replace_all_uses_with(total, delete_user_cb=lambda user, total=total: user is not total)
+                node.args = tuple(term for term in terms if term is not own)
+                module.graph.erase_node(joined)
+            else:
+                node.replace_all_uses_with(own)
+                module.graph.erase_node(node)
+
+    def _merge(self, module: fx.GraphModule, own: fx.Node, next_node: fx.Node, is_sum: bool) -> None:
+        """Give a linear layer the product of itself and the next one, and its bias too unless they stay in a sum."""
+        first, second = str(own.target), str(next_node.target)
+        before, after = module.get_submodule(first), module.get_submodule(second)
+        assert isinstance(before, nn.Linear)
+        assert isinstance(after, nn.Linear)
+        written = (f"{first}.weight", f"{first}.bias")
+        self._recipes = [recipe for recipe in self._recipes if set(written).isdisjoint(recipe.reads)]
+        reads = (*written, f"{second}.weight", *(() if is_sum else (f"{second}.bias",)))
+        self._recipes.append(_Recipe(reads, _multiply))
+        module.set_submodule(first, nn.Linear(before.in_features, after.out_features).to(before.weight))
+
+    def _use_winograd(self, module: fx.GraphModule) -> None:
         """Replace the convolutions that Winograd's algorithm fits."""
-        with torch.no_grad():
-            ShapeProp(module).propagate(*self._laid_out(tuple(feature[:1] for feature in features)))
         uses = _count_uses(module.graph)
         spaces: dict[tuple[Any, ...], Tensor] = {}
         for node in module.graph.nodes:
@@ -211,6 +286,39 @@ class ScoringForm:
                 fast.spaces = spaces
                 module.set_submodule(place, fast.to(convolution.weight))
                 self._transforms[f"{place}.weight"] = WinogradConv2d.transform
+
+
+def _propagate_shapes(module: fx.GraphModule, features: Features) -> list[int]:
+    """Note every value's shape for one image in its node; return how many numbers each has."""
+    dtype = next(module.parameters()).dtype
+    with torch.no_grad():
+        ShapeProp(module).propagate(*(f[:1].to(dtype) if f.is_floating_point() else f[:1] for f in features))
+    metas = [node.meta.get("tensor_meta") for node in module.graph.nodes]
+    return [meta.shape.numel() for meta in metas if isinstance(meta, TensorMetadata)]
+
+
+def _are_terms(node: fx.Node, size: int) -> bool:
+    """Whether a sum is that of two different tensors, with as many numbers in their last dimension."""
+    metas = [term.meta.get("tensor_meta") for term in node.all_input_nodes]
+    tensors = [meta for meta in metas if isinstance(meta, TensorMetadata)]
+    return len(node.args) == 2 == len(tensors) and all(meta.shape[-1:] == (size,) for meta in tensors)
+
+
+def _use_exp(module: fx.GraphModule) -> None:
+    """Compute ELU by `_elu`."""
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            layer = module.get_submodule(str(node.target))
+            replaceable = type(layer) is nn.ELU and layer.alpha == 1 and not has_hooks(layer)
+        else:
+            replaceable = node.target is functional.elu and len(node.args) == 1 and node.kwargs.get("alpha", 1) == 1
+        if replaceable:
+            node.op, node.target, node.args, node.kwargs = "call_function", _elu, node.args[:1], {}
+
+
+def _elu(x: Tensor) -> Tensor:
+    """Return x where x > 0, else eˣ − 1, of which the latter is nowhere below x and for x > 0 is taken at 0."""
+    return torch.maximum(x, x.clamp(max=0).exp_().sub_(1))
 
 
 def _count_uses(graph: fx.Graph) -> Counter[str]:
@@ -232,6 +340,14 @@ def _keep(tensor: Tensor) -> tuple[Tensor, ...]:
 
 def _identity(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _multiply(
+    weight: Tensor, bias: Tensor | None, next_weight: Tensor, next_bias: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Return weight and bias of a linear layer with another one behind it, whose bias is added where it is given."""
+    shift = weight.new_zeros(len(next_weight)) if next_bias is None else next_bias
+    return next_weight @ weight, shift if bias is None else shift + next_weight @ bias
 
 
 def _fold(norm: nn.BatchNorm2d) -> Callable[..., tuple[Tensor, ...]]:

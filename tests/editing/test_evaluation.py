@@ -163,6 +163,25 @@ def test_equals_the_naive_procedure(
         assert evaluator.spilled == (memory_budget != 4.0)
 
 
+class RecordingEditor(Editor):
+    """Notes how many edits it is asked for together."""
+
+    def edit_many(self, forward, params, inputs, targets, differentiable=False):
+        self.groups = [*getattr(self, "groups", []), len(targets)]
+        return super().edit_many(forward, params, inputs, targets, differentiable)
+
+
+@pytest.mark.parametrize(("size", "groups"), [(1000, [3, 1]), (13 * 2**18, [1, 1, 1, 1])])
+def test_edits_of_many_parameters_are_made_one_by_one_on_a_cpu(size: int, groups: list[int]):
+    network = nn.Linear(1, size)
+    data = [(torch.ones(1), 0)] * 4
+    editor = RecordingEditor(GD(0.1), 1)
+    evaluator = EditEvaluator(SplitNetwork(network, "weight"), editor, batches_of(data, 4), 4, CPU, edits_at_once=3)
+    evaluator.measure_base()
+    evaluator.score(data, torch.arange(4), torch.arange(1, 5))
+    assert editor.groups == groups
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_single_precision_counts_the_same_one_by_one(keep: bool):
     network = conv_network(dtype=torch.float32)

@@ -14,7 +14,7 @@ from torchvision import models
 from torchvision.models.vision_transformer import VisionTransformer
 
 from editable.errors import UserError
-from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet
+from editable.models import ScoringForm, ScoringSettings, SplitNetwork, add_extra_layer, cifar_resnet
 from editable.models.winograd import WinogradConv2d
 from tests.models.reference import normal, settled
 
@@ -519,7 +519,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 def test_named_settings() -> None:
     assert ScoringSettings.plain(7) == ScoringSettings(
-        fold_batch_norm=False, channels_last=False, winograd=False, batch_size=7
+        fold_batch_norm=False, channels_last=False, winograd=False, simplify=False, batch_size=7
     )
     assert ScoringSettings.for_device(torch.device("cpu")) == ScoringSettings()
     assert ScoringSettings.for_device(torch.device("cuda")) == ScoringSettings(batch_size=512)
@@ -535,3 +535,98 @@ def test_plain_settings_change_nothing() -> None:
     for params in ({}, edited(split)):
         with torch.no_grad():
             assert torch.equal(form(features, form.prepare(params)), split.suffix(features, params))
+
+
+@pytest.mark.parametrize(
+    ("in_features", "values", "expected"), [(64, 4096, 1024), (8192, 4096, 512), (64, 2**23, 1), (1, 1, 2**22)]
+)
+def test_batches_keep_the_largest_activation_within_16_mebibytes(in_features: int, values: int, expected: int) -> None:
+    class Repeat(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.repeat(1, values)[:, :1]
+
+    split = SplitNetwork(nn.Sequential(nn.Linear(in_features, 1), Repeat(), nn.Linear(1, 1)), "all")
+    assert ScoringForm(split, (torch.zeros(2, in_features),), ScoringSettings()).batch_size == expected
+    assert ScoringForm(split, (torch.zeros(2, in_features),), ScoringSettings(batch_size=9)).batch_size == 9
+
+
+class Joined(nn.Module):
+    """Two linear layers, joined as asked."""
+
+    def __init__(self, join: str, bias: bool = True) -> None:
+        super().__init__()
+        self.join = join
+        self.first, self.second = nn.Linear(6, 4, bias), nn.Linear(4, 2, bias)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        match self.join:
+            case "after":
+                return self.second(h)
+            case "sum":
+                return self.second(x[:, :4] + h)
+            case "sum reversed":
+                return self.second(torch.add(h, x[:, :4]))
+            case "scaled sum":
+                return self.second(torch.add(x[:, :4], h, alpha=3))
+            case "broadcast":
+                return self.second(h + x[:, :1])
+            case "number":
+                return self.second(h + 1.0)
+            case "twice":
+                return self.second(h + h)
+            case "read twice":
+                return self.second(h) + h[:, :2]
+            case "sum read twice":
+                total = x[:, :4] + h
+                return self.second(total) + total[:, :2]
+            case _:
+                return self.second(self.second(h) @ self.second.weight)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("join", "operations"),
+    [
+        ("after", 12),
+        ("sum", 8 + 12),
+        ("sum reversed", 8 + 12),
+        ("scaled sum", 24 + 8),
+        ("broadcast", 24 + 8),
+        ("number", 24 + 8),
+        ("twice", 24 + 8),
+        ("read twice", 24 + 8),
+        ("sum read twice", 24 + 8),
+        ("second twice", 24 + 8),
+    ],
+)
+def test_linear_layers_are_multiplied_where_that_is_less_work(join: str, operations: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    split = SplitNetwork(Joined(join, bias).double(), ["first", "second"])
+    form = assert_same(split, normal(5, 6), each=True)
+    layers = [form._module.get_submodule(str(n.target)) for n in form._module.graph.nodes if n.op == "call_module"]
+    found = {layer: layer.in_features * layer.out_features for layer in layers if isinstance(layer, nn.Linear)}
+    assert sum(found.values()) == operations
+
+
+def test_no_linear_layers_are_multiplied_where_that_is_more_work() -> None:
+    split = SplitNetwork(nn.Sequential(nn.Linear(9, 2), nn.Linear(2, 9)).double(), "0")
+    form = assert_same(split, normal(5, 9))
+    assert form._module.get_submodule("0").weight.shape == (2, 9)
+
+
+@pytest.mark.parametrize("elu", [nn.ELU(), nn.ELU(inplace=True), nn.ELU(alpha=2.0)])
+def test_elu(elu: nn.Module) -> None:
+    split = SplitNetwork(nn.Sequential(nn.Linear(7, 9), elu, nn.Linear(9, 3)).double(), "0")
+    assert_same(split, 10 * normal(50, 7), tolerance=1e-12)
+
+
+def test_the_extra_layer_equals_the_suffix_and_keeps_one_wide_product() -> None:
+    torch.manual_seed(0)
+    network = add_extra_layer(tiny())
+    for parameter in network.fc.extra_layer.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    split = SplitNetwork(network, "*extra_layer*")
+    form = assert_same(split, images(), each=True)
+    assert form._module.get_submodule("fc.extra_layer.contract").weight.shape == (5, 8 * 128)
