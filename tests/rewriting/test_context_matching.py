@@ -141,19 +141,41 @@ def test_a_planted_concept_is_found():
     assert not found.masks(quantile, [0, 2, 3]).any()
 
 
+def interpolated(maps: torch.Tensor, y: int, x: int, size: tuple[int, int]) -> torch.Tensor:
+    """The value of maps [n, h, w] at the centre of a pixel, linear between the centres of their cells, [n]."""
+    result = torch.zeros(len(maps), dtype=maps.dtype)
+    places = [
+        min(max((pixel + 0.5) * cells / length - 0.5, 0), cells - 1)
+        for pixel, cells, length in zip((y, x), maps.shape[1:], size, strict=True)
+    ]
+    for i, j in itertools.product(range(maps.shape[1]), range(maps.shape[2])):
+        result += max(0, 1 - abs(places[0] - i)) * max(0, 1 - abs(places[1] - j)) * maps[:, i, j]
+    return result
+
+
+def test_the_largest_response_is_in_the_mask_of_the_largest_quantile():
+    found = match_context(*parts(), unit(random(4, 1)), [random(3, 2, 7, 8)], (1.0,))
+    assert found.masks(1.0).sum() == 1
+    assert found.masks(1.0)[found.ranking[0]].sum() == 1
+
+
+def test_equal_images_stay_in_order():
+    found = match_context(*parts(), unit(random(4, 1)), [random(1, 2, 7, 8).expand(300, -1, -1, -1)])
+    assert found.ranking.tolist() == list(range(300))
+
+
 def test_maps_are_upsampled_to_the_images():
     images = random(4, 2, 7, 9)
     found = match_context(*parts("patch"), unit(random(36, 1)), [images], (0.5,))
     assert found.heat_maps.shape == (4, 3, 4)
     assert found.upsampled().shape == (4, 7, 9)
-    # Corners of the image lie beyond the centres of the outer cells, and rows 3 of 7 is the middle of row 1 of 3.
-    torch.testing.assert_close(found.upsampled()[:, 0, 0], found.heat_maps[:, 0, 0])
-    torch.testing.assert_close(found.upsampled()[:, 3, 0], found.heat_maps[:, 1, 0])
+    for y, x in itertools.product(range(7), range(9)):
+        torch.testing.assert_close(found.upsampled()[:, y, x], interpolated(found.heat_maps, y, x, (7, 9)))
     torch.testing.assert_close(found.upsampled([2]), found.upsampled()[2:3])
     torch.testing.assert_close(found.upsampled(found.ranking[:2]), found.upsampled()[found.ranking[:2]])
     mask = found.masks(0.5)
     assert mask.dtype == torch.float64
-    assert torch.equal(mask, (found.upsampled() >= found.thresholds[0.5]).double())
+    assert torch.equal(mask.bool(), found.upsampled() >= found.thresholds[0.5])
     with pytest.raises(UserError, match=r"quantile 0.9, only for 0\.5"):
         found.masks(0.9)
 
