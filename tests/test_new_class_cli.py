@@ -1,0 +1,78 @@
+"""The shipped configuration of a new class in miniature, and the grown network loaded by what it leaves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from editable.cli import main
+from editable.data import read_masks
+from editable.models import cifar_resnet18
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "new_class" / "cifar10.yaml"
+OLD = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "ship")
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the configuration asks for, small; all nine classes together as well."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.RandomState(0)
+    root = Path("data/cifar10-new")
+    for split, count in (("train", 10), ("test", 2)):
+        for name in (*(f"old/{split}/{name}" for name in OLD), f"truck/{split}"):
+            (root / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(random.randint(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
+        (root / "nine" / split).mkdir(parents=True)
+        for name in OLD:
+            (root / "nine" / split / name).symlink_to((root / "old" / split / name).resolve())
+        (root / "nine" / split / "truck").symlink_to((root / "truck" / split).resolve())
+    torch.manual_seed(0)
+    save_file(cifar_resnet18(8, width=4).state_dict(), root / "old.safetensors")
+    return root
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes(folder: Path):
+    small = ["--model.network.width=4", f"--model.weights={folder / 'old.safetensors'}", "--data.batch_size=20"]
+    place = "--trainer.callbacks.init_args"
+    options = [f"{place}.num_negatives=3", f"{place}.num_draws=2", f"{place}.training.num_steps=5"]
+    main(["test", f"--config={CONFIG}", *QUIET, *small, *options])
+    run = Path("runs/new_class/cifar10/version_0")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["new_class_num_old_test_images"] == 16
+    assert metrics["new_class_num_draws"] == 2
+    assert metrics.keys() >= {"new_class_auc", "new_class_auc_compositional", "new_class_recall", "test_error"}
+    report = (run / "report.md").read_text()
+    assert "filter, λ = 0.02" in report
+    assert f"--config {run / 'grown.yaml'}" in report
+
+    state = load_file(run / "grown.safetensors")
+    old = load_file(folder / "old.safetensors")
+    assert all(torch.equal(state[f"base.{name}"], tensor) for name, tensor in old.items())
+    content = yaml.safe_load(CONFIG.read_text())
+    plain = Path("plain.yaml")
+    plain.write_text(yaml.safe_dump({key: content[key] for key in ("data", "evaluation")}))
+    grown = [f"--config={plain}", f"--config={run / 'grown.yaml'}", f"--data.root={folder / 'nine'}"]
+    main(["test", *grown, *QUIET])
+    tested = json.loads(max(Path("runs/unnamed").glob("version_*")).joinpath("metrics.json").read_text())
+    assert 0 <= tested["test_error"] <= 1
+
+
+def test_shipped_outlines_are_masks(tmp_path: Path):
+    outlines = ROOT / "configs" / "new_class" / "truck-outlines.json"
+    for entry in json.loads(outlines.read_text())["masks"]:
+        Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(tmp_path / entry["image"])
+    images = read_masks(outlines, tmp_path).images
+    assert len(images) == 5
+    for image in images:
+        _, mask = image.read(read_masks(outlines, tmp_path).frame)
+        assert 0.3 < mask.mean() < 0.9
