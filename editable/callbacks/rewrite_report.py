@@ -147,13 +147,13 @@ class RewriteReport:
         """Draw where the chosen rewrite's directions are seen: on the exemplars and where they are seen most."""
         site = self.sites[outcome.trial.settings.layer]
         shown = "photographs" if "photographs" in self.sets else "report"
-        directions = site.problem(outcome.trial.settings.rank).directions
+        problem = site.problem(outcome.trial.settings.rank)
         images: list[Tensor] = []
         maps: list[Tensor] = []
         titles: list[str] = []
         for name, count in (("exemplars", MOST_HEAT_MAPS // 2), (shown, MOST_HEAT_MAPS // 2)):
             loader = DataLoader(self.sets[name], batch_size=self.data.batch_size)
-            matches = match_context(site.block, site.memory, directions, loader, ())
+            matches = match_context(site.block, site.memory, problem.directions, loader, (), key=problem.keys)
             top = matches.ranking[:count]
             images.append(self._drawn(name, top))
             maps.append(matches.upsampled(top))
