@@ -1,7 +1,8 @@
-"""Tasks: LightningModules that train a classifier, plainly or so that it can be edited."""
+"""Tasks: LightningModules that train a classifier, plainly or so that it can be edited, or a generator."""
 
 from editable.tasks.classification import ClassificationTask
 from editable.tasks.editable_fine_tuning import EditableFineTuningTask
 from editable.tasks.editable_training import EditableTrainingTask
+from editable.tasks.generation import GenerationTask
 
-__all__ = ["ClassificationTask", "EditableFineTuningTask", "EditableTrainingTask"]
+__all__ = ["ClassificationTask", "EditableFineTuningTask", "EditableTrainingTask", "GenerationTask"]
