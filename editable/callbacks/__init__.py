@@ -3,6 +3,8 @@
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.evaluated_edits import EvaluatedEdits
 from editable.callbacks.generated_samples import GeneratedSamples
+from editable.callbacks.generator_report import generator_metrics, write_generator_report
+from editable.callbacks.generator_rewriting import GeneratorRewriting
 from editable.callbacks.learning_rate_search import LearningRateSearch
 from editable.callbacks.prediction_table import PredictionTable
 from editable.callbacks.rank_one_rewrite import RankOneRewrite
@@ -12,9 +14,12 @@ __all__ = [
     "DrawdownEvaluation",
     "EvaluatedEdits",
     "GeneratedSamples",
+    "GeneratorRewriting",
     "LearningRateSearch",
     "PredictionTable",
     "RankOneRewrite",
     "RunReport",
+    "generator_metrics",
+    "write_generator_report",
     "write_metrics",
 ]

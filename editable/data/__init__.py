@@ -11,6 +11,7 @@ from editable.data.edit_streams import (
     RandomLabelEdits,
     random_training_edits,
 )
+from editable.data.generator_rule import GeneratorRule, read_generator_rule
 from editable.data.image_data_module import ImageDataModule
 from editable.data.image_folder import ImageFolderDataModule
 from editable.data.images import ImageError
@@ -31,6 +32,7 @@ __all__ = [
     "DigitsDataModule",
     "EditStream",
     "Edits",
+    "GeneratorRule",
     "HeldOutEdits",
     "ImageDataModule",
     "ImageError",
@@ -47,6 +49,7 @@ __all__ = [
     "paste_image",
     "paste_texture",
     "random_training_edits",
+    "read_generator_rule",
     "read_manifest",
     "read_masks",
     "save_manipulated_folder",
