@@ -13,6 +13,7 @@ from editable.models import evaluation_mode, generate
 from editable.rewriting.context_keys import resize_mask
 from editable.rewriting.memory import PixelMemory
 from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.solvers.base import with_parameters
 
 __all__ = ["GeneratorOutcome", "MatchedContext", "measure_generator"]
 
@@ -202,16 +203,19 @@ class _Sums:
 
     def add(self, latents: Tensor, params: Mapping[str, Tensor], matched: Tensor, reached: Tensor) -> None:
         block, elsewhere = self.problem.block, 1 - reached
-        weight = params.get(block.weight_name)
+        network, weight = block.network, params.get(block.weight_name)
         inputs = block.inputs(latents)
-        before, after = block.values(inputs), block.values(inputs, weight)
+        inputs_after = with_parameters(network, params, lambda: block.inputs(latents))
+        before = block.values(inputs)
+        after = with_parameters(network, params, lambda: block.values(inputs_after, weight))
         target = self.target.to(before)[:, None, None]
         self.feature_change.add(after - before, matched)
         self.features_matched.add((after - before).abs().mean(dim=1), matched)
         self.features_elsewhere.add((after - before).abs().mean(dim=1), elsewhere)
         self.distance_before.add((before - target).abs().mean(dim=1), matched)
         self.distance.add((after - target).abs().mean(dim=1), matched)
-        outputs = (block.outputs(inputs, weight) - block.outputs(inputs)).abs().mean(dim=1) * elsewhere
+        changed = with_parameters(network, params, lambda: block.outputs(inputs_after, weight))
+        outputs = (changed - block.outputs(inputs)).abs().mean(dim=1) * elsewhere
         self.output_elsewhere = max(self.output_elsewhere, float(outputs.max()))
         self._add_pixels(latents, params, matched, elsewhere)
 

@@ -1,6 +1,7 @@
 """Rewrite a layer of a generator by a rule, and measure it on images that it has not seen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -95,7 +96,8 @@ def rewrite_generator(
         architecture: What a key is: a ``pixel`` of the layer's input, or a ``patch`` of it.
         regularisation: Of the second moment; by default ε = 1e-4 of its mean eigenvalue is added.
         moment: The second moment of the layer's keys; by default it is collected.
-        num_moment_images: Number of images that it is summed over.
+        num_moment_images: Number of images that it is summed over, and that the old way of rewriting
+            (:class:`~editable.rewriting.SmoothDescent`) holds in place.
         num_unseen_images: Number of images that the outcome is measured on.
         moment_seed: Of the latent vectors of the former.
         unseen_seed: Of those of the latter.
@@ -114,11 +116,11 @@ def rewrite_generator(
     sampler = default_latents(network) if latents is None else latents
     block = LayerBlock(network, layer)
     memory = make_memory(tuple(block.weight.shape), block.geometry, architecture)
+    drawn = sampler(num_moment_images, moment_seed).to(block.weight)
+    generate(network, drawn[:1])  # says clearly where they do not fit
     if moment is None:
-        drawn = sampler(num_moment_images, moment_seed)
-        generate(network, drawn[:1])  # says clearly where they do not fit
-        parts = drawn.to(block.weight).split(BATCH)
-        moment = collect_second_moment(block, memory, parts, progress=_counted(progress, "second moment", len(drawn)))
+        advance = _counted(progress, "second moment", len(drawn))
+        moment = collect_second_moment(block, memory, drawn.split(BATCH), progress=advance)
     inverse = InverseMoment(moment, regularisation or Regularisation(epsilon=1e-4))
     if isinstance(rule, PasteRule):
         problem: RewriteProblem = paste_problem(block, memory, rule, inverse, rank)
@@ -126,6 +128,7 @@ def rewrite_generator(
     else:
         problem = erase_problem(block, memory, rule, moment, inverse, rank)
         exemplars = rule.context.latents
+    problem = replace(problem, images=exemplars.to(block.weight), reference_images=drawn)
     steps = ProjectedDescent() if solver is None else solver
     limit = getattr(steps, "max_steps", 0)
     result = steps(problem, lambda step, loss: progress("rewrite", step, limit))

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from editable.errors import UserError
 from editable.models import Generator, NormalLatents
-from editable.rewriting import ClosedForm, LayerBlock, ProjectedDescent
+from editable.rewriting import ClosedForm, LayerBlock, ProjectedDescent, SmoothDescent
 from editable.rewriting.erase_problem import EraseRule
 from editable.rewriting.generator_rewrite import GeneratorRewrite, render, rewrite_generator
 from editable.rewriting.selections import Selection
@@ -19,8 +19,13 @@ DESCENT = ProjectedDescent(learning_rate=0.05, max_steps=200)
 
 def rewritten(network: nn.Module | None = None, **settings) -> GeneratorRewrite:
     defaults = {
-        "layer": "conv", "rule": planted_rule(), "solver": DESCENT, "num_moment_images": 200, "num_unseen_images": 100, "quantile": 0.995
-    }  # fmt: skip
+        "layer": "conv",
+        "rule": planted_rule(),
+        "solver": DESCENT,
+        "num_moment_images": 200,
+        "num_unseen_images": 100,
+        "quantile": 0.995,
+    }
     return rewrite_generator(planted() if network is None else network, **{**defaults, **settings})
 
 
@@ -83,6 +88,27 @@ def test_a_convolutional_generator_of_the_package():
     rewrite = rewritten(network, layer="layer2.conv1", rule=rule, solver=ClosedForm())
     assert rewrite.result.residual < 1e-8
     assert rewrite.goal.shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("layers", ["layer", "all"])
+def test_the_old_way_changes_what_it_names(layers: str):
+    """Also of weights before the layer, what is measured is the change of its output."""
+    network = planted()
+    solver = SmoothDescent(layers, learning_rate=0.01, max_steps=100, patience=None)
+    rewrite = rewritten(network, solver=solver)
+    assert len(rewrite.result.params) == (1 if layers == "layer" else len(list(network.parameters())))
+    assert rewrite.result.loss < rewrite.result.loss_before
+    assert rewrite.outcome.output_bound is None
+    network.eval()
+    before, z = [], rewrite.latents.double()
+    with torch.no_grad():
+        for changed in (False, True):
+            if changed:
+                network.load_state_dict({**network.state_dict(), **rewrite.result.params})
+            features = network.relu(network.bn(network.conv(network.relu0(network.unflatten(network.fc(z))))))
+            before.append(features.clone())
+    amount = (before[1] - before[0]).abs().mean(dim=1)[rewrite.context.matched > 0].mean()
+    assert rewrite.outcome.feature_change_matched == pytest.approx(float(amount))
 
 
 def test_progress_is_told():
