@@ -113,7 +113,8 @@ class MomentImages:
             "positions": str(self.positions),
             "seed": self.seed,
         }
-        return cached_second_moment(self.cache, identity, collect, f"{block.layer}-{architecture}")
+        name = f"{block.layer}-{architecture}-{identity['weights']}"  # networks do not displace one another
+        return cached_second_moment(self.cache, identity, collect, name)
 
 
 class RewriteSite:

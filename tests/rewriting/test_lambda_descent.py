@@ -4,10 +4,12 @@ import contextlib
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 
 from editable.errors import UserError
+from editable.rewriting.block import LayerBlock
 from editable.rewriting.problem import RewriteProblem
 from editable.rewriting.solvers import ClosedForm, LambdaDescent
 from editable.rewriting.solvers.focus import focused_loss
@@ -199,6 +201,16 @@ def test_the_loss_under_the_mask_alone_is_the_loss():
         weight = problem.weight + torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(seed)).double()
         torch.testing.assert_close(focused(weight), plain_loss(problem, weight), rtol=1e-12, atol=0)
         torch.testing.assert_close(problem.loss(weight), plain_loss(problem, weight), rtol=1e-12, atol=0)
+
+
+def test_the_loss_under_the_mask_alone_is_not_used_where_positions_depend_on_each_other():
+    problem = conv_problem()
+    network = problem.block.network
+    network.relu = nn.Softmax(dim=-1)
+    block = LayerBlock(network, "second")
+    assert block.stages == ("second", "bn2", "relu")
+    changed = RewriteProblem(block, problem.memory, problem.exemplars, problem.inverse)
+    assert focused_loss(changed) == changed.loss
 
 
 @pytest.mark.parametrize("number", [0, -1e-3, float("nan"), float("inf")])

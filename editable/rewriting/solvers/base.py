@@ -111,7 +111,8 @@ def numerical_rank(change: Tensor, weight: Tensor) -> int:
         change: ΔW, [f, c].
         weight: The changed weight in its own data type, of any shape.
     """
-    values = torch.linalg.svdvals(change.double())
+    upright = change.double() if change.shape[0] >= change.shape[1] else change.double().T  # several times as fast
+    values = torch.linalg.svdvals(upright.contiguous())
     own = max(change.shape) * torch.finfo(torch.float64).eps * values.max()
     rounding = torch.finfo(weight.dtype).eps * weight.double().norm()
     return int((values > torch.maximum(own, rounding)).sum())
