@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from editable.atomic import write_atomically
+from editable.visualize.drawing import save_figure
 
 __all__ = ["plot_comparison"]
 
@@ -50,5 +50,4 @@ def plot_comparison(
         axes.axvline(0, color="black", linewidth=0.8)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)

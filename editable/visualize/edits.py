@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.visualize.drawing import image_grid, save_figure, show_image
 
 __all__ = ["plot_drawdown", "plot_edited_images", "plot_learning_rates", "plot_success"]
 
@@ -32,18 +32,12 @@ def plot_edited_images(
         classes: Class names by label; by default the labels themselves.
         columns: Number of images in a row.
     """
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.45 * columns, 1.75 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, old, new in zip(grid, images, old_labels.tolist(), new_labels.tolist(), strict=False):
-        pixels = image.permute(1, 2, 0).numpy()
-        axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+    figure, grid = image_grid(len(images), columns, 1.45, 1.75)
+    for axes, image, old, new in zip(grid.flat, images, old_labels.tolist(), new_labels.tolist(), strict=False):
+        show_image(axes, image)
         names = [str(label) if classes is None else classes[label] for label in (old, new)]
         axes.set_title(" → ".join(names), fontsize=8, color="tab:green" if old == new else "black")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
@@ -64,7 +58,7 @@ def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
         axes.axvline(values.mean(), color=color, linewidth=1.5)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _label(axes, "drawdown of an edit, points of error rate", "number of edits")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_success(path: str | Path, outcomes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -83,7 +77,7 @@ def plot_success(path: str | Path, outcomes: Mapping[str, tuple[Tensor, Tensor]]
     axes.set_xticks(range(most + 1))
     axes.set_ylim(0, 104)
     _label(axes, "number of steps", "edits that have succeeded, %")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_learning_rates(
@@ -126,7 +120,7 @@ def plot_learning_rates(
     lower.set_ylim(-4, 104)
     _label(upper, "", "drawdown, points of error rate")
     _label(lower, "learning rate", "edits that succeed, %")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _label(axes: Axes, horizontal: str, vertical: str) -> None:
@@ -135,8 +129,3 @@ def _label(axes: Axes, horizontal: str, vertical: str) -> None:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.visualize.drawing import image_grid, save_figure, show_image
 
 __all__ = ["plot_generated", "plot_outlined", "plot_samples"]
 
@@ -21,15 +21,10 @@ def plot_samples(path: str | Path, images: Tensor, columns: int = 16) -> None:
         images: In [0, 1], [n, C, H, W] with C = 1 or 3.
         columns: Number of images in a row.
     """
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(0.62 * columns, 0.62 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    figure, grid = image_grid(len(images), columns, 0.62, 0.62)
     for axes, image in zip(grid.flat, images, strict=False):
-        _show(axes, image)
-    _save(figure, path)
+        show_image(axes, image)
+    save_figure(figure, path)
 
 
 def plot_outlined(path: str | Path, images: Tensor, masks: Tensor, titles: Sequence[str], columns: int = 8) -> None:
@@ -42,17 +37,12 @@ def plot_outlined(path: str | Path, images: Tensor, masks: Tensor, titles: Seque
         titles: One for each image.
         columns: Number of images in a row.
     """
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.75 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    figure, grid = image_grid(len(images), columns, 1.5, 1.75)
     for axes, image, mask, title in zip(grid.flat, images, masks, titles, strict=False):
-        _show(axes, image)
+        show_image(axes, image)
         _outline(axes, mask)
         axes.set_title(title, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_generated(
@@ -80,8 +70,8 @@ def plot_generated(
         for axes in grid[:, column]:
             axes.set_xticks([])
             axes.set_yticks([])
-        _show(grid[0, column], before[column])
-        _show(grid[1, column], after[column])
+        show_image(grid[0, column], before[column])
+        show_image(grid[1, column], after[column])
         change = np.asarray((after[column] - before[column]).mean(dim=0))
         grid[2, column].imshow(change, cmap="RdBu_r", vmin=-1, vmax=1)
         drawn = grid[3, column].imshow(np.asarray(heat_maps[column]), cmap="PuOr_r", vmin=-high, vmax=high)
@@ -91,12 +81,7 @@ def plot_generated(
     for axes, label in zip(grid[:, 0], labels, strict=True):
         axes.set_ylabel(label, fontsize=9)
     figure.colorbar(drawn, ax=grid[3, -1], label="⟨D, key⟩")
-    _save(figure, path)
-
-
-def _show(axes: Axes, image: Tensor) -> None:
-    pixels = np.asarray(image.permute(1, 2, 0))
-    axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+    save_figure(figure, path)
 
 
 def _outline(axes: Axes, mask: Tensor) -> None:
@@ -106,8 +91,3 @@ def _outline(axes: Axes, mask: Tensor) -> None:
     axes.vlines(columns - 0.5, rows - 0.5, rows + 0.5, colors="tab:green", linewidth=1.5)
     rows, columns = np.nonzero(inside[:-1, 1:-1] != inside[1:, 1:-1])
     axes.hlines(rows - 0.5, columns - 0.5, columns + 0.5, colors="tab:green", linewidth=1.5)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.visualize.drawing import save_figure, show_image
 
 __all__ = ["plot_filter_maps", "plot_negative_weights", "plot_new_class_roc"]
 
@@ -39,8 +39,7 @@ def plot_filter_maps(
             axes.set_xticks([])
             axes.set_yticks([])
             if name == "image":
-                pixels = picture.permute(1, 2, 0).numpy()
-                axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+                show_image(axes, picture)
             else:
                 drawn = axes.imshow(picture.numpy(), cmap="viridis", vmin=0, vmax=1)
         axes_row[0].set_ylabel(name)
@@ -48,7 +47,7 @@ def plot_filter_maps(
         axes.set_title(title, fontsize=8)
     if drawn is not None:
         figure.colorbar(drawn, ax=grid[1:].flatten().tolist(), fraction=0.02, label="σ(W * x)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_new_class_roc(path: str | Path, curves: Mapping[str, Sequence[tuple[Tensor, Tensor, float]]]) -> None:
@@ -78,7 +77,7 @@ def plot_new_class_roc(path: str | Path, curves: Mapping[str, Sequence[tuple[Ten
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_negative_weights(
@@ -122,9 +121,4 @@ def plot_negative_weights(
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.visualize.drawing import image_grid, save_figure, show_image
 
 __all__ = ["plot_candidates", "plot_changed_images", "plot_exemplars", "plot_heat_maps", "plot_layers"]
 
@@ -34,13 +33,13 @@ def plot_exemplars(
         for axes in grid[:, column]:
             axes.set_xticks([])
             axes.set_yticks([])
-        _show(grid[0, column], originals[column])
-        _show(grid[1, column], originals[column] * (0.25 + 0.75 * masks[column]))
-        _show(grid[2, column], manipulated[column])
+        show_image(grid[0, column], originals[column])
+        show_image(grid[1, column], originals[column] * (0.25 + 0.75 * masks[column]))
+        show_image(grid[2, column], manipulated[column])
         grid[0, column].set_title(_short(name), fontsize=8)
     for axes, label in zip(grid[:, 0], ("original", "mask", "new concept"), strict=True):
         axes.set_ylabel(label)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: Sequence[str]) -> None:
@@ -52,21 +51,16 @@ def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: 
         heat_maps: [n, H, W], all drawn on one scale.
         titles: One for each image.
     """
-    columns = min(COLUMNS, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.7 * columns + 0.8, 1.95 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = image_grid(len(images), COLUMNS, 1.7, 1.95, margin=0.8)
     low, high = float(heat_maps.min()), float(heat_maps.max())
     drawn = None
-    for axes in grid.flat:
-        axes.set_axis_off()
     for axes, image, heat, title in zip(grid.flat, images, heat_maps, titles, strict=False):
         axes.imshow(np.asarray(image.mean(dim=0)), cmap="gray", vmin=0, vmax=1)
         drawn = axes.imshow(np.asarray(heat), cmap="inferno", alpha=0.6, vmin=low, vmax=high)
         axes.set_title(title, fontsize=8)
     if drawn is not None:
         figure.colorbar(drawn, ax=grid, label="⟨D, key⟩", shrink=0.9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_candidates(
@@ -103,7 +97,7 @@ def plot_candidates(
     axes.set_ylabel("errors corrected on the target, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_layers(
@@ -130,7 +124,7 @@ def plot_layers(
     for axes in (upper, lower):
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_changed_images(
@@ -151,31 +145,16 @@ def plot_changed_images(
         after: Predicted labels of the rewritten network, int64 [n].
         classes: Class names by label; by default the labels themselves.
     """
-    columns = min(COLUMNS, max(len(images), 1))
-    rows = max(-(-len(images) // columns), 1)
-    figure = Figure(figsize=(1.9 * columns, 2.2 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    figure, grid = image_grid(len(images), COLUMNS, 1.9, 2.2)
     for axes, image, *indices in zip(grid.flat, images, labels.tolist(), before.tolist(), after.tolist(), strict=False):
         true, old, new = indices
-        _show(axes, image)
+        show_image(axes, image)
         color = "tab:green" if new == true else "tab:red" if old == true else "black"
         names = [_short(str(index) if classes is None else classes[index]) for index in (true, old, new)]
         axes.set_title(f"{names[0]}\n{names[1]} → {names[2]}", fontsize=7, color=color)
-    _save(figure, path)
-
-
-def _show(axes: Axes, image: Tensor) -> None:
-    pixels = np.asarray(image.permute(1, 2, 0).clamp(0, 1))
-    axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+    save_figure(figure, path)
 
 
 def _short(name: str) -> str:
     name = name.rpartition("/")[2]
     return name if len(name) <= 22 else f"{name[:20]}…"
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
