@@ -30,7 +30,7 @@ from editable.callbacks.rewritten_predictions import RewrittenPredictions
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
-from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, Solver
+from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, RewriteResult, Solver
 
 __all__ = ["RankOneRewrite"]
 
@@ -301,12 +301,12 @@ class RankOneRewrite(Callback):
     ) -> Iterator[RewriteTrial]:
         """Yield a rewrite at each strength, and its errors on the images that choose."""
         network = _network(pl_module)
-        result = self.solvers[settings.solver](self._sites[settings.layer].problem(settings.rank))
+        result = self._solve(settings)
         names = tuple(result.params)
         if names not in kept:
             kept[names] = self._predictions(network, names, choosing, trainer)
         predictions = kept[names]
-        before = predictions({})
+        before = predictions.unedited
         for strength in self.strengths:
             after = predictions(result.scaled(network, strength))
             target, others = (
@@ -326,12 +326,16 @@ class RankOneRewrite(Callback):
         """Make a rewrite once more, and look what it does on the images that are reported."""
         network = _network(pl_module)
         task = progress.add_task(f"{trial.solver} on the images that are reported", total=None)
-        result = self.solvers[trial.settings.solver](self._sites[trial.settings.layer].problem(trial.settings.rank))
+        result = self._solve(trial.settings)
         params = result.scaled(network, trial.strength)
         with closing(self._predictions(network, tuple(params), reporting, trainer)) as predictions:
-            before, after = predictions({}), predictions(params)
+            before, after = predictions.unedited, predictions(params)
         progress.remove_task(task)
         return RewriteOutcome(trial._replace(measures=measures_of(result)), params, predictions.labels, before, after)
+
+    def _solve(self, settings: TrialSettings) -> RewriteResult:
+        solver = self.solvers[settings.solver]
+        return solver(self._sites[settings.layer].problem(settings.rank, solver.uses_references))
 
     def _predictions(
         self, network: nn.Module, names: tuple[str, ...], sets: dict[str, Dataset], trainer: Trainer
@@ -362,8 +366,7 @@ class RankOneRewrite(Callback):
 
 def _rule_images(rule: RewriteRule, data: ImageDataModule) -> RuleImages:
     """Return a rule's exemplars as the network takes them."""
-    images = (rule.originals, rule.manipulated, rule.textures)
-    originals, manipulated, textures = (torch.stack([data.normalisation(image) for image in some]) for some in images)
+    originals, manipulated, textures = map(data.normalisation, (rule.originals, rule.manipulated, rule.textures))
     return RuleImages(originals, manipulated, textures, rule.masks, rule.labels(data.classes))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -75,14 +76,15 @@ class MomentImages:
     rank: int = 0
     world_size: int = 1
 
-    @property
+    @cached_property
     def drawn(self) -> Subset:
         """The images that are taken."""
         order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed))  # type: ignore[arg-type]
         return Subset(self.dataset, order[: self.count].sort().values.tolist())
 
+    @cached_property
     def references(self) -> Tensor:
-        """Return some of them, [n, C, H, W]."""
+        """Some of them, [n, C, H, W]."""
         drawn = self.drawn
         return torch.stack([torch.as_tensor(drawn[index][0]) for index in range(min(REFERENCE_IMAGES, len(drawn)))])
 
@@ -160,10 +162,15 @@ class RewriteSite:
             if route == "images"
             else exemplars_from_features(self.block, self._rule.originals, self._rule.textures, self._rule.masks, rules)
         )
-        self._references = moment.references
+        self._moment = moment
 
-    def problem(self, rank: int) -> RewriteProblem:
-        """Return what is asked of a solver."""
+    def problem(self, rank: int, references: bool = False) -> RewriteProblem:
+        """Return what is asked of a solver.
+
+        Args:
+            rank: Number of directions.
+            references: With reference images, which have to be read.
+        """
         return RewriteProblem(
             self.block,
             self.memory,
@@ -172,5 +179,5 @@ class RewriteSite:
             rank,
             self._rule.manipulated,
             self._rule.labels,
-            self._references(),
+            self._moment.references if references else None,
         )

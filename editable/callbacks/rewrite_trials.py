@@ -11,7 +11,6 @@ from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.errors import UserError
-from editable.metrics import ErrorsCorrected
 from editable.rewriting import Candidate, RewriteResult, Solver, choose_candidate, errors_corrected
 
 __all__ = [
@@ -119,10 +118,8 @@ class RewriteOutcome(NamedTuple):
             values[f"num_{name}_images"] = errors.num_images
             values[f"{name}_error_before"] = errors.before / errors.num_images
             values[f"{name}_error"] = errors.after / errors.num_images
-            if errors.before:
-                metric = ErrorsCorrected()
-                metric.update(self.before[name] != self.labels[name], self.after[name] != self.labels[name])
-                values[f"{name}_errors_corrected"] = metric.compute().item()
+            if errors.corrected is not None:
+                values[f"{name}_errors_corrected"] = errors.corrected
         return {name: float(value) for name, value in values.items()} | {"drop": self.errors["report"].drop}
 
 

@@ -1,6 +1,7 @@
 """What rewritten networks predict on several sets of images; what no rewrite can change is computed once."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,11 @@ class RewrittenPredictions:
                     store.add(self._split.prefix(batch.to(device)), labels)
                 progress(len(labels))
         self.labels = {name: store.labels.cpu() for name, store in self._stores.items()}
+
+    @cached_property
+    def unedited(self) -> dict[str, Tensor]:
+        """The labels that the network itself predicts, int64 [N] for each set."""
+        return self({})
 
     @torch.no_grad()
     def __call__(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,9 +44,11 @@ class Solver(ABC):
 
     Attributes:
         uses_rank: Whether the problem's rank makes a difference.
+        uses_references: Whether it looks at the problem's reference images.
     """
 
     uses_rank = False
+    uses_references = False
 
     def __call__(self, problem: RewriteProblem, progress: Progress | None = None) -> RewriteResult:
         """Solve a problem.

@@ -44,6 +44,7 @@ class SmoothDescent(Descent):
             ``all`` no images that lead to its exemplars, or if the loss is no longer finite.
     """
 
+    uses_references = True
     _noisy = True
 
     def __init__(
