@@ -6,7 +6,6 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -19,6 +18,7 @@ import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import DrawdownEvaluation, LearningRateSearch, PredictionTable, RankOneRewrite, RunReport
+from editable.callbacks.run_context import run_folder
 from editable.comparison import compare
 from editable.errors import UserError
 from editable.models import read_checkpoint
@@ -49,7 +49,7 @@ class RunConfig(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the configuration, unless that would overwrite another run's."""
-        path = Path(trainer.log_dir or trainer.default_root_dir) / self.config_filename
+        path = run_folder(trainer) / self.config_filename
         if not self.already_saved and trainer.is_global_zero and path.exists():
             raise UserError(
                 f"'{path}' is the configuration of another run, which would be overwritten; "

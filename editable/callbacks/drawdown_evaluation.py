@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.evaluated_edits import EvaluatedEdits
+from editable.callbacks.run_context import network_of, require_gradients
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
 from editable.errors import UserError, require_at_least
@@ -151,10 +152,7 @@ class DrawdownEvaluation(Callback):
 
     def check(self, pl_module: LightningModule, inference_mode: bool) -> None:
         """Raise a :class:`UserError` where edits cannot be made."""
-        if inference_mode:
-            raise UserError(
-                "an edit needs gradients, but the trainer is in inference mode: use Trainer(inference_mode=False)"
-            )
+        require_gradients(inference_mode, "an edit needs gradients")
         if self.editor_for(pl_module) is None:
             raise UserError(
                 f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor, "
@@ -181,7 +179,7 @@ class DrawdownEvaluation(Callback):
     ) -> EditEvaluator:
         """Return what judges edits of a task's network on the images of a loader, by these settings."""
         return EditEvaluator(
-            SplitNetwork(cast(nn.Module, pl_module.network), self.editable_layers_for(pl_module)),
+            SplitNetwork(network_of(pl_module), self.editable_layers_for(pl_module)),
             self.editor_for(pl_module).to(pl_module.device),
             loader,
             len(loader.dataset),  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torchvision.utils import make_grid
 
+from editable.callbacks.run_context import run_folder
 from editable.visualize import plot_samples
 
 __all__ = ["GeneratedSamples"]
@@ -36,7 +37,7 @@ class GeneratedSamples(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
         samples = getattr(pl_module, "samples", None)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation
+        folder = run_folder(trainer)
         if samples is None or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._last = f"samples/{name}.png"

@@ -9,6 +9,7 @@ from torch import nn
 
 from editable.callbacks.edit_loop import progress_bars
 from editable.callbacks.generator_report import generator_metrics, write_generator_report
+from editable.callbacks.run_context import require_gradients
 from editable.data import GeneratorRule, read_generator_rule
 from editable.data.generator_rule import Regions
 from editable.errors import UserError, require_at_least
@@ -85,8 +86,7 @@ class GeneratorRewriting(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
-        if trainer.test_loop.inference_mode:
-            raise UserError("a rewrite needs gradients, but the trainer is in inference mode: use inference_mode=False")
+        require_gradients(trainer.test_loop.inference_mode, "a rewrite needs gradients")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rewrite the generator and log what that does."""

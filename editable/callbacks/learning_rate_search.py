@@ -7,19 +7,19 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.table import Table
-from torch import nn
 from torch.utils.data import Dataset
 
 from editable.atomic import write_atomically
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
+from editable.callbacks.run_context import network_of, run_folder
 from editable.data.edit_streams import Edits, EditStream, HeldOutEdits, RandomLabelEdits
 from editable.editing import (
     BasePredictions,
@@ -244,7 +244,7 @@ class LearningRateSearch(Callback):
         dataset: Dataset,
     ) -> dict[str, Any]:
         """Return what the outcome at a learning rate depends on, as JSON holds it."""
-        network = cast(nn.Module, pl_module.network)
+        network = network_of(pl_module)
         images = torch.stack([torch.as_tensor(dataset[index][0]) for index in edits.indices.tolist()])
         settings = {
             "split": self.split,
@@ -353,7 +353,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _write_state(trainer: Trainer, settings: dict[str, Any], finished: dict[float, RateOutcome]) -> None:
-    folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation
+    folder = run_folder(trainer)
     if trainer.is_global_zero:
         state = {"settings": settings, "outcomes": [outcome._asdict() for outcome in finished.values()]}
         with write_atomically(folder / STATE) as temporary:

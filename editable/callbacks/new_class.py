@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,6 +19,7 @@ from editable.callbacks.new_class_outcomes import JudgedLogit, NewClassOutcome, 
 from editable.callbacks.new_class_report import NewClassReport
 from editable.callbacks.new_class_training import NewClassTraining, read_class_images
 from editable.callbacks.new_class_trial import Look, NewClassTrial, classifier_of, grow_with, look_at
+from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
 from editable.data import ImageDataModule
 from editable.data.class_images import ClassImages
 from editable.data.images import ImageFiles
@@ -156,12 +157,8 @@ class NewClass(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, before anything is computed."""
-        if trainer.test_loop.inference_mode:
-            raise UserError(
-                "a filter is trained by gradients, but the trainer is in inference mode: use "
-                "Trainer(inference_mode=False)"
-            )
-        data = _data(trainer)
+        require_gradients(trainer.test_loop.inference_mode, "a filter is trained by gradients")
+        data = image_data(trainer, "a new class")
         if self.name in data.classes:
             raise UserError(f"the data have a class '{self.name}' already: a new class needs a name of its own")
         unknown = [name for name in self.components or () if name not in data.classes]
@@ -177,13 +174,13 @@ class NewClass(Callback):
                 "the data are tested on their validation images, which negatives must not be taken from: set pool to "
                 "train"
             )
-        block = LayerBlock(classifier_of(_network(pl_module)), self.layer)
+        block = LayerBlock(classifier_of(network_of(pl_module)), self.layer)
         self.layer = block.layer
         make_filter_examples(block, read_class_images(self.images, [0], data, pl_module.device)[0])
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train filters, judge them, and keep the first."""
-        data, network = _data(trainer), _network(pl_module)
+        data, network = image_data(trainer, "a new class"), network_of(pl_module)
         pool = self._pool_images(data)
         with progress_bars(trainer) as progress:
             of_pool = self._look(network, data, pool, [], pl_module.device, progress, "images of old classes")
@@ -206,7 +203,7 @@ class NewClass(Callback):
         self.judged = list(self._judge(of_pool._replace(pooled=again.pooled), of_test))
         values = self._values(of_test)
         pl_module.log_dict({f"new_class_{name}": value for name, value in values.items()})
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation
+        folder = run_folder(trainer)
         if trainer.is_global_zero:
             state = {name: tensor.cpu().contiguous() for name, tensor in self.grown(network).state_dict().items()}
             with write_atomically(folder / WEIGHTS) as temporary:
@@ -220,7 +217,7 @@ class NewClass(Callback):
 
     def report(self, trainer: Trainer, folder: Path) -> list[str]:
         """Write tables, figures and the configuration; return the report's sections in Markdown."""
-        return NewClassReport(self).write(folder, _data(trainer)) if self.judged else []
+        return NewClassReport(self).write(folder, image_data(trainer, "a new class")) if self.judged else []
 
     def table(self) -> Table:
         """Return the outcomes as a table for the terminal."""
@@ -238,7 +235,7 @@ class NewClass(Callback):
         return Subset(images, chosen.sort().values.tolist())
 
     def _test_images(self, trainer: Trainer, label: int) -> Dataset:
-        data, paths = _data(trainer), self.test_images.paths
+        data, paths = image_data(trainer, "a new class"), self.test_images.paths
         size = data.image_shape[1:] if isinstance(data.resize, v2.Identity) else None
         new = data.evaluated(ImageFiles(paths, torch.full((len(paths),), label), size))
         return ConcatDataset([whole_loader(trainer.test_dataloaders).dataset, new])
@@ -319,17 +316,3 @@ class NewClass(Callback):
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise UserError(f"{name} is {value!r}, but must be one of {', '.join(choices)}")
-
-
-def _data(trainer: Trainer) -> ImageDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, ImageDataModule):
-        raise UserError(
-            "a new class needs a data module of images that knows its classes and normalisation, an ImageDataModule, "
-            f"got {type(data).__name__}"
-        )
-    return data
-
-
-def _network(pl_module: LightningModule) -> nn.Module:
-    return cast(nn.Module, pl_module.network)

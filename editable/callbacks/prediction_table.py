@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from editable.atomic import write_atomically
+from editable.callbacks.run_context import run_folder
 from editable.errors import UserError
 
 __all__ = ["PredictionTable"]
@@ -59,4 +60,4 @@ class PredictionTable(BasePredictionWriter):
 def _path(trainer: Trainer) -> Path:
     """Return this rank's file; a collective operation, so to be called on every rank."""
     name = "predictions.csv" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.csv"
-    return Path(trainer.log_dir or trainer.default_root_dir) / name
+    return run_folder(trainer) / name

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,6 +27,7 @@ from editable.callbacks.rewrite_trials import (
     write_trials,
 )
 from editable.callbacks.rewritten_predictions import RewrittenPredictions
+from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
@@ -139,13 +140,10 @@ class RankOneRewrite(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
-        if trainer.test_loop.inference_mode:
-            raise UserError(
-                "a rewrite needs gradients, but the trainer is in inference mode: use Trainer(inference_mode=False)"
-            )
-        data = _data(trainer)
+        require_gradients(trainer.test_loop.inference_mode, "a rewrite needs gradients")
+        data = image_data(trainer, "a rewrite")
         for layer in self.layers:
-            LayerBlock(_network(pl_module), layer)
+            LayerBlock(network_of(pl_module), layer)
         for rule in filter(None, (self.rule, self.validation_rule)):
             rule.labels(data.classes)
             size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
@@ -166,13 +164,15 @@ class RankOneRewrite(Callback):
             self.outcomes = {
                 trial.solver: self._measure(trial, pl_module, reporting, trainer, progress) for trial in best
             }
-        self._report = RewriteReport(self, _network(pl_module), self._sites, reporting, _data(trainer))
+        self._report = RewriteReport(
+            self, network_of(pl_module), self._sites, reporting, image_data(trainer, "a rewrite")
+        )
         values = {"num_candidates": float(max(len(self.trials), 1))}
         if self.chosen is not None:
             values |= self.outcomes[self.chosen].values()
         pl_module.log_dict({f"rewrite_{name}": value for name, value in values.items()})
         if self.chosen is not None:
-            trainer.save_checkpoint(_folder(trainer) / CHECKPOINT)
+            trainer.save_checkpoint(run_folder(trainer) / CHECKPOINT)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the rewritten parameters in place of the network's own, in the checkpoint alone."""
@@ -206,7 +206,7 @@ class RankOneRewrite(Callback):
 
     def _image_sets(self, trainer: Trainer) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
         """Return the sets that choose, ``target`` and ``others``, and those that are reported."""
-        data = _data(trainer)
+        data = image_data(trainer, "a rewrite")
         reported: Dataset = whole_loader(trainer.test_dataloaders).dataset
         choosing = {"target": _as_dataset(_rule_images(self.validation_rule or self.rule, data))}
         if self.num_candidates > 1 and self.choose_on == "half":
@@ -224,7 +224,7 @@ class RankOneRewrite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, choosing: dict[str, Dataset], progress: Progress
     ) -> None:
         """Collect second moments and exemplars at all layers."""
-        data = _data(trainer)
+        data = image_data(trainer, "a rewrite")
         images: Dataset
         if self.moment_split == "train":
             images = data.unaugmented_training_images()
@@ -246,7 +246,7 @@ class RankOneRewrite(Callback):
         for layer in self.layers:
             task = progress.add_task(f"second moment of {layer}", total=len(moment.drawn))
             self._sites[layer] = RewriteSite(
-                _network(pl_module),
+                network_of(pl_module),
                 layer,
                 rule,
                 moment,
@@ -277,12 +277,12 @@ class RankOneRewrite(Callback):
             for settings in waiting:
                 self.trials += self._try(settings, pl_module, choosing, predictions, trainer)
                 if trainer.is_global_zero:
-                    write_trials(_folder(trainer), identity, self.trials)
+                    write_trials(run_folder(trainer), identity, self.trials)
                 progress.advance(task)
             for kept in predictions.values():
                 kept.close()
         if trainer.is_global_zero:
-            write_trials(_folder(trainer), identity, self.trials)
+            write_trials(run_folder(trainer), identity, self.trials)
         chosen = best_trial(self.trials, self.max_drop)
         self.chosen = None if chosen is None else chosen.solver
         by_solver: dict[str, list[RewriteTrial]] = {}
@@ -300,7 +300,7 @@ class RankOneRewrite(Callback):
         trainer: Trainer,
     ) -> Iterator[RewriteTrial]:
         """Yield a rewrite at each strength, and its errors on the images that choose."""
-        network = _network(pl_module)
+        network = network_of(pl_module)
         result = self._solve(settings)
         names = tuple(result.params)
         if names not in kept:
@@ -324,7 +324,7 @@ class RankOneRewrite(Callback):
         progress: Progress,
     ) -> RewriteOutcome:
         """Make a rewrite once more, and look what it does on the images that are reported."""
-        network = _network(pl_module)
+        network = network_of(pl_module)
         task = progress.add_task(f"{trial.solver} on the images that are reported", total=None)
         result = self._solve(trial.settings)
         params = result.scaled(network, trial.strength)
@@ -340,13 +340,15 @@ class RankOneRewrite(Callback):
     def _predictions(
         self, network: nn.Module, names: tuple[str, ...], sets: dict[str, Dataset], trainer: Trainer
     ) -> RewrittenPredictions:
-        return RewrittenPredictions(network, names, sets, _data(trainer).batch_size, int(self.memory_budget * GIB))
+        return RewrittenPredictions(
+            network, names, sets, image_data(trainer, "a rewrite").batch_size, int(self.memory_budget * GIB)
+        )
 
     def _identity(self, pl_module: LightningModule, choosing: dict[str, Dataset]) -> dict[str, Any]:
         """Return what a candidate's outcome depends on besides its settings, as JSON holds it."""
         target = (self.validation_rule or self.rule).manipulated
         return {
-            "weights": fingerprint(_network(pl_module).state_dict()),
+            "weights": fingerprint(network_of(pl_module).state_dict()),
             "solvers": [self._label(position) for position in range(len(self.solvers))],
             "strengths": self.strengths,
             "route": self.route,
@@ -385,22 +387,3 @@ def _validation_images(data: ImageDataModule) -> Dataset:
     data.setup("validate")
     assert data.val_dataset is not None, "setup raises where there are no validation images"
     return data.val_dataset
-
-
-def _data(trainer: Trainer) -> ImageDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, ImageDataModule):
-        raise UserError(
-            f"a rewrite needs a data module of images that knows its classes and normalisation, an ImageDataModule, "
-            f"got {type(data).__name__}"
-        )
-    return data
-
-
-def _network(pl_module: LightningModule) -> nn.Module:
-    return cast(nn.Module, pl_module.network)
-
-
-def _folder(trainer: Trainer) -> Path:
-    """Return the run's log folder; a collective operation, so to be called on every rank."""
-    return Path(trainer.log_dir or trainer.default_root_dir)

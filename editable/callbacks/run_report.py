@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from editable.atomic import write_atomically
+from editable.callbacks.run_context import run_folder
 from editable.errors import UserError
 
 __all__ = ["RunReport", "write_metrics"]
@@ -33,7 +34,7 @@ class RunReport(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a folder that holds the outcome of another run, before anything is computed."""
-        folder = _folder(trainer)
+        folder = run_folder(trainer)
         if trainer.is_global_zero and self._written != folder and (folder / "metrics.json").exists():
             raise UserError(
                 f"'{folder}' holds the metrics of another run, which would be overwritten; "
@@ -54,7 +55,7 @@ class RunReport(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = _folder(trainer)
+        folder = run_folder(trainer)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if folder != self._written:
@@ -92,8 +93,3 @@ def _final(logged: Mapping[str, Tensor]) -> dict[str, float]:
     """Return one number for each metric: the epoch's, where the last step's is logged too."""
     last_steps = {f"{name}_step" for name in logged}
     return {name: float(value) for name, value in sorted(logged.items()) if name not in last_steps}
-
-
-def _folder(trainer: Trainer) -> Path:
-    """Return the run's log folder; a collective operation, so to be called on every rank."""
-    return Path(trainer.log_dir or trainer.default_root_dir)

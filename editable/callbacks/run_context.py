@@ -1,0 +1,52 @@
+"""What callbacks ask of the run that they are part of: its folder, its network, its images, and gradients."""
+
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+
+from editable.data import ImageDataModule
+from editable.errors import UserError
+
+__all__ = ["image_data", "network_of", "require_gradients", "run_folder"]
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Return the run's log folder; a collective operation, so to be called on every rank."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def network_of(pl_module: LightningModule) -> nn.Module:
+    """Return a task's network."""
+    return cast(nn.Module, pl_module.network)
+
+
+def image_data(trainer: Trainer, what: str) -> ImageDataModule:
+    """Return the run's data module.
+
+    Args:
+        trainer: Of the run.
+        what: What needs it, for the message: ``a rewrite``.
+
+    Raises:
+        UserError: If it is no data module of images.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, ImageDataModule):
+        raise UserError(
+            f"{what} needs a data module of images that knows its classes and normalisation, an ImageDataModule, got "
+            f"{type(data).__name__}"
+        )
+    return data
+
+
+def require_gradients(inference_mode: bool, what: str) -> None:
+    """Raise a :class:`UserError` where Lightning's inference mode makes gradients impossible.
+
+    Args:
+        inference_mode: Whether the loop is in it.
+        what: What needs gradients, for the message: ``an edit needs gradients``.
+    """
+    if inference_mode:
+        raise UserError(f"{what}, but the trainer is in inference mode: use Trainer(inference_mode=False)")
