@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.evaluated_edits import EvaluatedEdits
 from editable.callbacks.run_context import network_of, require_gradients
-from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits
+from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
 from editable.errors import UserError, require_at_least
 from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
@@ -298,4 +298,4 @@ def _for_figure(images: Tensor, datamodule: Any) -> Tensor:
     if mean is None or std is None:
         low, high = images.amin(), images.amax()
         return (images - low) / (high - low).clamp_min(1e-12)
-    return (images * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)).clamp(0, 1)
+    return denormalise(images, mean, std)

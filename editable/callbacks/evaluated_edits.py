@@ -1,12 +1,11 @@
 """The outcome of an evaluation of edits: figures of each edit, their table, and what a report says about them."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.atomic import write_csv
 from editable.editing import DrawdownEstimate, EditOutcomes
 
 __all__ = ["EvaluatedEdits"]
@@ -70,10 +69,7 @@ class EvaluatedEdits:
             "drawdown": self.drawdown,
             **self.shares,
         }
-        with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        write_csv(path, [columns, *zip(*(column.tolist() for column in columns.values()), strict=True)])
 
     def describe(self) -> list[str]:
         """Return sentences about what the edits were scored on, and what agreement and generality came out."""

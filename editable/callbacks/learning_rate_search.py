@@ -1,6 +1,5 @@
 """Search for an editor's learning rate: the same held-out edits at each rate, of which the best is chosen."""
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.table import Table
 from torch.utils.data import Dataset
 
-from editable.atomic import write_atomically
+from editable.atomic import write_atomically, write_csv
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run_context import network_of, run_folder
@@ -130,7 +129,7 @@ class LearningRateSearch(Callback):
         """Write the table, the figure and the editor; return the report's section in Markdown."""
         if not self.outcomes:
             return []
-        _write_table(folder / "search.csv", self.outcomes)
+        write_csv(folder / "search.csv", [RateOutcome._fields, *self.outcomes])
         plot_learning_rates(
             folder / "search.png",
             self.rates,
@@ -358,13 +357,6 @@ def _write_state(trainer: Trainer, settings: dict[str, Any], finished: dict[floa
         state = {"settings": settings, "outcomes": [outcome._asdict() for outcome in finished.values()]}
         with write_atomically(folder / STATE) as temporary:
             temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_table(path: Path, outcomes: list[RateOutcome]) -> None:
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(RateOutcome._fields)
-        writer.writerows(outcomes)
 
 
 def _datamodule(trainer: Trainer) -> Any:

@@ -1,6 +1,5 @@
 """What comes of a new class: how well each method tells it from the old ones, and what it costs these."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.atomic import write_csv
 from editable.metrics import RocCurve, weighted_auroc, weighted_roc, weights_by_class
 from editable.rewriting.logit_calibration import LogitCalibration, calibrate_logit
 
@@ -110,10 +109,7 @@ def judge_new_logit(
 
 def write_outcomes(path: Path, outcomes: Sequence[NewClassOutcome]) -> None:
     """Write a line for each outcome, as CSV; what a method does not have is left empty."""
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(NewClassOutcome._fields)
-        writer.writerows(outcomes)
+    write_csv(path, [NewClassOutcome._fields, *outcomes])
 
 
 def _share(hits: Tensor) -> float:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 from rich.table import Table
-from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.callbacks.new_class_outcomes import NewClassOutcome, write_outcomes
-from editable.data import ImageDataModule
+from editable.data import ImageDataModule, denormalise
 from editable.rewriting.class_filter import filter_maps
 from editable.visualize.new_classes import plot_filter_maps, plot_negative_weights, plot_new_class_roc
 
@@ -139,7 +138,7 @@ class NewClassReport:
             filter_maps(trial.block, read, weight)[:, 0].sigmoid() for weight in (one.initial_weight, one.weight)
         )
         titles = [run.name] * len(positives) + ["other"] * len(negatives)
-        images = _in_colours(torch.cat([positives, negatives]), data)
+        images = denormalise(torch.cat([positives, negatives]), data.mean, data.std)
         plot_filter_maps(folder / "filter_maps.png", images, targets, before, after, titles)
 
     def _kept(self, folder: Path) -> str:
@@ -184,9 +183,3 @@ def _count(number: int, what: str) -> str:
 def _spread(values: list[float], pattern: str) -> str:
     mean = pattern.format(sum(values) / len(values))
     return mean if len(values) == 1 else f"{mean} ({pattern.format(min(values))} … {pattern.format(max(values))})"
-
-
-def _in_colours(images: Tensor, data: ImageDataModule) -> Tensor:
-    """Take normalisation back."""
-    mean, std = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (data.mean, data.std))
-    return (images.cpu() * std + mean).clamp(0, 1)

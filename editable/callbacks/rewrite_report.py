@@ -1,6 +1,5 @@
 """What a rewrite run leaves for its reader: tables and figures of candidates, exemplars, heat maps, changed images."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +9,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from editable.atomic import write_atomically
+from editable.atomic import write_csv
 from editable.callbacks.rewrite_site import RewriteSite
 from editable.callbacks.rewrite_trials import RewriteOutcome, SetErrors, best_trial
-from editable.data import ImageDataModule
+from editable.data import ImageDataModule, denormalise
 from editable.rewriting import match_context
 from editable.visualize import (
     plot_candidates,
@@ -69,8 +68,7 @@ class RewriteReport:
     def write(self, folder: Path) -> list[str]:
         """Write all files into a folder; return the report's sections in Markdown."""
         rows = list(self._rows())
-        with write_atomically(folder / "solvers.csv") as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
+        write_csv(folder / "solvers.csv", rows)
         sections = [f"## Rewrite\n\n{self._describe()}\n\n{_markdown(rows)}\n", self._exemplars(folder)]
         if self.run.trials:
             sections.append(self._candidates(folder))
@@ -189,8 +187,7 @@ class RewriteReport:
     def _drawn(self, name: str, indices: Tensor) -> Tensor:
         """Return some images of a set in [0, 1], [n, C, H, W]."""
         images = torch.stack([torch.as_tensor(self.sets[name][index][0]) for index in indices.tolist()])
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.data.mean, self.data.std))
-        return (images * std + mean).clamp(0, 1)
+        return denormalise(images, self.data.mean, self.data.std)
 
 
 def _changed(errors: SetErrors) -> str:

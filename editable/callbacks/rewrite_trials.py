@@ -1,6 +1,5 @@
 """Rewrites that were tried: what each was, what it came to on the images that choose, and the choice among them."""
 
-import csv
 import inspect
 import json
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.atomic import write_atomically, write_csv
 from editable.errors import UserError
 from editable.rewriting import Candidate, RewriteResult, Solver, choose_candidate, errors_corrected
 
@@ -158,8 +157,7 @@ def write_trials(folder: Path, identity: dict[str, Any], trials: Sequence[Rewrit
     state = {"identity": identity, "trials": [trial._asdict() for trial in trials]}
     with write_atomically(folder / "candidates.json") as temporary:
         temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    with write_atomically(folder / "candidates.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(_rows(trials))
+    write_csv(folder / "candidates.csv", _rows(trials))
 
 
 def read_trials(folder: Path, identity: dict[str, Any]) -> list[RewriteTrial]:

@@ -2,6 +2,7 @@
 
 from editable.data.augmented_views import AugmentedViews
 from editable.data.cifar10 import CIFAR10DataModule
+from editable.data.denormalise import denormalise
 from editable.data.digits import DigitsDataModule
 from editable.data.edit_streams import (
     Edits,
@@ -43,6 +44,7 @@ __all__ = [
     "RandomLabelEdits",
     "RewriteRule",
     "RuleExemplar",
+    "denormalise",
     "fit_texture",
     "labelled_folder",
     "load_manipulated_folder",

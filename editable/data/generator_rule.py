@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editable.data.masked_image import read_mask_image
+from editable.data.outlines import OUTLINES, read_outlines
 from editable.data.polygons import polygon_mask
 from editable.errors import UserError
 
@@ -143,10 +144,9 @@ def _regions(value: Any, name: str, source: Path) -> Regions:
 
 
 def _region(entry: Any, where: str, source: Path) -> Region:
-    outlines = {"polygon", "polygons", "box", "mask"}
-    given = outlines & set(entry) if isinstance(entry, dict) else set()
+    given = set(OUTLINES) & set(entry) if isinstance(entry, dict) else set()
     if len(given) != 1 or set(entry) != {"latent", *given}:
-        raise UserError(f"The {where} must have latent and one of {', '.join(sorted(outlines))}, got {entry!r}.")
+        raise UserError(f"The {where} must have latent and one of {', '.join(sorted(OUTLINES))}, got {entry!r}.")
     latent = _whole(entry["latent"], f"latent of {where}")
     (kind,) = given
     value = entry[kind]
@@ -154,26 +154,7 @@ def _region(entry: Any, where: str, source: Path) -> Region:
         if not isinstance(value, str):
             raise UserError(f"mask of {where} is {value!r}, but must be the path of an image file.")
         return Region(latent, (), source.parent / value, where)
-    if kind == "box":
-        left, top, right, bottom = _numbers(value, 1, where, "[left, top, right, bottom]")
-        return Region(latent, (np.array([[left, top], [right, top], [right, bottom], [left, bottom]]),), None, where)
-    polygons = value if kind == "polygons" else [value]
-    if not isinstance(polygons, list) or not polygons:
-        raise UserError(f"polygons of {where} must be a list of polygons, each [[x, y], …].")
-    return Region(latent, tuple(_numbers(polygon, 2, where, "[[x, y], …]") for polygon in polygons), None, where)
-
-
-def _numbers(value: Any, dimensions: int, where: str, expected: str) -> np.ndarray:
-    try:
-        numbers = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        numbers = np.array(np.nan)
-    fits = (
-        numbers.shape == (4,) if dimensions == 1 else numbers.ndim == 2 and numbers.shape[1] == 2 and len(numbers) > 2
-    )
-    if not fits or not np.isfinite(numbers).all():
-        raise UserError(f"An outline of {where} must be {expected} in pixels, of at least 3 points, got {value!r}.")
-    return numbers
+    return Region(latent, read_outlines(kind, value, where), None, where)
 
 
 def _whole(value: Any, what: str) -> int:

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
 
+from editable.data.frame import Frame
 from editable.data.image_data_module import ImageDataModule, Split
 from editable.data.images import ImageFiles, LabelledImages, cache_images, read_image
 from editable.errors import UserError
@@ -67,12 +67,7 @@ class ImageFolderDataModule(ImageDataModule):
         augmentation: Literal["none", "crop_flip", "resized_crop_flip"] = "none",
     ) -> None:
         super().__init__(batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation)
-        if image_size is not None and image_size < 1:
-            raise UserError(f"image_size is {image_size}, but must be at least 1, or null to keep the stored size.")
-        if resize_size is not None and (image_size is None or resize_size < image_size):
-            raise UserError(
-                f"resize_size is {resize_size}, but must be at least image_size, which is {image_size or 'not set'}."
-            )
+        self.frame = Frame(image_size, resize_size)
         self.root = Path(root).expanduser()
         self.expected_num_classes = num_classes
         self.image_size = image_size
@@ -103,9 +98,7 @@ class ImageFolderDataModule(ImageDataModule):
     @property
     def resize(self) -> nn.Module:
         """Shorter side to ``resize_size``, then the centre crop to ``image_size``; nothing where that is ``None``."""
-        if self.image_size is None:
-            return v2.Identity()
-        return v2.Compose([v2.Resize(self.resize_size or self.image_size), v2.CenterCrop(self.image_size)])
+        return self.frame.transform
 
     def load_split(self, split: Split) -> LabelledImages | None:
         """Return the images of a folder, uint8 ``[3, H, W]`` each; ``None`` for a missing ``val`` or ``test``.

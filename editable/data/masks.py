@@ -5,18 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from editable.data.coco_masks import annotated_images
 from editable.data.frame import Frame
 from editable.data.masked_image import MaskedImage, OutlinedImage, PaintedImage
+from editable.data.outlines import OUTLINES, read_outlines
 from editable.errors import UserError
 
 __all__ = ["MaskedImages", "matching_images", "read_masks"]
-
-OUTLINES = ("polygon", "polygons", "box", "mask")
-"""The keys by which an entry of a masks file may say where the concept is."""
 
 EXPECTED = '{"resize": 256, "crop": 224, "masks": [{"image": "cat/1.jpg", "polygon": [[x, y], [x, y], [x, y]]}]}'
 
@@ -184,37 +181,9 @@ def _entry(entry: Any, where: str, source: Path, root: Path, frame: Frame) -> Ma
     if not isinstance(outside, bool) or (outside and key == "mask"):
         raise UserError(f"outside of {where} is {outside!r}, but must be true or false, and true for outlines only.")
     if key != "mask":
-        polygons = _polygons(key, value, where)
+        polygons = read_outlines(key, value, where)
         return OutlinedImage(name, path, class_name, str(source), polygons, frame, key != "box", outside)
     if not isinstance(value, str):
         raise UserError(f"mask of {where} is {value!r}, but must be the path of an image file.")
     mask_path = source.parent / value
     return PaintedImage(name, path, class_name, str(mask_path), mask_path, frame)
-
-
-def _polygons(key: str, value: Any, where: str) -> tuple[np.ndarray, ...]:
-    if key == "box":
-        left, top, right, bottom = _numbers(value, (4,), where, "box", "[left, top, right, bottom]").tolist()
-        return (np.array([[left, top], [right, top], [right, bottom], [left, bottom]]),)
-    outlines = value if key == "polygons" else [value]
-    if not isinstance(outlines, list) or not outlines:
-        raise UserError(f"polygons of {where} must be a list of polygons, each [[x, y], …].")
-    polygons = tuple(_numbers(outline, (-1, 2), where, "polygon", "[[x, y], …]") for outline in outlines)
-    for polygon in polygons:
-        if len(polygon) < 3:
-            raise UserError(f"A polygon of {where} must have at least 3 points, but has {len(polygon)}.")
-    return polygons
-
-
-def _numbers(value: Any, shape: tuple[int, ...], where: str, name: str, expected: str) -> np.ndarray:
-    try:
-        numbers = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        numbers = np.array(np.nan)
-    empty = numbers.size == 0  # no points at all, which the count of points tells better
-    if empty and shape == (-1, 2):
-        return numbers.reshape(0, 2)
-    fits = numbers.ndim == len(shape) and all(b in (-1, a) for a, b in zip(numbers.shape, shape, strict=True))
-    if not fits or not np.isfinite(numbers).all():
-        raise UserError(f"The {name} of {where} must be {expected} in numbers of pixels.")
-    return numbers
