@@ -17,12 +17,12 @@ import editable.editing
 import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
-from editable.callbacks import DrawdownEvaluation, LearningRateSearch, PredictionTable, RankOneRewrite, RunReport
+from editable.callbacks import DrawdownEvaluation, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run_context import run_folder
 from editable.comparison import compare
 from editable.errors import UserError
 from editable.models import read_checkpoint
-from editable.trainer import EditableTrainer
+from editable.trainer import SUBCOMMANDS, EditableTrainer
 
 __all__ = ["EditableCLI", "main"]
 
@@ -32,13 +32,9 @@ Without arguments: the default run, which trains a small ResNet on handwritten d
 training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
 (see configs/) and options:
 `python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`.
-`python train.py search --help`: the learning rate at which an editor costs least.
-`python train.py rewrite --help`: make a layer take one concept for another, by a low-rank update of its weight.
+Each subcommand's `--help` says what it does.
 `python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
 
-
-FURTHER_SUBCOMMANDS: dict[str, type[Callback]] = {"search": LearningRateSearch, "rewrite": RankOneRewrite}
-"""Subcommands that Lightning lacks: methods of EditableTrainer, each with the callback that it runs."""
 
 TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite}
 """Sections of a configuration that make ``test`` run a callback besides: the same as those of the subcommands."""
@@ -99,14 +95,14 @@ class EditableCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands, each with the arguments of the trainer's method that are no options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in FURTHER_SUBCOMMANDS}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in SUBCOMMANDS}}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Make the parser of a subcommand; a further one has the options of its callback beside those of its method."""
-        if subcommand not in FURTHER_SUBCOMMANDS:
+        if subcommand not in SUBCOMMANDS:
             parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
             return _add_test_sections(parser) if subcommand == "test" else parser
-        callback = FURTHER_SUBCOMMANDS[subcommand]
+        callback = SUBCOMMANDS[subcommand]
         parser = self.init_parser(**kwargs)
         self._add_arguments(parser)
         parser.add_lightning_class_args(callback, subcommand)

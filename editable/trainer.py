@@ -1,90 +1,72 @@
-"""The trainer of the command line: each of its methods that Lightning's lacks is a further subcommand."""
+"""The trainer of the command line, and the subcommands that Lightning's trainer lacks."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
 from editable.callbacks import LearningRateSearch, RankOneRewrite
+from editable.callbacks.subcommand import Subcommand
 from editable.errors import UserError
 
-__all__ = ["EditableTrainer"]
+__all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
-_Callback = TypeVar("_Callback", bound=Callback)
+SUBCOMMANDS: dict[str, type[Subcommand]] = {
+    "search": LearningRateSearch,
+    "rewrite": RankOneRewrite,
+}
+"""What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""
 
 
 class EditableTrainer(Trainer):
     """Runs tasks, as Lightning's trainer does, and what else is done with trained networks.
 
-    Each further method runs a callback of its own through the ``test`` or ``validate`` loop.
+    It has a method for each of :data:`SUBCOMMANDS`, which runs the callback of that kind among the trainer's own.
     """
 
-    def search(
-        self,
-        model: LightningModule,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> float:
-        """Find the learning rate at which the editor costs least, by held-out edits.
-
-        Args:
-            model: The task whose network is edited.
-            datamodule: The images; by default the task's own.
-            ckpt_path: Checkpoint of the network, and of an editor's learnt constants.
-            weights_only: Read the checkpoint as data, never as code.
-
-        Returns:
-            The learning rate that was chosen.
-
-        Raises:
-            UserError: If none has enough successes; table and figure are written nevertheless.
-        """
-        search = self._callback(LearningRateSearch)
-        loop = self.test if search.split == "test" else self.validate
-        loop(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only, verbose=False)
+    def _run_subcommand(self, kind: type[Subcommand], model: LightningModule, **loop_arguments: Any) -> None:
+        callbacks = [callback for callback in self.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+        if not callbacks:
+            raise UserError(f"the trainer has no {kind.__name__} among its callbacks")
+        callback = callbacks[0]
+        getattr(self, callback.loop)(model, verbose=False, **loop_arguments)
         if self.is_global_zero:
             console = Console()
-            console.print(search.table())
-            console.print(f"Report and figure: {self.log_dir or self.default_root_dir}", soft_wrap=True)
-        if search.chosen is None:
-            raise UserError(search.advice)
-        return search.chosen.learning_rate
+            console.print(callback.table())
+            console.print(f"Report and figures: {self.log_dir or self.default_root_dir}", soft_wrap=True)
+        failure = callback.failure()
+        if failure is not None:
+            raise UserError(failure)
 
-    def rewrite(
-        self,
+
+def _method(name: str, kind: type[Subcommand]) -> Callable[..., None]:
+    """Make the trainer's method for a subcommand; its signature and docstring are what the command line shows."""
+
+    def run(
+        self: EditableTrainer,
         model: LightningModule,
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Rewrite a layer so that the network takes one concept for another, and tell what that does.
+        self._run_subcommand(kind, model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
 
-        Args:
-            model: The task whose network is rewritten.
-            datamodule: The images; by default the task's own.
-            ckpt_path: Checkpoint of the network.
-            weights_only: Read the checkpoint as data, never as code.
+    summary = (kind.__doc__ or "").strip().partition("\n\n")[0]
+    run.__name__, run.__qualname__ = name, f"{EditableTrainer.__name__}.{name}"
+    run.__doc__ = f"""{summary}
 
-        Raises:
-            UserError: If no candidate corrects anything at the allowed drop; tables are written nevertheless.
-        """
-        rewrite = self._callback(RankOneRewrite)
-        self.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only, verbose=False)
-        if self.is_global_zero:
-            console = Console()
-            console.print(rewrite.table())
-            console.print(f"Report and figures: {self.log_dir or self.default_root_dir}", soft_wrap=True)
-        if rewrite.chosen is None:
-            raise UserError(
-                f"none of {len(rewrite.trials)} candidates corrects an error at a drop of at most "
-                f"{100 * rewrite.max_drop:g} points on the images that choose: try other layers, solvers or strengths, "
-                "or allow a larger rewrite.max_drop"
-            )
+    Args:
+        model: The task whose network is looked at.
+        datamodule: The images; by default the task's own.
+        ckpt_path: Checkpoint of the network, and of an editor's learnt constants.
+        weights_only: Read the checkpoint as data, never as code.
 
-    def _callback(self, kind: type[_Callback]) -> _Callback:
-        """Return the one callback of a kind."""
-        for callback in self.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, kind):
-                return callback
-        raise UserError(f"the trainer has no {kind.__name__} among its callbacks")
+    Raises:
+        UserError: If the callback has failed; what it found is written nevertheless.
+    """
+    return run
+
+
+for _name, _kind in SUBCOMMANDS.items():
+    setattr(EditableTrainer, _name, _method(_name, _kind))

@@ -9,6 +9,7 @@ from editable.callbacks.learning_rate_search import LearningRateSearch
 from editable.callbacks.prediction_table import PredictionTable
 from editable.callbacks.rank_one_rewrite import RankOneRewrite
 from editable.callbacks.run_report import RunReport, write_metrics
+from editable.callbacks.subcommand import Subcommand
 
 __all__ = [
     "DrawdownEvaluation",
@@ -19,6 +20,7 @@ __all__ = [
     "PredictionTable",
     "RankOneRewrite",
     "RunReport",
+    "Subcommand",
     "generator_metrics",
     "write_generator_report",
     "write_metrics",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.table import Table
 from torch.utils.data import Dataset
@@ -19,6 +19,7 @@ from editable.atomic import write_atomically, write_csv
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run_context import network_of, run_folder
+from editable.callbacks.subcommand import Subcommand
 from editable.data.edit_streams import Edits, EditStream, HeldOutEdits, RandomLabelEdits
 from editable.editing import (
     BasePredictions,
@@ -39,7 +40,7 @@ __all__ = ["LearningRateSearch"]
 STATE = "search.json"
 
 
-class LearningRateSearch(Callback):
+class LearningRateSearch(Subcommand):
     """Finds the learning rate of an editor: the one of least drawdown among those with enough successes.
 
     The same held-out edits are made at each learning rate of a logarithmic grid and scored on the same images. An edit
@@ -163,6 +164,15 @@ class LearningRateSearch(Callback):
         for row, outcome in zip(rows, self.outcomes, strict=True):
             table.add_row(*row, style="bold green" if outcome == self.chosen else None)
         return table
+
+    @property
+    def loop(self) -> Literal["test", "validate"]:
+        """The loop over the images that the edits are drawn from."""
+        return "test" if self.split == "test" else "validate"
+
+    def failure(self) -> str | None:
+        """Return what to do where no rate had enough successes."""
+        return self.advice if self.chosen is None else None
 
     @property
     def advice(self) -> str | None:

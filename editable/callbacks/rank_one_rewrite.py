@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
 from rich.table import Table
 from torch import nn
@@ -28,6 +28,7 @@ from editable.callbacks.rewrite_trials import (
 )
 from editable.callbacks.rewritten_predictions import RewrittenPredictions
 from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
+from editable.callbacks.subcommand import Subcommand
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
@@ -39,7 +40,7 @@ CHECKPOINT = "rewritten.ckpt"
 GIB = 2**30
 
 
-class RankOneRewrite(Callback):
+class RankOneRewrite(Subcommand):
     """Rewrites one layer of the tested network so that it takes one concept for another, and tells what that does.
 
     In ``test``: makes every combination of layers, solvers, ranks and strengths; chooses, on images that are not
@@ -188,6 +189,16 @@ class RankOneRewrite(Callback):
         """Return errors before and after the chosen rewrite, or the best of each solver, to be printed."""
         assert self._report is not None, "there is a table once the rewrite has run"
         return self._report.table()
+
+    def failure(self) -> str | None:
+        """Return what to do where no candidate corrects anything at the allowed drop."""
+        if self.chosen is not None:
+            return None
+        return (
+            f"none of {len(self.trials)} candidates corrects an error at a drop of at most {100 * self.max_drop:g} "
+            "points on the images that choose: try other layers, solvers or strengths, or allow a larger "
+            "rewrite.max_drop"
+        )
 
     @property
     def combinations(self) -> list[TrialSettings]:
