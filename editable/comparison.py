@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.table import Table
 
 from editable.atomic import write_atomically
 from editable.data import NaturalMistakeEdits
 from editable.errors import UserError
+from editable.tables import markdown_table, terminal_table
 from editable.visualize import plot_comparison
 
 __all__ = ["EvaluatedRun", "compare", "compare_runs"]
@@ -109,15 +109,11 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path) -> dict[st
         [run.drawdown for run in runs.values()],
         [run.half_width for run in runs.values()],
     )
+    rows = [(name, *run.cells()) for name, run in runs.items()]
     with write_atomically(path.with_suffix(".md")) as temporary:
-        temporary.write_text(_markdown(runs), encoding="utf-8")
-    table = Table(COLUMNS[0])
-    for column in COLUMNS[1:]:
-        table.add_column(column, justify="right")
-    for name, run in runs.items():
-        table.add_row(name, *run.cells())
+        temporary.write_text(markdown_table(COLUMNS, rows) + "\n", encoding="utf-8")
     console = Console()
-    console.print(table)
+    console.print(terminal_table(COLUMNS, rows))
     console.print(f"figure: {path}, table: {path.with_suffix('.md')}", soft_wrap=True)
     return runs
 
@@ -148,8 +144,3 @@ def compare(args: Sequence[str]) -> None:
             raise UserError(f"two runs to compare are called {name!r}")
         folders[name] = folder
     compare_runs(folders, arguments.output)
-
-
-def _markdown(runs: Mapping[str, EvaluatedRun]) -> str:
-    lines = [COLUMNS, ("---", *("---:",) * (len(COLUMNS) - 1)), *((name, *run.cells()) for name, run in runs.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
-from rich.table import Table
 
 from editable.atomic import write_atomically
 from editable.callbacks import EvaluatedEdits, write_metrics
 from editable.cli import EditableCLI
 from editable.errors import UserError
+from editable.tables import markdown_table, terminal_table
 from editable.visualize import plot_drawdown, plot_success
 
 __all__ = ["default_run"]
@@ -83,7 +83,6 @@ def _write_report(folder: Path, halves: Mapping[str, _Half]) -> None:
     metrics = {f"{name}_{metric}": value for name, half in halves.items() for metric, value in half.metrics.items()}
     write_metrics(folder / "metrics.json", metrics)
     counts = halves["baseline"].metrics
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(halves))
     text = f"""# Without and with editable training
 
 A small ResNet on handwritten digits, trained twice from the same seed: `baseline` with cross-entropy alone, `editable`
@@ -91,9 +90,7 @@ with the edit and locality terms. Each was then edited {counts["num_edits"]:.0f}
 get a random label, and every edit starts from the trained network. Each edited network was scored on
 {counts["num_scoring_images"]:.0f} test images. Drawdown is what an edit adds to the test error.
 
-| | {" | ".join(halves)} |
-| --- |{" ---: |" * len(halves)}
-{rows}
+{markdown_table(("", *halves), _rows(halves))}
 
 ![The first edited digits with old and asked label](editable/edits.png)
 
@@ -108,11 +105,8 @@ Each half in full: {", ".join(f"[{name}]({name}/report.md)" for name in halves)}
 
 
 def _print_table(folder: Path, halves: Mapping[str, _Half]) -> None:
-    table = Table("", *halves, title="Without and with editable training")
-    for row in _rows(halves):
-        table.add_row(*row)
     console = Console()
-    console.print(table)
+    console.print(terminal_table(("", *halves), _rows(halves), title="Without and with editable training"))
     console.print(f"Report and figures: {folder / 'report.md'}", soft_wrap=True)
 
 

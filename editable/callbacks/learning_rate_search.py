@@ -33,6 +33,7 @@ from editable.editing import (
 )
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
+from editable.tables import markdown_table, terminal_table
 from editable.visualize import plot_learning_rates
 
 __all__ = ["LearningRateSearch"]
@@ -149,20 +150,17 @@ class LearningRateSearch(Subcommand):
                 f"added to the options of a test: `--config {folder / 'editor.yaml'}`.\n\n"
             )
         header, *rows = self._rows()
-        table = "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---:"] * len(header), *rows])
         return [
-            f"## Learning rate of the editor\n\n{self._describe()}\n\n{found}{table}\n\n"
+            f"## Learning rate of the editor\n\n{self._describe()}\n\n{found}{markdown_table(header, rows)}\n\n"
             "![Drawdown and success rate over learning rates](search.png)\n"
         ]
 
     def table(self) -> Table:
         """Return the outcomes as a table for the terminal."""
         header, *rows = self._rows()
-        table = Table(title="Learning rate of the editor")
-        for name in header:
-            table.add_column(name, justify="right")
-        for row, outcome in zip(rows, self.outcomes, strict=True):
-            table.add_row(*row, style="bold green" if outcome == self.chosen else None)
+        table = terminal_table(header, rows, title="Learning rate of the editor")
+        if self.chosen is not None:
+            table.rows[self.outcomes.index(self.chosen)].style = "bold green"
         return table
 
     @property
