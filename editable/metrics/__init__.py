@@ -3,9 +3,11 @@
 from editable.metrics.agreement import Agreement
 from editable.metrics.drawdown import Drawdown, DrawdownAbsolute
 from editable.metrics.errors_corrected import ErrorsCorrected
+from editable.metrics.four_tests import FourTestScores, reference_confidence
 from editable.metrics.generality import Generality
 from editable.metrics.num_steps import NumSteps
 from editable.metrics.success_rate import SuccessRate
+from editable.metrics.target_roc import TargetCurve, TargetRoc, target_probability
 from editable.metrics.weighted_auroc import RocCurve, WeightedAUROC, weighted_auroc, weighted_roc, weights_by_class
 
 __all__ = [
@@ -13,11 +15,16 @@ __all__ = [
     "Drawdown",
     "DrawdownAbsolute",
     "ErrorsCorrected",
+    "FourTestScores",
     "Generality",
     "NumSteps",
     "RocCurve",
     "SuccessRate",
+    "TargetCurve",
+    "TargetRoc",
     "WeightedAUROC",
+    "reference_confidence",
+    "target_probability",
     "weighted_auroc",
     "weighted_roc",
     "weights_by_class",
