@@ -1,9 +1,9 @@
 """Sets of images that an edited classifier is judged by: random, confusing and mislabelled ones."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from editable.errors import UserError, require_at_least
 __all__ = ["ImageSet", "class_numbers", "confusing_images", "is_one_of", "mislabelled_images", "random_images"]
 
 
-class ImageSet(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ImageSet:
     """Some of N images of a data set, and what they are to be taken for.
 
     Attributes:
