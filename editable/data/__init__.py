@@ -25,6 +25,7 @@ from editable.data.manipulated_folder import (
 )
 from editable.data.manipulation import fit_texture, paste_image, paste_texture, shade
 from editable.data.masks import MaskedImages, read_masks
+from editable.data.planted_patch import PlantedPatch
 from editable.data.rewrite_rule import RewriteRule, RuleExemplar
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ManipulatedImage",
     "MaskedImages",
     "NaturalMistakeEdits",
+    "PlantedPatch",
     "RandomLabelEdits",
     "RewriteRule",
     "RuleExemplar",

@@ -12,6 +12,7 @@ from torchvision.datasets import ImageFolder
 from editable.data.frame import Frame
 from editable.data.image_data_module import ImageDataModule, Split
 from editable.data.images import ImageFiles, LabelledImages, cache_images, read_image
+from editable.data.planted_patch import PlantedPatch
 from editable.errors import UserError
 
 __all__ = ["ImageFolderDataModule"]
@@ -45,6 +46,7 @@ class ImageFolderDataModule(ImageDataModule):
         std: standard deviation of each channel, on a scale of 0 to 1; the default is ImageNet's.
         augmentation: none; crop_flip, for small images: a random crop with padding 4 and a horizontal flip;
             resized_crop_flip, the usual one for ImageNet: a random crop of random scale and aspect, and the flip.
+        cue: a patch to plant in some of the images, as a spurious cue; null plants none.
 
     Raises:
         UserError: an argument is out of range.
@@ -65,6 +67,7 @@ class ImageFolderDataModule(ImageDataModule):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         augmentation: Literal["none", "crop_flip", "resized_crop_flip"] = "none",
+        cue: PlantedPatch | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation)
         self.frame = Frame(image_size, resize_size)
@@ -73,6 +76,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.image_size = image_size
         self.resize_size = resize_size
         self.cache = cache
+        self.cue = cue
 
     @cached_property
     def classes(self) -> list[str]:
@@ -124,7 +128,8 @@ class ImageFolderDataModule(ImageDataModule):
             )
         paths = [path for path, _ in listed.samples]
         files = ImageFiles(paths, labels, self._demanded_size(paths[0]))
-        return cache_images(files, self.num_workers, f"Decoding {split} images") if self.cache else files
+        images = cache_images(files, self.num_workers, f"Decoding {split} images") if self.cache else files
+        return images if self.cue is None else self.cue.plant(images, split, self.classes)
 
     def _folders(self) -> list[Path]:
         if not self.root.is_dir():
