@@ -1,21 +1,71 @@
 """Rewriting: a layer is an associative memory, and a low-rank update changes what it recalls for a key."""
 
 from editable.rewriting.block import LayerBlock
+from editable.rewriting.class_filter import (
+    ClassFilter,
+    ClassFilterTraining,
+    FilterExamples,
+    filter_maps,
+    make_filter_examples,
+)
+from editable.rewriting.class_filter_sweep import SweepOutcome, sweep_negative_weights, train_for_each_weight
+from editable.rewriting.class_vectors import class_vector, compositional_vector, random_vector
+from editable.rewriting.concept_finder import ConceptFinder
+from editable.rewriting.concept_replacement import ConceptReplacement, Replaced
+from editable.rewriting.context_finder import ContextFinder
 from editable.rewriting.context_keys import Directions, key_directions, mean_key, resize_mask, span_directions
 from editable.rewriting.context_matching import ContextMatches, match_context
+from editable.rewriting.detector_finder import DetectorFinder
+from editable.rewriting.erase_problem import EraseRule, channel_scores, erase_problem
 from editable.rewriting.exemplars import Exemplars, exemplars_from_features, exemplars_from_images
+from editable.rewriting.final_features import FinalFeatures
+from editable.rewriting.fourier_memory import (
+    SpectralMoments,
+    Truncation,
+    correlate_periodically,
+    cut_kernel,
+    fourier_least_squares,
+    fourier_rewrite,
+    place_kernel,
+    truncate_kernel,
+)
+from editable.rewriting.generator_outcome import GeneratorOutcome, MatchedContext, measure_generator
+from editable.rewriting.generator_rewrite import MOMENT_SEED, UNSEEN_SEED, GeneratorRewrite, rewrite_generator
+from editable.rewriting.inverse_direction import (
+    InverseDirection,
+    InverseResult,
+    InverseUpdate,
+    Inversion,
+    Survival,
+    collect_output_moment,
+    inverse_rewrite,
+    inverse_update,
+    output_keys,
+)
 from editable.rewriting.inverse_moment import InverseMoment, Regularisation
+from editable.rewriting.logit_calibration import LogitCalibration, calibrate_logit
+from editable.rewriting.mask_finder import MaskFinder
 from editable.rewriting.memory import Architecture, ConvGeometry, Memory, PatchMemory, PixelMemory, make_memory
 from editable.rewriting.moment_cache import cached_second_moment
 from editable.rewriting.moment_collection import MomentCost, collect_second_moment, second_moment_cost
+from editable.rewriting.negatives import NegativeChoice, random_negatives, top_false_positives
+from editable.rewriting.paste_problem import PasteProblem, PasteRule, paste_problem
+from editable.rewriting.patch_least_squares import (
+    PatchLeastSquares,
+    constrained_patch_least_squares,
+    patch_least_squares,
+)
 from editable.rewriting.plateau import Plateau
 from editable.rewriting.problem import RewriteProblem
 from editable.rewriting.result import RewriteResult
 from editable.rewriting.second_moment import SecondMoment
+from editable.rewriting.segmentation_finder import SegmentationFinder
 from editable.rewriting.selection import Candidate, choose_candidate, errors_corrected
+from editable.rewriting.selections import Selection
 from editable.rewriting.solvers import (
     ClosedForm,
     FineTuning,
+    FourierClosedForm,
     LambdaDescent,
     LowRankUpdate,
     ProjectedDescent,
@@ -25,46 +75,115 @@ from editable.rewriting.solvers import (
     least_squares_memory,
     project_change,
 )
+from editable.rewriting.transposed_memory import (
+    TransposedMemory,
+    TransposedPatchMemory,
+    TransposedPixelMemory,
+    transpose_memory,
+)
 
 __all__ = [
+    "MOMENT_SEED",
+    "UNSEEN_SEED",
     "Architecture",
     "Candidate",
+    "ClassFilter",
+    "ClassFilterTraining",
     "ClosedForm",
+    "ConceptFinder",
+    "ConceptReplacement",
+    "ContextFinder",
     "ContextMatches",
     "ConvGeometry",
+    "DetectorFinder",
     "Directions",
+    "EraseRule",
     "Exemplars",
+    "FilterExamples",
+    "FinalFeatures",
     "FineTuning",
+    "FourierClosedForm",
+    "GeneratorOutcome",
+    "GeneratorRewrite",
+    "InverseDirection",
     "InverseMoment",
+    "InverseResult",
+    "InverseUpdate",
+    "Inversion",
     "LambdaDescent",
     "LayerBlock",
+    "LogitCalibration",
     "LowRankUpdate",
+    "MaskFinder",
+    "MatchedContext",
     "Memory",
     "MomentCost",
+    "NegativeChoice",
+    "PasteProblem",
+    "PasteRule",
+    "PatchLeastSquares",
     "PatchMemory",
     "PixelMemory",
     "Plateau",
     "ProjectedDescent",
     "Regularisation",
+    "Replaced",
     "RewriteProblem",
     "RewriteResult",
     "SecondMoment",
+    "SegmentationFinder",
+    "Selection",
     "SmoothDescent",
     "Solver",
+    "SpectralMoments",
+    "Survival",
+    "SweepOutcome",
+    "TransposedMemory",
+    "TransposedPatchMemory",
+    "TransposedPixelMemory",
+    "Truncation",
     "cached_second_moment",
+    "calibrate_logit",
+    "channel_scores",
     "choose_candidate",
+    "class_vector",
     "closed_form_update",
+    "collect_output_moment",
     "collect_second_moment",
+    "compositional_vector",
+    "constrained_patch_least_squares",
+    "correlate_periodically",
+    "cut_kernel",
+    "erase_problem",
     "errors_corrected",
     "exemplars_from_features",
     "exemplars_from_images",
+    "filter_maps",
+    "fourier_least_squares",
+    "fourier_rewrite",
+    "inverse_rewrite",
+    "inverse_update",
     "key_directions",
     "least_squares_memory",
+    "make_filter_examples",
     "make_memory",
     "match_context",
     "mean_key",
+    "measure_generator",
+    "output_keys",
+    "paste_problem",
+    "patch_least_squares",
+    "place_kernel",
     "project_change",
+    "random_negatives",
+    "random_vector",
     "resize_mask",
+    "rewrite_generator",
     "second_moment_cost",
     "span_directions",
+    "sweep_negative_weights",
+    "top_false_positives",
+    "train_for_each_weight",
+    "transpose_memory",
+    "truncate_kernel",
 ]

@@ -24,6 +24,7 @@ from editable.rewriting.solvers import Progress, Solution, Solver, closed_form_u
 from editable.rewriting.transposed_memory import TransposedMemory, transpose_memory
 
 __all__ = [
+    "InverseDirection",
     "InverseResult",
     "InverseUpdate",
     "Inversion",
@@ -37,6 +38,7 @@ __all__ = [
 Inversion = Literal["transpose", "pseudo_inverse"]
 """What stands for the inverse of a memory's matrix, on the way there and on the way back."""
 
+BATCH = 50  # images whose outputs are unfolded at once
 KEPT = 1e-6  # relative residual up to which a constraint counts as met: float64 on an ill-conditioned matrix
 
 
@@ -86,6 +88,50 @@ class InverseResult(NamedTuple):
     survival: Survival
 
 
+class InverseDirection(Solver):
+    """A rewrite in the inverse direction as a solver, see :func:`inverse_rewrite`.
+
+    Which memory is read backwards is the problem's: of a ``pixel`` memory architecture 3, of a ``patch`` memory
+    architecture 4. The second moment of the layer's outputs is summed over the problem's reference images, and
+    regularised like that of its inputs. Where the rule does not survive inversion, a warning says so and by how much.
+
+    Args:
+        by: ``transpose`` (Elango 2021, Algorithm 1) or ``pseudo_inverse``.
+
+    Attributes:
+        survival: Whether the rule that was solved last holds in the forward direction; none before.
+
+    Raises:
+        UserError: If ``by`` is neither; when called, if there are no reference images, or what
+            :func:`inverse_update` rejects.
+    """
+
+    uses_references = True
+
+    def __init__(self, by: Inversion = "pseudo_inverse") -> None:
+        _inversion(by)
+        self.by = by
+        self.survival: Survival | None = None
+
+    def _solve(self, problem: RewriteProblem, progress: Progress | None) -> Solution:
+        inverse = self._inverse_moment(problem)
+        update = inverse_update(problem.matrix, output_keys(problem), problem.keys, inverse, self.by)
+        self.survival = update.survival
+        if update.survival.warning is not None:
+            warnings.warn(update.survival.warning, UserWarning, stacklevel=3)
+        weight = problem.memory.weight(update.matrix).to(problem.weight.dtype)
+        return Solution({problem.block.weight_name: weight}, [])
+
+    def _inverse_moment(self, problem: RewriteProblem) -> InverseMoment:
+        images = problem.reference_images
+        if images is None or not len(images):
+            raise UserError(
+                "InverseDirection needs reference images, over which the second moment of the layer's outputs is summed"
+            )
+        moment = collect_output_moment(problem.block, transpose_memory(problem.memory), images.split(BATCH))
+        return InverseMoment(moment, problem.inverse.regularisation)
+
+
 def inverse_rewrite(problem: RewriteProblem, inverse: InverseMoment, by: Inversion) -> InverseResult:
     r"""Rewrite a layer in the inverse direction, for all rules at once, out of place.
 
@@ -110,13 +156,12 @@ def inverse_rewrite(problem: RewriteProblem, inverse: InverseMoment, by: Inversi
             :func:`inverse_update` or the solvers reject.
 
     See Also:
+        :class:`InverseDirection`, which collects the second moment itself;
         :class:`editable.rewriting.solvers.ClosedForm`, the same rule in the forward direction.
     """
-    solver = _InverseSolver(inverse, by)
+    solver = _GivenMoment(inverse, by)
     rewrite = solver(problem)
     assert solver.survival is not None
-    if solver.survival.warning is not None:
-        warnings.warn(solver.survival.warning, UserWarning, stacklevel=2)
     return InverseResult(rewrite, solver.survival)
 
 
@@ -217,18 +262,15 @@ class _OutputReader:
         return _keys_of_outputs(self._block, self._memory, inputs)
 
 
-class _InverseSolver(Solver):
-    """Gives the rewrite the checks and measures of all solvers; keeps what it found out about the rule's survival."""
+class _GivenMoment(InverseDirection):
+    """The same with a second moment at hand."""
 
     def __init__(self, inverse: InverseMoment, by: Inversion) -> None:
-        self.inverse, self.by = inverse, by
-        self.survival: Survival | None = None
+        super().__init__(by)
+        self._inverse = inverse
 
-    def _solve(self, problem: RewriteProblem, progress: Progress | None) -> Solution:
-        update = inverse_update(problem.matrix, output_keys(problem), problem.keys, self.inverse, self.by)
-        self.survival = update.survival
-        weight = problem.memory.weight(update.matrix).to(problem.weight.dtype)
-        return Solution({problem.block.weight_name: weight}, [])
+    def _inverse_moment(self, problem: RewriteProblem) -> InverseMoment:
+        return self._inverse
 
 
 def _keys_of_outputs(block: LayerBlock, memory: TransposedMemory, inputs: Tensor) -> Tensor:

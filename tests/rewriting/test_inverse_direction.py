@@ -9,6 +9,7 @@ from editable.errors import UserError
 from editable.rewriting.block import LayerBlock
 from editable.rewriting.exemplars import Exemplars
 from editable.rewriting.inverse_direction import (
+    InverseDirection,
     collect_output_moment,
     inverse_rewrite,
     inverse_update,
@@ -257,3 +258,31 @@ def test_a_second_moment_of_the_inputs():
     problem = conv_problem("patch")
     with pytest.raises(UserError, match=r"backwards the outputs are the keys, 4 entries here, but .* of 36"):
         inverse_rewrite(problem, problem.inverse, "pseudo_inverse")
+
+
+@pytest.mark.parametrize("architecture", ["pixel", "patch"])
+@pytest.mark.filterwarnings("ignore:the memory's matrix")
+def test_the_solver_collects_the_second_moment_of_outputs_over_the_reference_images(architecture):
+    images = random(30, 3, 6, 6, seed=9)
+    problem = conv_problem(architecture, reference_images=images)
+    expected = inverse_rewrite(problem, output_inverse(problem, images), "pseudo_inverse")
+    solver = InverseDirection()
+    assert solver.uses_references
+    with Untouched(problem.block.network):
+        result = solver(problem)
+    torch.testing.assert_close(result.params["second.weight"], expected.rewrite.params["second.weight"])
+    assert solver.survival.survives == (architecture == "patch")
+    assert solver.survival.residual == pytest.approx(expected.survival.residual, abs=1e-10)
+
+
+def test_the_solver_warns_where_the_rule_is_lost():
+    problem = conv_problem("patch", reference_images=random(30, 3, 6, 6, seed=9))
+    with pytest.warns(UserWarning, match="a transpose is no inverse"):
+        InverseDirection("transpose")(problem)
+
+
+def test_mistakes_of_the_solver():
+    with pytest.raises(UserError, match="by must be one of transpose, pseudo_inverse, got 'adjoint'"):
+        InverseDirection("adjoint")
+    with pytest.raises(UserError, match="InverseDirection needs reference images"):
+        InverseDirection()(conv_problem("patch"))

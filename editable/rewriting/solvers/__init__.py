@@ -9,6 +9,7 @@ from editable.rewriting.solvers.closed_form import (
 )
 from editable.rewriting.solvers.descent import Descent
 from editable.rewriting.solvers.fine_tuning import FineTuning
+from editable.rewriting.solvers.fourier_closed_form import FourierClosedForm
 from editable.rewriting.solvers.lambda_descent import LambdaDescent
 from editable.rewriting.solvers.projected_descent import ProjectedDescent, project_change
 from editable.rewriting.solvers.smooth_descent import SmoothDescent
@@ -17,6 +18,7 @@ __all__ = [
     "ClosedForm",
     "Descent",
     "FineTuning",
+    "FourierClosedForm",
     "LambdaDescent",
     "LowRankUpdate",
     "Progress",
