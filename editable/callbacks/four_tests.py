@@ -244,11 +244,11 @@ class _Both:
 
 def _examples(images: Tensor, manipulated: Tensor, masks: Tensor, names: list[str], found: Tensor) -> ReplacedExamples:
     some = found.nonzero().flatten()[:MOST_SHOWN].to(images.device)
-    chosen = [tensor[some].cpu() for tensor in (images, manipulated, masks)]
-    return ReplacedExamples(*chosen, [names[index] for index in some.tolist()])
+    originals, replaced, regions = (tensor[some].cpu() for tensor in (images, manipulated, masks))
+    return ReplacedExamples(originals, replaced, regions, [names[index] for index in some.tolist()])
 
 
 def _joined(kept: Sequence[ReplacedExamples]) -> ReplacedExamples:
-    originals, manipulated, masks, names = zip(*kept, strict=True)
-    pictures = (torch.cat(some)[:MOST_SHOWN] for some in (originals, manipulated, masks))
-    return ReplacedExamples(*pictures, [name for some in names for name in some][:MOST_SHOWN])
+    *pictures, names = zip(*kept, strict=True)
+    originals, manipulated, masks = (torch.cat(some)[:MOST_SHOWN] for some in pictures)
+    return ReplacedExamples(originals, manipulated, masks, [name for some in names for name in some][:MOST_SHOWN])

@@ -41,7 +41,8 @@ def _pull_push(colours: Tensor, weights: Tensor) -> Tensor:
     """Return colours where they are known, to a weight [N, 1, h, w], and those of a coarser image elsewhere."""
     if max(weights.shape[-2:]) == 1 or bool((weights >= 1).all()):
         return colours
-    size = [-(-length // 2) for length in weights.shape[-2:]]
+    height, width = weights.shape[-2:]
+    size = (-(-height // 2), -(-width // 2))
     sums, shares = (functional.adaptive_avg_pool2d(values, size) for values in (colours * weights, weights))
     means = sums / shares.clamp_min(torch.finfo(shares.dtype).tiny)
     # One known pixel of the four makes the mean known.

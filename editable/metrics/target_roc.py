@@ -61,7 +61,7 @@ class TargetRoc(BinaryROC):
             raise UserError("a ROC curve of target classes needs at least one of them, got none")
         self.targets = list(targets)
 
-    def update(self, logits: Tensor, positive: Tensor) -> None:  # type: ignore[override]
+    def update(self, logits: Tensor, positive: Tensor) -> None:
         """Add images.
 
         Args:
@@ -70,7 +70,7 @@ class TargetRoc(BinaryROC):
         """
         super().update(target_probability(logits, self.targets), positive.long())
 
-    def compute(self) -> TargetCurve:  # type: ignore[override]
+    def compute(self) -> TargetCurve:
         """Return the curve; undefined where all images are of target classes, or none is."""
         positive = dim_zero_cat(self.target) if len(self.target) else torch.zeros(0)
         if not len(positive) or positive.min() == positive.max():
