@@ -4,54 +4,19 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 import yaml
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from editable.cli import main
+from tests.small_efficientnet import SmallNetwork, write_image
 
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs" / "rewrite"
 CONFIGS = {path.stem: path for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+CLOSED_FORM = {"class_path": "editable.rewriting.ClosedForm"}
+"""The solver where a configuration names none."""
 LAYER = "--rewrite.layers=[_blocks.8._expand_conv]"
-
-
-class SmallBlock(nn.Module):
-    """Has the layers' names of an EfficientNet's block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._expand_conv, self._bn0 = nn.Conv2d(4, 6, 1, bias=False), nn.BatchNorm2d(6)
-        self._project_conv, self._bn2 = nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)
-        self._swish = nn.ReLU6()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self._bn2(self._project_conv(self._swish(self._bn0(self._expand_conv(x)))))
-
-
-class SmallNetwork(nn.Module):
-    """Stands in for EfficientNet-Lite0: small, of random weights, with the layers that are rewritten."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self._conv_stem = nn.Conv2d(3, 4, 16, stride=16)
-        self._blocks = nn.Sequential(*(SmallBlock() for _ in range(16)))
-        self._conv_head, self._bn1, self._swish = nn.Conv2d(4, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6()
-        self._fc = nn.Linear(8, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self._swish(self._bn1(self._conv_head(self._blocks(self._conv_stem(x)))))
-        return self._fc(x.mean((2, 3)))
-
-
-def write_image(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = np.random.RandomState(seed).randint(0, 256, (8, 9, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize((270, 256)).save(path)
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +33,7 @@ def _vehicles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_image(root / name, seed)
     (root / "test").symlink_to("imagenet-samples")
     write_image(root / "vehicles-on-snow" / "snow_texture.jpg", 99)
+    write_image(root / "wood_texture.png", 98)
     for seed, name in enumerate(names[:4]):
         write_image(root / "vehicles-on-snow" / Path(name).parent.name / "photograph.jpg", 100 + seed)
     exemplars = {"resize": 256, "crop": 224, "masks": [{"image": name, "polygon": polygon} for name in names[:4]]}
@@ -107,7 +73,7 @@ def test_every_shipped_configuration_runs(name: str) -> None:
     if "strengths" not in rewrite:
         assert metrics.keys() >= {"rewrite_report_error", "rewrite_drop", "rewrite_photographs_error"}
         return
-    solvers = [solver["class_path"].rpartition(".")[2] for solver in rewrite["solvers"]]
+    solvers = [solver["class_path"].rpartition(".")[2] for solver in rewrite.get("solvers", [CLOSED_FORM])]
     rewrites = sum(len(rewrite["ranks"]) if solver.endswith("Descent") else 1 for solver in solvers)
     assert metrics["rewrite_num_candidates"] == rewrites * len(rewrite["strengths"])
     assert len((run / "candidates.csv").read_text().splitlines()) == 1 + metrics["rewrite_num_candidates"]
