@@ -7,6 +7,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
 from editable.callbacks import LearningRateSearch, RankOneRewrite
+from editable.callbacks.four_tests import FourTests
 from editable.callbacks.subcommand import Subcommand
 from editable.errors import UserError
 
@@ -15,6 +16,7 @@ __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
     "search": LearningRateSearch,
     "rewrite": RankOneRewrite,
+    "judge": FourTests,
 }
 """What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""
 
