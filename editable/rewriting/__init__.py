@@ -43,25 +43,31 @@ from editable.rewriting.inverse_direction import (
     output_keys,
 )
 from editable.rewriting.inverse_moment import InverseMoment, Regularisation
+from editable.rewriting.inversion import invert_features, invert_images, num_open_dimensions, reconstruct_keys
 from editable.rewriting.logit_calibration import LogitCalibration, calibrate_logit
 from editable.rewriting.mask_finder import MaskFinder
 from editable.rewriting.memory import Architecture, ConvGeometry, Memory, PatchMemory, PixelMemory, make_memory
 from editable.rewriting.moment_cache import cached_second_moment
 from editable.rewriting.moment_collection import MomentCost, collect_second_moment, second_moment_cost
 from editable.rewriting.negatives import NegativeChoice, random_negatives, top_false_positives
+from editable.rewriting.output_change import OutputChange, relative_output_changes
 from editable.rewriting.paste_problem import PasteProblem, PasteRule, paste_problem
 from editable.rewriting.patch_least_squares import (
     PatchLeastSquares,
     constrained_patch_least_squares,
     patch_least_squares,
 )
+from editable.rewriting.perceptual_distance import PerceptualDistance, PerceptualDistanceStandin, perceptual_distance
+from editable.rewriting.periodic_change import PeriodicallyChanged, PeriodicRewrite, rewrite_periodically
 from editable.rewriting.plateau import Plateau
 from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
 from editable.rewriting.result import RewriteResult
 from editable.rewriting.second_moment import SecondMoment
 from editable.rewriting.segmentation_finder import SegmentationFinder
 from editable.rewriting.selection import Candidate, choose_candidate, errors_corrected
 from editable.rewriting.selections import Selection
+from editable.rewriting.similarity import masked_similarity, position_similarity
 from editable.rewriting.solvers import (
     ClosedForm,
     FineTuning,
@@ -75,6 +81,7 @@ from editable.rewriting.solvers import (
     least_squares_memory,
     project_change,
 )
+from editable.rewriting.trace_back import TraceBack, Traced
 from editable.rewriting.transposed_memory import (
     TransposedMemory,
     TransposedPatchMemory,
@@ -119,13 +126,20 @@ __all__ = [
     "Memory",
     "MomentCost",
     "NegativeChoice",
+    "OutputChange",
     "PasteProblem",
     "PasteRule",
     "PatchLeastSquares",
     "PatchMemory",
+    "PerceptualDistance",
+    "PerceptualDistanceStandin",
+    "PeriodicRewrite",
+    "PeriodicallyChanged",
     "PixelMemory",
     "Plateau",
     "ProjectedDescent",
+    "Reconstruction",
+    "ReconstructionSettings",
     "Regularisation",
     "Replaced",
     "RewriteProblem",
@@ -138,6 +152,8 @@ __all__ = [
     "SpectralMoments",
     "Survival",
     "SweepOutcome",
+    "TraceBack",
+    "Traced",
     "TransposedMemory",
     "TransposedPatchMemory",
     "TransposedPixelMemory",
@@ -163,22 +179,32 @@ __all__ = [
     "fourier_rewrite",
     "inverse_rewrite",
     "inverse_update",
+    "invert_features",
+    "invert_images",
     "key_directions",
     "least_squares_memory",
     "make_filter_examples",
     "make_memory",
+    "masked_similarity",
     "match_context",
     "mean_key",
     "measure_generator",
+    "num_open_dimensions",
     "output_keys",
     "paste_problem",
     "patch_least_squares",
+    "perceptual_distance",
     "place_kernel",
+    "position_similarity",
     "project_change",
     "random_negatives",
     "random_vector",
+    "reconstruct",
+    "reconstruct_keys",
+    "relative_output_changes",
     "resize_mask",
     "rewrite_generator",
+    "rewrite_periodically",
     "second_moment_cost",
     "span_directions",
     "sweep_negative_weights",
