@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from editable.errors import UserError
 
-__all__ = ["fill_from_surroundings"]
+__all__ = ["fill_from_surroundings", "surroundings"]
 
 
 def fill_from_surroundings(images: Tensor, masks: Tensor) -> Tensor:
@@ -35,6 +35,20 @@ def fill_from_surroundings(images: Tensor, masks: Tensor) -> Tensor:
     covered = known.amax(dim=(1, 2, 3), keepdim=True) == 0
     filled = torch.lerp(_pull_push(images, known), images, known)
     return torch.where(covered, images, filled)
+
+
+def surroundings(image: Tensor, texture: Tensor, mask: Tensor, seed: int) -> Tensor:
+    """Return an image in which a concept gives way to its surroundings, as a stylizer that replaces concepts.
+
+    To be named as the ``stylizer`` of :class:`~editable.rewriting.ConceptReplacement`, which gives it all of these.
+
+    Args:
+        image: ``[C, H, W]``, in [0, 1].
+        texture: not looked at.
+        mask: where the concept is, ``[H, W]``, in [0, 1].
+        seed: not looked at: nothing is random.
+    """
+    return fill_from_surroundings(image[None], mask[None])[0]
 
 
 def _pull_push(colours: Tensor, weights: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from editable.data.surroundings import fill_from_surroundings
+from editable.data.surroundings import fill_from_surroundings, surroundings
 from editable.errors import UserError
 
 
@@ -56,6 +56,14 @@ def test_images_are_filled_one_by_one():
     assert torch.equal(filled[2], images[2])
     alone = fill_from_surroundings(images[:1], masks[:1])
     assert torch.allclose(filled[0], alone[0])
+
+
+def test_as_a_stylizer_it_looks_at_the_image_alone():
+    image = torch.rand(3, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    mask = hole(9, 9, slice(2, 6), slice(3, 8))[0]
+    filled = fill_from_surroundings(image[None], mask[None])[0]
+    for texture, seed in ((torch.zeros(3, 2, 2), 0), (torch.ones(3, 5, 5), 1)):
+        assert torch.equal(surroundings(image=image, texture=texture, mask=mask, seed=seed), filled)
 
 
 def test_mistakes():

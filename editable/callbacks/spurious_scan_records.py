@@ -1,0 +1,123 @@
+"""What a scan has seen of each image so far, kept on disk so that an interrupted scan goes on from there."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editable.atomic import write_atomically
+from editable.errors import UserError
+
+__all__ = ["ScanRecords", "look_at", "read_records", "write_records"]
+
+PATTERN = "scan*.safetensors"
+NAME = "scan.safetensors"
+
+
+class ScanRecords(NamedTuple):
+    """What became of images, n of them; r networks were looked at, each before and after the replacement.
+
+    Where the concept was not found, there is nothing to replace, and the last three are 0.
+
+    Attributes:
+        positions: Of the images among all test images, int64 [n].
+        found: Whether the concept was found, bool [n].
+        predictions: Predicted labels, int64 [n, r, 2].
+        top: Probability of the predicted label, float32 [n, r, 2].
+        true: Probability of the true label, float32 [n, r, 2].
+    """
+
+    positions: Tensor
+    found: Tensor
+    predictions: Tensor
+    top: Tensor
+    true: Tensor
+
+    @staticmethod
+    def join(parts: Iterable["ScanRecords"]) -> "ScanRecords":
+        """Return all of some records, sorted by position; there must be some."""
+        joined = [torch.cat(fields) for fields in zip(*parts, strict=True)]
+        order = joined[0].argsort()
+        return ScanRecords(*(field[order] for field in joined))
+
+    @property
+    def of_found(self) -> "ScanRecords":
+        """Those where the concept was found."""
+        return ScanRecords(*(field[self.found] for field in self))
+
+
+def look_at(logits: Tensor, labels: Tensor, positions: Tensor, found: Tensor) -> ScanRecords:
+    """Return what is kept of the logits of some images.
+
+    Args:
+        logits: Of the images where the concept was found, [m, r, 2, classes].
+        labels: True labels of all, int64 [n].
+        positions: Of all among the test images, int64 [n].
+        found: Which are those where it was found, bool [n], m of them.
+
+    Returns:
+        The records, on the CPU.
+    """
+    probabilities = logits.float().softmax(dim=-1)
+    top, predictions = probabilities.max(dim=-1)
+    index = labels[found].to(logits.device)[:, None, None, None].expand(*logits.shape[:3], 1)
+    of_found = (predictions, top, probabilities.gather(-1, index).squeeze(-1))
+    fields = []
+    for values in of_found:
+        field = torch.zeros(len(found), *values.shape[1:], dtype=values.dtype)
+        field[found] = values.cpu()
+        fields.append(field)
+    return ScanRecords(positions, found, *fields)
+
+
+def write_records(folder: Path, rank: int, identity: dict[str, Any], records: ScanRecords) -> None:
+    """Keep the records of one process.
+
+    Args:
+        folder: Where the file goes.
+        rank: Of the process.
+        identity: What the records depend on, as JSON holds it.
+        records: All so far.
+    """
+    with write_atomically(folder / (NAME if rank == 0 else f"scan-{rank}.safetensors")) as temporary:
+        save_file(records._asdict(), temporary, {"identity": json.dumps(identity)})
+
+
+def read_records(folder: Path, identity: dict[str, Any]) -> ScanRecords:
+    """Return the records that an interrupted scan, of any number of processes, has left.
+
+    Args:
+        folder: Its run folder.
+        identity: What records of this scan depend on.
+
+    Raises:
+        UserError: If there are none, a file is damaged, or they are of another scan.
+    """
+    paths = sorted(folder.glob(PATTERN))
+    if not paths:
+        raise UserError(f"scan.resume: there is no scan in '{folder}', which has no {NAME}")
+    parts = []
+    for path in paths:
+        there, records = _read(path)
+        for name, here in json.loads(json.dumps(identity)).items():
+            if there.get(name) != here:
+                raise UserError(
+                    f"scan.resume: the scan in '{folder}' was another one, with {name} {there.get(name)!r} in place of "
+                    f"{here!r}; leave the option out to begin anew"
+                )
+        parts.append(records)
+    return ScanRecords.join(parts)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], ScanRecords]:
+    try:
+        with safe_open(path, "pt") as file:
+            identity = json.loads(file.metadata()["identity"])
+            return identity, ScanRecords(*(file.get_tensor(name) for name in ScanRecords._fields))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"scan.resume: '{path}' is not what a scan has left ({error})") from error
