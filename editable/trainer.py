@@ -6,8 +6,9 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
-from editable.callbacks import LearningRateSearch, RankOneRewrite
+from editable.callbacks import GeneratorRewriting, LearningRateSearch, RankOneRewrite
 from editable.callbacks.four_tests import FourTests
+from editable.callbacks.inverse_direction_study import InverseDirectionStudy
 from editable.callbacks.subcommand import Subcommand
 from editable.errors import UserError
 
@@ -16,6 +17,8 @@ __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
     "search": LearningRateSearch,
     "rewrite": RankOneRewrite,
+    "invert": InverseDirectionStudy,
+    "rewrite_generator": GeneratorRewriting,
     "judge": FourTests,
 }
 """What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""

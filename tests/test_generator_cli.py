@@ -28,10 +28,9 @@ SMALL = [
     "--model.num_samples=20",
 ]
 REWRITE = [
-    "--trainer.callbacks+=GeneratorRewriting",
-    "--trainer.callbacks.layer=layer1.conv2",
-    "--trainer.callbacks.num_moment_images=30",
-    "--trainer.callbacks.num_unseen_images=20",
+    "--rewrite_generator.layer=layer1.conv2",
+    "--rewrite_generator.num_moment_images=30",
+    "--rewrite_generator.num_unseen_images=20",
 ]
 
 
@@ -82,11 +81,16 @@ def test_every_shipped_configuration_runs(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.filterwarnings("ignore")
-def test_every_shipped_rule_rewrites_and_fixed_seeds_give_the_same_files(name: str) -> None:
+def test_every_shipped_rule_rewrites_and_fixed_seeds_give_the_same_files(
+    name: str, capsys: pytest.CaptureFixture
+) -> None:
     assert RULES.keys() == {"bar_in_zero", "foot_of_two"}
-    options = ["test", f"--config={DIGITS}", *SMALL, *REWRITE, f"--trainer.callbacks.rule={RULES[name]}"]
+    options = ["rewrite_generator", f"--config={DIGITS}", *SMALL, *REWRITE, f"--rewrite_generator.rule={RULES[name]}"]
     for _ in range(2):
-        main([*options, "--trainer.callbacks.solver=editable.rewriting.ClosedForm"])
+        main([*options, "--rewrite_generator.solver=editable.rewriting.ClosedForm"])
+    shown = capsys.readouterr().out
+    for words in ("layer1.conv2", "unseen images", "exemplars' loss", "progress of features, of pixels"):
+        assert words in shown
     runs = [Path("runs", "digits", "generator", f"version_{version}") for version in (0, 1)]
     metrics = json.loads((runs[0] / "metrics.json").read_text())
     assert metrics.keys() >= {"rewrite_feature_progress", "rewrite_pixel_change_elsewhere", "test_frechet_distance"}
@@ -100,26 +104,56 @@ def test_every_shipped_rule_rewrites_and_fixed_seeds_give_the_same_files(name: s
     load_weights(Generator(width=2), runs[0] / "rewritten.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (["--trainer.callbacks.rule=nowhere.json"], "nowhere.json does not exist"),
-        (["--trainer.callbacks.layer=layer3"], "has no layer 'layer3'"),
-        (["--trainer.callbacks.quantile=2"], "between 0 and 1, got 2"),
-        (["--model.latents=NormalLatents", "--model.latents.latent_size=5"], "length 64, got shape [5]"),
-        (["--data.mean=[0.3]", "--data.std=[0.4]"], ""),
-        (["--model.network.image_size=9"], "image_size is 9"),
-        (["--model.discriminator.channels=3"], "do not fit the discriminator"),
-        (["--trainer.inference_mode=true"], "inference_mode=False"),
-    ],
-)
+PART = {"latent": 2, "box": [2, 2, 6, 6]}
+EMPTY = {"latent": 2, "polygon": [[3, 3], [5, 3], [4, 3]]}
+RULE = {"seed": 1, "copy": PART, "paste": [PART], "context": [PART]}
+BAD_RULES = {
+    "no context": ({**RULE, "context": []}, "context in rule.json names no image"),
+    "empty context": ({**RULE, "context": [EMPTY]}, "the mask of image 0 of the context (counted from 0) is empty"),
+    "outside": ({**RULE, "copy": {"latent": 2, "box": [2, 2, 9, 6]}}, "is outside of the generated image"),
+    "no such number": ({**RULE, "paste": [{**PART, "latent": -1}]}, "must be a whole number, at least 0"),
+    "too many channels": ({"seed": 1, "erase": [PART], "channels": 1000}, "1000"),
+}
+
+
+@pytest.mark.parametrize(("rule", "expected"), BAD_RULES.values(), ids=BAD_RULES.keys())
+@pytest.mark.filterwarnings("ignore")
+def test_bad_rule_ends_in_one_clear_sentence(rule: dict, expected: str, capsys: pytest.CaptureFixture) -> None:
+    Path("rule.json").write_text(json.dumps(rule))
+    options = ["rewrite_generator", f"--config={DIGITS}", *SMALL, *REWRITE, "--rewrite_generator.rule=rule.json"]
+    fails_with(options, expected, capsys)
+
+
+MISTAKES = {
+    "rule": (["--rewrite_generator.rule=nowhere.json"], "nowhere.json does not exist"),
+    "layer": (["--rewrite_generator.layer=layer3"], "has no layer 'layer3'"),
+    "linear layer": (["--rewrite_generator.layer=fc"], "'fc' is a linear layer"),
+    "quantile": (["--rewrite_generator.quantile=2"], "between 0 and 1, got 2"),
+    "seeds": (["--rewrite_generator.moment_seed=5", "--rewrite_generator.unseen_seed=5"], "must be another"),
+    "latent size": (["--model.latents=NormalLatents", "--model.latents.latent_size=5"], "length 64, got shape [5]"),
+    "image size": (["--model.network.image_size=9"], "image_size is 9"),
+    "discriminator": (["--model.discriminator.channels=3"], "do not fit the discriminator"),
+    "inference mode": (["--trainer.inference_mode=true"], "inference_mode=False"),
+    "weights": (["--model.weights=nowhere.safetensors"], "nowhere.safetensors"),
+    "checkpoint": (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
 @pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
-    rule = f"--trainer.callbacks.rule={RULES['bar_in_zero']}"
-    arguments = ["test", f"--config={DIGITS}", *SMALL, *REWRITE, rule, *options]
-    if not expected:  # in a test, pixels of another range make the distance large, but are no mistake
-        arguments = ["fit", *(argument for argument in arguments[1:] if "callbacks" not in argument)]
-        expected = "set data.mean and data.std to 0.5"
+    rule = f"--rewrite_generator.rule={RULES['bar_in_zero']}"
+    fails_with(["rewrite_generator", f"--config={DIGITS}", *SMALL, *REWRITE, rule, *options], expected, capsys)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_images_in_another_range_than_the_generators_are_a_mistake_in_training(capsys: pytest.CaptureFixture) -> None:
+    # In a test they make the distance large, but are no mistake.
+    options = ["fit", f"--config={DIGITS}", *SMALL, "--data.mean=[0.3]", "--data.std=[0.4]"]
+    fails_with(options, "set data.mean and data.std to 0.5", capsys)
+
+
+def fails_with(arguments: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main(arguments)
     assert exit_status.value.code == 2

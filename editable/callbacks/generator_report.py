@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.table import Table
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,9 +15,10 @@ from editable.rewriting.erase_problem import EraseRule
 from editable.rewriting.generator_rewrite import GeneratorRewrite
 from editable.rewriting.paste_problem import PasteRule
 from editable.rewriting.selections import Selection
+from editable.tables import terminal_table
 from editable.visualize import plot_generated, plot_outlined
 
-__all__ = ["generator_metrics", "write_generator_report"]
+__all__ = ["generator_metrics", "generator_table", "write_generator_report"]
 
 WEIGHTS = "rewritten.safetensors"
 SHOWN = 8
@@ -42,6 +44,44 @@ def generator_metrics(rewrite: GeneratorRewrite, image_range: Sequence[float] = 
     values |= {name: getattr(result, name) for name in ("loss_before", "loss", "rank", "norm", "relative_norm")}
     values |= {"num_steps": result.num_steps, "seconds": result.seconds}
     return {f"rewrite_{name}": float(value) for name, value in values.items() if value is not None}
+
+
+def generator_table(rewrite: GeneratorRewrite, image_range: Sequence[float] = (-1.0, 1.0)) -> Table:
+    """Return what a rewrite of a generator did to unseen images, to be printed; pixels in % of their range.
+
+    Args:
+        rewrite: The rewrite.
+        image_range: Least and greatest value of a pixel.
+    """
+    outcome, result = rewrite.outcome, rewrite.result
+    percent = 100 / (image_range[1] - image_range[0])
+    pixels_matched, pixels_elsewhere, pixels_unmatched = (
+        _number(value, percent)
+        for value in (
+            outcome.pixel_change_matched,
+            outcome.pixel_change_elsewhere,
+            outcome.pixel_change_unmatched_images,
+        )
+    )
+    progress = "unknown" if outcome.pixel_progress is None else f"{100 * outcome.pixel_progress:.0f} %"
+    rows = [
+        ["rank, change of the weight's norm", str(result.rank), f"{100 * result.relative_norm:.1f} %"],
+        ["exemplars' loss, before and after", f"{result.loss_before:.4g}", f"{result.loss:.4g}"],
+        [
+            "unseen images, positions that match the context",
+            str(outcome.num_images),
+            f"{100 * outcome.matched_positions:.2f} %",
+        ],
+        ["progress of features, of pixels there", f"{100 * outcome.feature_progress:.0f} %", progress],
+        [
+            "change of features there, elsewhere",
+            f"{outcome.feature_change_matched:.4g}",
+            _number(outcome.feature_change_elsewhere),
+        ],
+        ["change of pixels there, elsewhere, %", pixels_matched, pixels_elsewhere],
+        ["… in images where nothing matches, %", pixels_unmatched, ""],
+    ]
+    return terminal_table(["", "", ""], rows, title=rewrite.problem.block.layer)
 
 
 def write_generator_report(

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from rich.table import Table
 from torch import nn
 
 from editable.callbacks.edit_loop import progress_bars
-from editable.callbacks.generator_report import generator_metrics, write_generator_report
-from editable.callbacks.run_context import require_gradients
+from editable.callbacks.generator_report import generator_metrics, generator_table, write_generator_report
+from editable.callbacks.run_context import network_of, require_gradients
+from editable.callbacks.subcommand import Subcommand
 from editable.data import GeneratorRule, read_generator_rule
 from editable.data.generator_rule import Regions
 from editable.errors import UserError, require_at_least
 from editable.models import LatentSampler, default_latents, generate
-from editable.rewriting import Architecture, Regularisation, Solver
+from editable.rewriting import Architecture, LayerBlock, Regularisation, Solver
 from editable.rewriting.erase_problem import EraseRule
 from editable.rewriting.generator_rewrite import MOMENT_SEED, UNSEEN_SEED, GeneratorRewrite, rewrite_generator
 from editable.rewriting.paste_problem import PasteRule
@@ -23,7 +25,7 @@ from editable.rewriting.selections import Selection
 __all__ = ["GeneratorRewriting", "rule_for"]
 
 
-class GeneratorRewriting(Callback):
+class GeneratorRewriting(Subcommand):
     """Rewrites one layer of a generator by a rule (Bau et al. 2020), in ``test``, and tells what that does.
 
     The generator is the task's network, as in :class:`~editable.tasks.GenerationTask`; it never changes, and
@@ -87,12 +89,15 @@ class GeneratorRewriting(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
         require_gradients(trainer.test_loop.inference_mode, "a rewrite needs gradients")
+        network = network_of(pl_module)
+        LayerBlock(network, self.layer)
+        self._rule = rule_for(network, self.rule, getattr(pl_module, "latents", None))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rewrite the generator and log what that does."""
-        network: Any = pl_module.network
+        network = network_of(pl_module)
         latents = getattr(pl_module, "latents", None)
-        self._rule = rule_for(network, self.rule, latents)
+        assert self._rule is not None, "the test has started"
         with progress_bars(trainer) as bars:
             tasks: dict[str, Any] = {}
 
@@ -111,6 +116,11 @@ class GeneratorRewriting(Callback):
         if self.rewrite is None or self._rule is None:
             return []
         return write_generator_report(self.rewrite, self._rule, folder, self.image_range)
+
+    def table(self) -> Table:
+        """Return what the rewrite did to unseen images, to be printed."""
+        assert self.rewrite is not None, "there is a table once the rewrite has run"
+        return generator_table(self.rewrite, self.image_range)
 
 
 def rule_for(network: nn.Module, rule: GeneratorRule, latents: LatentSampler | None = None) -> PasteRule | EraseRule:

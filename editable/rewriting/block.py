@@ -119,8 +119,12 @@ class LayerBlock:
 
     def values(self, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the output of the whole block; arguments and shapes as of :meth:`outputs`."""
+        return self.finish(self.outputs(inputs, weight))
+
+    def finish(self, outputs: Tensor) -> Tensor:
+        """Return what BatchNorm and activation make of the layer's output; shapes as of :meth:`outputs`."""
         with evaluation_mode(self.network):
-            return self._after(self.network, self.outputs(inputs, weight))
+            return self._after(self.network, outputs)
 
     def _take_traced(self, graph: fx.Graph) -> None:
         call = _find_call(graph, self.network, self.layer, self._module)

@@ -114,6 +114,7 @@ class InverseDirection(Solver):
         self.survival: Survival | None = None
 
     def _solve(self, problem: RewriteProblem, progress: Progress | None) -> Solution:
+        _check_weight(problem.matrix)  # before the second moment of its outputs is found to be zero
         inverse = self._inverse_moment(problem)
         update = inverse_update(problem.matrix, output_keys(problem), problem.keys, inverse, self.by)
         self.survival = update.survival
@@ -196,8 +197,7 @@ def inverse_update(
         )
     invert = _inversion(by)
     matrix, keys, values = matrix.double(), keys.double(), values.double()
-    if not matrix.any():
-        raise UserError("a weight that is zero throughout has no inverse to rewrite")
+    _check_weight(matrix)
     original = invert(matrix)
     update = closed_form_update(original, keys, values, inverse)
     changed = original + update.coefficients @ update.directions.T
@@ -278,6 +278,11 @@ def _keys_of_outputs(block: LayerBlock, memory: TransposedMemory, inputs: Tensor
     outputs = block.outputs(inputs) - block.outputs(torch.zeros_like(inputs[:1]))
     size = None if block.geometry is None else (inputs.shape[-2], inputs.shape[-1])
     return memory.keys(outputs, size)
+
+
+def _check_weight(matrix: Tensor) -> None:
+    if not matrix.any():
+        raise UserError("a weight that is zero throughout has no inverse to rewrite")
 
 
 def _inversion(by: Inversion) -> Callable[[Tensor], Tensor]:

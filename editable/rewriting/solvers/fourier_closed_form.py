@@ -41,14 +41,27 @@ class FourierClosedForm(Solver):
             raise UserError(f"epsilon is a fraction of a mean eigenvalue, so not negative, got {epsilon}")
         self.epsilon = epsilon
 
-    def _solve(self, problem: RewriteProblem, progress: Progress | None) -> Solution:
+    def full_size_change(self, problem: RewriteProblem) -> Tensor:
+        """Return the change before it is cut, δW, float64 [f, c, Q, R], on the CPU.
+
+        Args:
+            problem: What is asked for.
+
+        Raises:
+            UserError: As of a call.
+        """
         geometry = _geometry(problem)
         size = (problem.exemplars.inputs.shape[-2], problem.exemplars.inputs.shape[-1])
-        weight = problem.weight.double()
+        weight = problem.weight.detach().double()
         patches = problem.keys.T.unflatten(1, weight.shape[1:])
         keys, full = (place_kernel(kernels, geometry, size).cpu() for kernels in (patches, weight))
-        rewritten = fourier_rewrite(full, keys, problem.values.cpu(), self._moments(problem, full), self.epsilon)
-        return Solution({problem.block.weight_name: cut_kernel(rewritten, geometry).to(problem.weight)}, [])
+        moments = self._moments(problem, full)
+        return fourier_rewrite(full, keys, problem.values.cpu(), moments, self.epsilon) - full
+
+    def _solve(self, problem: RewriteProblem, progress: Progress | None) -> Solution:
+        change = cut_kernel(self.full_size_change(problem), _geometry(problem)).to(problem.weight.device)
+        weight = (problem.weight.detach().double() + change).to(problem.weight.dtype)
+        return Solution({problem.block.weight_name: weight}, [])
 
     @torch.no_grad()
     def _moments(self, problem: RewriteProblem, full: Tensor) -> SpectralMoments:
