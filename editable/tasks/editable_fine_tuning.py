@@ -21,13 +21,14 @@ TEACHER = "teacher_fingerprint"
 
 
 class EditableFineTuningTask(EditableTrainingTask):
-    """Editable training of a network that is trained already, with distillation in place of labels.
+    """Editable training of a network that is trained already, with distillation in place of labels, or beside them.
 
-    L_base = KL(p(·|x, original network) ‖ p(·|x, network)), mean over the batch (Sinitsin et al., ICLR 2020). The
-    original is the network as it is when the task is made, so give its weights here or to the network. It stays as it
-    was, in evaluation mode, sees the same augmented images, and is not part of checkpoints: a resumed run makes it
-    again, and is refused if it would be another one. Labels serve only to log errors. With ``c_edit = c_loc = 0`` this
-    is distillation alone. Logs what :class:`EditableTrainingTask` does.
+    L_base = KL(p(·|x, original network) ‖ p(·|x, network)), mean over the batch (Sinitsin et al., ICLR 2020). With
+    ``c_labels`` the cross-entropy is added, so that a network that could be better becomes so meanwhile (distillation
+    with labels: Hinton et al., 2015). The original is the network as it is when the task is made, so give its weights
+    here or to the network. It stays as it was, in evaluation mode, sees the same augmented images, and is not part of
+    checkpoints: a resumed run makes it again, and is refused if it would be another one. With ``c_edit = c_loc = 0``
+    this is distillation alone. Logs what :class:`EditableTrainingTask` does.
 
     Args:
         network: The trained classifier, such as ``editable.models.add_extra_layer`` makes of it.
@@ -35,6 +36,7 @@ class EditableFineTuningTask(EditableTrainingTask):
         editable_layers: Which parameters an edit may change; see :class:`EditableTrainingTask`.
         c_edit: Weight of the edit term.
         c_loc: Weight of the locality term.
+        c_labels: Weight of the cross-entropy in L_base; at 0 (published) labels serve only to log errors.
         edits_per_batch: Number of edits for each batch (on each rank).
         locality_fraction: Part of each batch that the edit and locality terms look at, in (0, 1].
         locality_share: Measure locality on the ``whole`` of that part for each edit, or on each edit's ``own`` share.
@@ -64,6 +66,7 @@ class EditableFineTuningTask(EditableTrainingTask):
         editable_layers: Sequence[str],
         c_edit: float = 0.03,
         c_loc: float = 0.03,
+        c_labels: float = 0.0,
         edits_per_batch: int = 1,
         locality_fraction: float = 1.0,
         locality_share: Literal["whole", "own"] = "whole",
@@ -97,6 +100,9 @@ class EditableFineTuningTask(EditableTrainingTask):
             lr_scheduler,
             lr_scheduler_interval,
         )
+        if c_labels < 0:
+            raise UserError(f"c_labels is the weight of a loss term and must not be negative, got {c_labels}")
+        self.c_labels = c_labels
         self.learning_rates = dict(learning_rates or {})
         for pattern, rate in self.learning_rates.items():
             if not rate > 0:
@@ -136,16 +142,20 @@ class EditableFineTuningTask(EditableTrainingTask):
         return self.split.edit_suffix(features, {}), features
 
     def base_loss(self, logits: Tensor, features: Features, batch: Batch) -> Tensor:
-        """Return L_base, the divergence from the original's predictions; arguments as of :meth:`loss_terms`."""
+        """Return L_base, the divergence from the original's predictions, and as much of the cross-entropy as asked for.
+
+        Arguments as of :meth:`loss_terms`.
+        """
         shares_prefix = self.statistics == "running" and not any(feature.requires_grad for feature in features)
         with torch.no_grad():
             original = self._teacher.edit_suffix(features, {}) if shares_prefix else self.teacher(batch[0])
-        return functional.kl_div(
+        divergence = functional.kl_div(
             functional.log_softmax(logits, dim=-1),
             functional.log_softmax(original, dim=-1),
             reduction="batchmean",
             log_target=True,
         )
+        return divergence + self.c_labels * functional.cross_entropy(logits, batch[1]) if self.c_labels else divergence
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters by their learning rate, and the editor's constants."""

@@ -47,12 +47,13 @@ def moved(task):
 
 
 @pytest.mark.parametrize(
-    ("statistics", "trainable"), [("batch", ["all"]), ("batch", TAIL), ("running", ["all"]), ("running", TAIL)]
+    ("statistics", "trainable", "c_labels"),
+    [("batch", ["all"], 0.0), ("batch", TAIL, 0.4), ("running", ["all"], 0.4), ("running", TAIL, 0.0)],
 )
-def test_loss_and_all_gradients_are_those_of_the_formula(statistics, trainable):
+def test_loss_and_all_gradients_are_those_of_the_formula(statistics, trainable, c_labels):
     original = small_network()
     task = make_task(
-        copy.deepcopy(original), c_edit=0.7, c_loc=1.3, edits_per_batch=2, statistics=statistics,
+        copy.deepcopy(original), c_edit=0.7, c_loc=1.3, c_labels=c_labels, edits_per_batch=2, statistics=statistics,
         trainable_layers=trainable,
     ).train()  # fmt: skip
     network = moved(task)
@@ -64,7 +65,8 @@ def test_loss_and_all_gradients_are_those_of_the_formula(statistics, trainable):
     task.pairs = ((0, (predictions[0] + 1) % NUM_CLASSES), (1, (predictions[1] + 2) % NUM_CLASSES))
     edits = [unrolled_edit(plain, NAMES, images[i], label, ALPHA, BETA, MAX_STEPS) for i, label in task.pairs]
     assert max(steps for *_, steps in edits) > 0
-    base = kl_divergence(original.eval()(images).detach(), logits)
+    cross_entropy = -logits.log_softmax(dim=1)[range(len(labels)), labels].mean()
+    base = kl_divergence(original.eval()(images).detach(), logits) + c_labels * cross_entropy
     edit = sum(loss for _, loss, _ in edits) / 2
     locality = sum(kl_divergence(logits.detach(), functional_call(plain, theta, images)) for theta, *_ in edits) / 2
     expected = base + 0.7 * edit + 1.3 * locality
@@ -193,6 +195,7 @@ def test_resuming_with_another_original_is_refused(fit, tmp_path):
         ({"learning_rates": {"3": 0.0}}, "'3' must be positive, got 0.0"),
         ({"trainable_layers": ["layer9"]}, "layer9"),
         ({"c_loc": -1.0}, "c_loc.*-1.0"),
+        ({"c_labels": -0.5}, "c_labels.*-0.5"),
     ],
 )
 def test_mistakes_end_in_one_sentence(settings, message):
