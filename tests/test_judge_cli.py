@@ -63,7 +63,7 @@ def judged(*options: str, version: int = 0) -> dict[str, float]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_shipped_configuration_runs(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "80")
     figures = judged(f"--judge.edited={edited()}")
     assert figures["judge_random_num_images"] == 23
     assert figures["judge_mislabelled_num_images"] == 13 + 2
@@ -78,8 +78,9 @@ def test_shipped_configuration_runs(capsys: pytest.CaptureFixture, monkeypatch: 
     assert len(rows) == 3 * 4 + 1
     assert float(rows[-1]["accuracy"]) == pytest.approx(figures["judge_accuracy"], abs=1e-6)
     shown = capsys.readouterr().out
-    for words in ("normal, same class", "manipulated, other classes", "mislabelled", "Report and figures"):
+    for words in ("mislabelled", "manipulated,", "same class", "other", " → ", "Report and figures"):
         assert words in shown
+    assert "…" not in shown, "80 columns do"
 
 
 @pytest.mark.filterwarnings("ignore")

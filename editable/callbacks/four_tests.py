@@ -148,7 +148,7 @@ class FourTests(Subcommand):
                 name: JudgedSet(images, same, targets, pl_module.device)
                 for name, images in self._choose(targets, data, shares).items()
             }
-            self._judge_manipulated(sets, both, shares)
+            self._judge_manipulated(sets, both, shares, same)
             self.accuracy_before, self.accuracy = self._judge_normal(sets, both, shares)
         self.num_test_images = len(shares.labels)
         self.outcomes = {name: judged.compute() for name, judged in sets.items()}
@@ -188,12 +188,12 @@ class FourTests(Subcommand):
             sets["mislabelled"] = mislabelled_images(labels, targets, noise)
         return sets
 
-    def _judge_manipulated(self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares) -> None:
+    def _judge_manipulated(self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares, same: Tensor) -> None:
         """Judge images with the concept replaced; leave out confusing ones in which it is not found."""
         chosen = torch.stack([judged.images.chosen for judged in sets.values()]).any(dim=0)
         own: list[Tensor] = []
         kept: list[ReplacedExamples] = []
-        for images, names, positions in shares.batches(chosen.nonzero().flatten().tolist(), "manipulated images"):
+        for images, names, positions in shares.batches(_in_turn(chosen, same), "manipulated images"):
             replaced = self.concept(images, names)
             found = replaced.found.cpu()
             if not found.any():
@@ -240,6 +240,14 @@ class _Both:
         normalised = self._normalise(images)
         before, after = (network(normalised) for network in self._networks)
         return before, after
+
+
+def _in_turn(chosen: Tensor, same: Tensor) -> list[int]:
+    """Return chosen positions, those of target classes and others in turn, so that examples are of both."""
+    positions = chosen.nonzero().flatten()
+    groups = same[positions]
+    place = torch.where(groups, groups.cumsum(dim=0), (~groups).cumsum(dim=0))
+    return positions[place.argsort(stable=True)].tolist()
 
 
 def _examples(images: Tensor, manipulated: Tensor, masks: Tensor, names: list[str], found: Tensor) -> ReplacedExamples:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["FourTestsReport"]
 
 HEADER = ["set", "test", "images", "accuracy before", "after", "confidence before", "after"]
+SHORT_HEADER = ["set", "test", "images", "accuracy", "confidence"]
+"""Of the terminal, on which 80 columns are to do."""
 TESTS = {
     f"{version}_{group}": f"{version}, {group} {'class' if group == 'same' else 'classes'}"
     for version in VERSIONS
@@ -39,7 +41,8 @@ class FourTestsReport:
 
     def table(self) -> Table:
         """Return the table for the terminal."""
-        return terminal_table(HEADER, self._rows(), title=f"{self._edit()}; target {self._target()}")
+        rows = ([*row[:3], _arrow(row[3:5]), _arrow(row[5:])] for row in self._rows())
+        return terminal_table(SHORT_HEADER, rows, title=f"{self._edit()}; target {self._target()}")
 
     def write(self, folder: Path) -> list[str]:
         """Write all files into a folder; return the report's section in Markdown."""
@@ -136,6 +139,11 @@ class FourTestsReport:
 def _of_test(outcome: SetOutcome, test: str) -> tuple[int, list[float], list[float]]:
     figures = [outcome.figures[f"{test}_{quantity}"] for quantity in QUANTITIES]
     return int(outcome.figures[f"{test}_num_images"]), figures[:2], figures[2:]
+
+
+def _arrow(cells: list[str]) -> str:
+    before, after = cells
+    return f"{before.removesuffix(' %')} → {after}" if before.strip("—") else before
 
 
 def _percent(value: float) -> str:

@@ -242,6 +242,14 @@ def test_another_finder_can_rank_confusing_images(make_trainer, root):
     assert callback.outcomes["confusing"].figures["normal_same_num_images"] == same
 
 
+def test_examples_are_of_the_target_and_of_others(make_trainer, root):
+    callback, _ = run(make_trainer, root, num_random_images=36, data=make_data(root, batch_size=5))
+    shown = [name.split("/")[0] for name in callback.examples.names]
+    assert len(shown) == 8
+    # Five of the twelve images of each class have the concept, the most blue ones.
+    assert 3 <= shown.count("car") <= 5
+
+
 def test_report_has_table_curves_and_a_sentence_where_there_is_none(make_trainer, root, edited, tmp_path):
     _, metrics = run(make_trainer, root, folder=tmp_path / "run", edited=str(edited), num_random_images=1)
     folder = tmp_path / "run"
