@@ -46,7 +46,8 @@ class SpuriousScanReport:
         header, *rows = self._rows()
         return [
             f"## Spurious correlations\n\n{self._describe()}\n\n{markdown_table(header, rows)}\n\nMeans over the "
-            "images of the class where the concept was found, before → after its replacement; taken: part of those of "
+            "images of the class where the concept was found, before → after its replacement; top p and true p: "
+            "probability of the predicted and of the true label; taken: part of those of "
             f"the other classes that are given to this one.{self._left_out()} All classes, with 95 % intervals, are in "
             "[scan.csv](scan.csv).\n\n![Changes by class](scan.png)\n"
         ]
@@ -82,7 +83,7 @@ class SpuriousScanReport:
     def _rows(self) -> Iterator[list[str]]:
         """Yield the head of the table for readers, and a row for each class that is shown."""
         edited = self.run.edited_changes
-        header = ["class", "found", "error, %", "top probability", "true probability", "taken, %"]
+        header = ["class", "found", "error, %", "top p", "true p", "taken, %"]
         yield header if edited is None else [*header, "edited: error, %", "edited: taken, %"]
         for label in self.run.order[:MOST_SHOWN]:
             some = self.run.changes[label]
