@@ -40,7 +40,7 @@ class InverseDirectionReport:
     def table(self) -> Table:
         """Return the table for the terminal."""
         header = ["method", "survives", "residual", *(SHORT_NAMES[name] for name in self.run.before)]
-        title = f"{self.run.layer}, strength {self.run.reported_strength:g}; accuracy in %"
+        title = f"{self.run.layer}, accuracy in % at strength {self.run.reported_strength:g}"
         return terminal_table(header, self._short_rows(), title=title)
 
     def write(self, folder: Path) -> list[str]:
@@ -69,13 +69,13 @@ class InverseDirectionReport:
         run = self.run
         counts = [f"{errors.num_images} {SET_NAMES[name]}" for name, errors in run.before.items()]
         return (
-            f"`{run.layer}`, one rule, strength {run.reported_strength:g}. The residual is how far the layer is from "
+            f"`{run.layer}`, one rule. The residual is how far the layer is from "
             "the rule's constraint in the forward direction, relative to what is wanted, before and after; of a "
             "rewrite in the inverse direction also before its matrix was inverted back (*inverse*). Loss is the mean "
             "absolute difference of the block's output from its target inside the mask. The change of outputs is that "
             f"of the layer on at most {run.num_moment_images} other images, ‖ΔW ⋆ A‖ / ‖W ⋆ A‖, which closed forms "
             "keep smallest, each in its own sense. Architectures (arch.) are those of Elango 2021, figure 2-3. "
-            f"Accuracy on {', '.join(counts)}."
+            f"Accuracy at strength {run.reported_strength:g}, on {', '.join(counts)}."
         )
 
     def _header(self) -> list[str]:
