@@ -9,6 +9,7 @@ from rich.console import Console
 from editable.callbacks import GeneratorRewriting, LearningRateSearch, RankOneRewrite
 from editable.callbacks.four_tests import FourTests
 from editable.callbacks.inverse_direction_study import InverseDirectionStudy
+from editable.callbacks.manipulation import Manipulation
 from editable.callbacks.seeing import Seeing
 from editable.callbacks.spurious_scan import SpuriousScan
 from editable.callbacks.subcommand import Subcommand
@@ -22,6 +23,7 @@ SUBCOMMANDS: dict[str, type[Subcommand]] = {
     "invert": InverseDirectionStudy,
     "rewrite_generator": GeneratorRewriting,
     "judge": FourTests,
+    "manipulate": Manipulation,
     "see": Seeing,
     "scan": SpuriousScan,
 }

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +15,7 @@ from editable.callbacks.edit_loop import progress_bars, whole_loader
 from editable.callbacks.four_tests_report import FourTestsReport
 from editable.callbacks.image_shares import ImageShares
 from editable.callbacks.judged_set import JudgedSet, SetOutcome
+from editable.callbacks.replaced_examples import ReplacedExamples
 from editable.callbacks.run_context import image_data, network_of
 from editable.callbacks.subcommand import Subcommand
 from editable.data import ImageDataModule
@@ -32,20 +32,11 @@ from editable.rewriting.image_sets import (
     random_images,
 )
 
-__all__ = ["FourTests", "ReplacedExamples"]
+__all__ = ["FourTests"]
 
 WHAT = "a judgement of an edit"
 MOST_SHOWN = 8
 """Manipulated images in the report."""
-
-
-class ReplacedExamples(NamedTuple):
-    """Some images with the concept replaced, on the CPU; values in [0, 1]."""
-
-    originals: Tensor
-    manipulated: Tensor
-    masks: Tensor
-    names: list[str]
 
 
 class FourTests(Subcommand):
@@ -214,7 +205,9 @@ class FourTests(Subcommand):
         there[torch.cat(everywhere)] = True
         confusing = sets["confusing"]
         confusing.images = replace(confusing.images, chosen=confusing.images.chosen & there)
-        self.examples = _joined(kept) if kept else None
+        if kept:
+            joined = ReplacedExamples.join(kept)
+            self.examples = joined.take(range(min(len(joined.names), MOST_SHOWN)))
 
     def _judge_normal(self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares) -> tuple[float, float]:
         """Judge images as they are; return the accuracy of both networks on all test images."""
@@ -254,9 +247,3 @@ def _examples(images: Tensor, manipulated: Tensor, masks: Tensor, names: list[st
     some = found.nonzero().flatten()[:MOST_SHOWN].to(images.device)
     originals, replaced, regions = (tensor[some].cpu() for tensor in (images, manipulated, masks))
     return ReplacedExamples(originals, replaced, regions, [names[index] for index in some.tolist()])
-
-
-def _joined(kept: Sequence[ReplacedExamples]) -> ReplacedExamples:
-    *pictures, names = zip(*kept, strict=True)
-    originals, manipulated, masks = (torch.cat(some)[:MOST_SHOWN] for some in pictures)
-    return ReplacedExamples(originals, manipulated, masks, [name for some in names for name in some][:MOST_SHOWN])

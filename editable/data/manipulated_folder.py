@@ -43,6 +43,9 @@ class ManipulatedImage(NamedTuple):
     seed: int | None
     """The seed of this image's manipulation; ``None`` where nothing was random."""
 
+    share: float | None = None
+    """Part of the image that the mask covers, from 0 to 1; ``None`` where nobody has measured it."""
+
 
 def save_manipulated_folder(
     folder: str | Path, images: Iterable[ManipulatedImage], settings: Mapping[str, Any]
@@ -59,8 +62,8 @@ def save_manipulated_folder(
         settings: how they were made, as far as all of them have it in common: plain values for the manifest.
 
     Returns:
-        The manifest: ``settings``, and ``images``, a list of ``file``, ``class``, ``source``, ``mask``, ``texture`` and
-        ``seed``.
+        The manifest: ``settings``, and ``images``, a list of ``file``, ``class``, ``source``, ``mask``, ``texture``,
+        ``seed`` and, where it is known, ``share``.
 
     Raises:
         UserError: the folder is not empty, there are no images, or two images, or an image and the outside, would
@@ -84,6 +87,8 @@ def save_manipulated_folder(
             "texture": image.texture,
             "seed": image.seed,
         }
+        if image.share is not None:
+            entries[file]["share"] = image.share
     if not entries:
         raise UserError(f"There are no manipulated images to write to {folder}: at least one is needed.")
     manifest = {"settings": dict(settings), "images": list(entries.values())}

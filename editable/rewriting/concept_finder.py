@@ -19,6 +19,11 @@ class ConceptFinder(ABC):
 
     settings: Mapping[str, Any] = MappingProxyType({})
 
+    @property
+    def description(self) -> str:
+        """Where masks come from, in a few words for records."""
+        return type(self).__name__
+
     def prepare(  # noqa: B027  most finders need nothing
         self,
         network: nn.Module,

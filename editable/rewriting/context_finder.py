@@ -90,6 +90,11 @@ class ContextFinder(ConceptFinder):
         self._exemplars = found.images
         self._site: _Site | None = None
 
+    @property
+    def description(self) -> str:
+        """Where masks come from."""
+        return f"context matching at {self.layer}"
+
     def prepare(
         self,
         network: nn.Module,

@@ -58,6 +58,11 @@ class MaskFinder(ConceptFinder):
         for image in found.images:
             self._by_file.setdefault(PurePosixPath(image.name).name, []).append(image)
 
+    @property
+    def description(self) -> str:
+        """Where masks come from."""
+        return str(self.settings["masks"])
+
     def find(self, images: Tensor, names: Sequence[str]) -> Tensor:
         """Draw the masks of those images that have one, see :meth:`ConceptFinder.find`.
 
