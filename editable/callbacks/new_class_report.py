@@ -12,6 +12,7 @@ from editable.atomic import write_atomically
 from editable.callbacks.new_class_outcomes import NewClassOutcome, write_outcomes
 from editable.data import ImageDataModule, denormalise
 from editable.rewriting.class_filter import filter_maps
+from editable.tables import markdown_table, terminal_table
 from editable.visualize.new_classes import plot_filter_maps, plot_negative_weights, plot_new_class_roc
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ class NewClassReport:
     def table(self) -> Table:
         """Return the outcomes as a table for the terminal."""
         head, *rows = self._rows()
-        table = Table(*head, title=f"The new class '{self.run.name}'")
-        for row in rows:
-            table.add_row(*row)
-        return table
+        return terminal_table(head, rows, f"The new class '{self.run.name}'")
 
     def write(self, folder: Path, data: ImageDataModule) -> list[str]:
         """Write all files into a folder; return the report's section in Markdown."""
@@ -48,10 +46,9 @@ class NewClassReport:
         self._plot_roc(folder)
         self._plot_maps(folder, data)
         head, *rows = self._rows()
-        table = "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] + ["---:"] * (len(head) - 1), *rows])
         text = (
-            f"## The new class '{run.name}'\n\n{self._describe()}\n\n{table}\n\nEvery draw has its lines in "
-            "[new_class.csv](new_class.csv).\n\n![ROC curves](new_class_roc.png)\n\n"
+            f"## The new class '{run.name}'\n\n{self._describe()}\n\n{markdown_table(head, rows)}\n\n"
+            "Every draw has its lines in [new_class.csv](new_class.csv).\n\n![ROC curves](new_class_roc.png)\n\n"
             "![Maps of the filter before and after training, on what it was trained on](filter_maps.png)\n"
         )
         if len(run.negative_weights) > 1:

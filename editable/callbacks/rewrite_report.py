@@ -14,6 +14,7 @@ from editable.callbacks.rewrite_site import RewriteSite
 from editable.callbacks.rewrite_trials import RewriteOutcome, SetErrors, best_trial
 from editable.data import ImageDataModule, denormalise
 from editable.rewriting import match_context
+from editable.tables import markdown_table, terminal_table
 from editable.visualize import (
     plot_candidates,
     plot_changed_images,
@@ -60,16 +61,16 @@ class RewriteReport:
     def table(self) -> Table:
         """Return the outcomes as a table for the terminal, a column for each solver."""
         head, *rows = zip(*self._rows(), strict=True)
-        table = Table(*head)
-        for row in rows:
-            table.add_row(*row)
-        return table
+        return terminal_table(head, rows)
 
     def write(self, folder: Path) -> list[str]:
         """Write all files into a folder; return the report's sections in Markdown."""
         rows = list(self._rows())
         write_csv(folder / "solvers.csv", rows)
-        sections = [f"## Rewrite\n\n{self._describe()}\n\n{_markdown(rows)}\n", self._exemplars(folder)]
+        sections = [
+            f"## Rewrite\n\n{self._describe()}\n\n{markdown_table(rows[0], rows[1:])}\n",
+            self._exemplars(folder),
+        ]
         if self.run.trials:
             sections.append(self._candidates(folder))
         if self.run.chosen is not None:
@@ -193,9 +194,3 @@ class RewriteReport:
 def _changed(errors: SetErrors) -> str:
     change = f"{100 * errors.before / errors.num_images:.2f} → {100 * errors.after / errors.num_images:.2f} % wrong"
     return f"{change} ({errors.before} → {errors.after} of {errors.num_images})"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
