@@ -37,7 +37,7 @@ def fill_from_surroundings(images: Tensor, masks: Tensor) -> Tensor:
     return torch.where(covered, images, filled)
 
 
-def surroundings(image: Tensor, texture: Tensor, mask: Tensor, seed: int) -> Tensor:
+def surroundings(image: Tensor, texture: Tensor | None, mask: Tensor, seed: int) -> Tensor:
     """Return an image in which a concept gives way to its surroundings, as a stylizer that replaces concepts.
 
     To be named as the ``stylizer`` of :class:`~editable.rewriting.ConceptReplacement`, which gives it all of these.

@@ -62,7 +62,7 @@ def test_as_a_stylizer_it_looks_at_the_image_alone():
     image = torch.rand(3, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     mask = hole(9, 9, slice(2, 6), slice(3, 8))[0]
     filled = fill_from_surroundings(image[None], mask[None])[0]
-    for texture, seed in ((torch.zeros(3, 2, 2), 0), (torch.ones(3, 5, 5), 1)):
+    for texture, seed in ((torch.zeros(3, 2, 2), 0), (None, 1)):
         assert torch.equal(surroundings(image=image, texture=texture, mask=mask, seed=seed), filled)
 
 
