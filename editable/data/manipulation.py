@@ -149,7 +149,10 @@ def _quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
 def _blur(values: Tensor, sigma: float) -> Tensor:
     if sigma == 0:
         return values
-    return functional.gaussian_blur(values, [2 * ceil(3 * sigma) + 1] * 2, [sigma] * 2)
+    length = 2 * ceil(3 * sigma) + 1
+    for kernel in ([length, 1], [1, length]):  # one after the other: a square kernel takes gigabytes
+        values = functional.gaussian_blur(values, kernel, [sigma] * 2)
+    return values
 
 
 def _demand_floats(**tensors: Tensor) -> None:
