@@ -18,6 +18,7 @@ import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import DrawdownEvaluation, PredictionTable, RankOneRewrite, RunReport
+from editable.callbacks.new_class import NewClass
 from editable.callbacks.run_context import run_folder
 from editable.comparison import compare
 from editable.errors import UserError
@@ -36,7 +37,7 @@ Each subcommand's `--help` says what it does.
 `python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
 
 
-TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite}
+TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite, "new_class": NewClass}
 """Sections of a configuration that make ``test`` run a callback besides: the same as those of the subcommands."""
 
 

@@ -10,6 +10,7 @@ from editable.callbacks import GeneratorRewriting, LearningRateSearch, RankOneRe
 from editable.callbacks.four_tests import FourTests
 from editable.callbacks.inverse_direction_study import InverseDirectionStudy
 from editable.callbacks.manipulation import Manipulation
+from editable.callbacks.new_class import NewClass
 from editable.callbacks.seeing import Seeing
 from editable.callbacks.spurious_scan import SpuriousScan
 from editable.callbacks.subcommand import Subcommand
@@ -26,6 +27,7 @@ SUBCOMMANDS: dict[str, type[Subcommand]] = {
     "manipulate": Manipulation,
     "see": Seeing,
     "scan": SpuriousScan,
+    "new_class": NewClass,
 }
 """What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""
 

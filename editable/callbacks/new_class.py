@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
 from rich.table import Table
 from safetensors.torch import save_file
@@ -20,6 +20,7 @@ from editable.callbacks.new_class_report import NewClassReport
 from editable.callbacks.new_class_training import NewClassTraining, read_class_images
 from editable.callbacks.new_class_trial import Look, NewClassTrial, classifier_of, grow_with, look_at
 from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
+from editable.callbacks.subcommand import Subcommand
 from editable.data import ImageDataModule
 from editable.data.class_images import ClassImages
 from editable.data.images import ImageFiles
@@ -34,7 +35,7 @@ __all__ = ["NewClass"]
 WEIGHTS = "grown.safetensors"
 
 
-class NewClass(Callback):
+class NewClass(Subcommand):
     """Adds a class to a tested classifier from a few images of it, and judges the grown classifier, in ``test``.
 
     One new filter beside a layer learns the class's silhouette, and one new logit reads it alone, so that the logits of

@@ -1,6 +1,6 @@
 """What a run with a new class leaves for its reader: tables, figures, and a configuration of the grown network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ class NewClassReport:
         self.run = run
 
     def table(self) -> Table:
-        """Return the outcomes as a table for the terminal."""
-        head, *rows = self._rows()
+        """Return the outcomes, as means over draws, as a table for the terminal."""
+        head, *rows = self._rows(_mean)
         return terminal_table(head, rows, f"The new class '{self.run.name}'")
 
     def write(self, folder: Path, data: ImageDataModule) -> list[str]:
@@ -45,7 +45,7 @@ class NewClassReport:
         write_outcomes(folder / "new_class.csv", run.outcomes)
         self._plot_roc(folder)
         self._plot_maps(folder, data)
-        head, *rows = self._rows()
+        head, *rows = self._rows(_spread)
         text = (
             f"## The new class '{run.name}'\n\n{self._describe()}\n\n{markdown_table(head, rows)}\n\n"
             "Every draw has its lines in [new_class.csv](new_class.csv).\n\n![ROC curves](new_class_roc.png)\n\n"
@@ -74,12 +74,12 @@ class NewClassReport:
             "the new one."
         )
 
-    def _rows(self) -> Iterator[list[str]]:
-        """Yield the head of the table, and a row for each method."""
+    def _rows(self, write: Callable[[list[float], str], str]) -> Iterator[list[str]]:
+        """Yield the head of the table, and a row for each method, with figures over draws as they are to be written."""
         yield ["method", "AUC", "AUC of probability", "recall", "old images lost", "old accuracy"]
         for name, outcomes in self._by_method().items():
             spreads = [
-                _spread([getattr(outcome, field) for outcome in outcomes], pattern)
+                write([getattr(outcome, field) for outcome in outcomes], pattern)
                 for field, pattern in (
                     ("auc", "{:.3f}"),
                     ("auc_probability", "{:.3f}"),
@@ -177,6 +177,10 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def _mean(values: list[float], pattern: str) -> str:
+    return pattern.format(sum(values) / len(values))
+
+
 def _spread(values: list[float], pattern: str) -> str:
-    mean = pattern.format(sum(values) / len(values))
+    mean = _mean(values, pattern)
     return mean if len(values) == 1 else f"{mean} ({pattern.format(min(values))} … {pattern.format(max(values))})"
