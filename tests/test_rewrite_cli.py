@@ -1,5 +1,6 @@
 """Rewriting by the command line: shipped configurations in miniature, the short way for one rule, and mistakes."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -24,10 +25,11 @@ def _vehicles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folders that the shipped configurations name, with an image for each that the masks name, and a network."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(CONFIG_FOLDER, "configs/rewrite")
+    shutil.copytree(CONFIG_FOLDER.parent / "judge", "configs/judge")
     root = Path("data/vehicles")
     names = [f"imagenet-samples/n{number:08}/a.jpg" for number in range(6)]
     polygon = [[0, 150], [223, 120], [223, 223], [0, 223]]
-    for masks in Path("configs/rewrite").glob("*.json"):
+    for masks in sorted(Path("configs").rglob("*.json")):
         names += [entry["image"] for entry in json.loads(masks.read_text())["masks"]]
     for seed, name in enumerate(names):
         write_image(root / name, seed)
@@ -74,17 +76,37 @@ def test_every_shipped_configuration_runs(name: str) -> None:
         assert metrics.keys() >= {"rewrite_report_error", "rewrite_drop", "rewrite_photographs_error"}
         return
     solvers = [solver["class_path"].rpartition(".")[2] for solver in rewrite.get("solvers", [CLOSED_FORM])]
-    rewrites = sum(len(rewrite["ranks"]) if solver.endswith("Descent") else 1 for solver in solvers)
+    routes = len(rewrite.get("routes", ["images"]))
+    ways = {"ClosedForm": routes, "FineTuning": 1, "LambdaDescent": routes * len(rewrite.get("ranks", [1]))}
+    rewrites = sum(ways[solver.replace("Projected", "Lambda")] for solver in solvers)
     assert metrics["rewrite_num_candidates"] == rewrites * len(rewrite["strengths"])
     assert len((run / "candidates.csv").read_text().splitlines()) == 1 + metrics["rewrite_num_candidates"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_routes_are_compared_in_two_tables() -> None:
+    config = CONFIGS["routes"]
+    options = [*small_solvers(config), LAYER, "--rewrite.strengths=[1.0]", "--data.batch_size=10"]
+    main(["test", f"--config={config}", *QUIET, *options])  # `rewrite` would fail: chance corrects nothing here
+    run = last_run("routes")
+    report = (run / "report.md").read_text()
+    for words in ("| Target class |", "| Other classes |", "ClosedForm by features", "](routes.png)"):
+        assert words in report
+    rows = list(csv.DictReader((run / "routes.csv").open()))
+    assert [row["judged_by"] for row in rows[:5]] == ["truth", "prediction", "truth", "prediction", "truth"]
+    assert {row["num_images"] for row in rows if row["images"] == "target" and row["judged_by"] == "truth"} == {"26"}
+    assert len({row["rewrite"] for row in rows}) == 5
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_short_way_for_one_rule(capsys: pytest.CaptureFixture) -> None:
     main(["rewrite", f"--config={CONFIGS['vehicles_on_snow']}", *QUIET, "--data.batch_size=10"])
     shown = capsys.readouterr().out
-    for words in ("ClosedForm", "_blocks.8._expand_conv", "photographs", "of 4)"):
+    for words in ("ClosedForm", "_blocks.8._expand_conv", "photographs"):
         assert words in shown
+    metrics = json.loads((last_run("vehicles_on_snow") / "metrics.json").read_text())
+    photographs = Path("data/vehicles/vehicles-on-snow").glob("*/*.jpg")
+    assert metrics["rewrite_num_photographs_images"] == len(list(photographs))
     report = (last_run("vehicles_on_snow") / "report.md").read_text()
     assert "](heat_maps.png)" in report
 
@@ -109,7 +131,7 @@ MISTAKES = {
     "texture": (["--rewrite.rule.texture=nowhere.jpg"], "The texture nowhere.jpg does not exist"),
     "size": (["--rewrite.rule.image_size=64"], "give the rule the data module's image_size"),
     "photographs": (["--rewrite.photographs=nowhere"], "nowhere does not exist"),
-    "route": (["--rewrite.route=video"], "video"),
+    "route": (["--rewrite.routes=[video]"], "video"),
     "regularisation": (["--rewrite.regularisation.floor=0.1", "--rewrite.regularisation.epsilon=0.1"], "either floor"),
     "no training images": (["--rewrite.moment_split=train"], "has no sub-folder train"),
 }

@@ -5,16 +5,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
 from rich.table import Table
 from torch import nn
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset
 
 from editable.callbacks.edit_loop import progress_bars, whole_loader
 from editable.callbacks.rewrite_report import RewriteReport
-from editable.callbacks.rewrite_site import MomentImages, RewriteSite, RuleImages
+from editable.callbacks.rewrite_sets import (
+    halves,
+    manipulated_images,
+    moment_dataset,
+    original_images,
+    rule_images,
+    validation_images,
+)
+from editable.callbacks.rewrite_site import MomentImages, RewriteSite, Route
 from editable.callbacks.rewrite_trials import (
     RewriteOutcome,
     RewriteTrial,
@@ -24,12 +31,13 @@ from editable.callbacks.rewrite_trials import (
     measures_of,
     read_trials,
     solver_label,
+    standing_trial,
     write_trials,
 )
 from editable.callbacks.rewritten_predictions import RewrittenPredictions
 from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.subcommand import Subcommand
-from editable.data import ImageDataModule, RewriteRule, labelled_folder
+from editable.data import RewriteRule, labelled_folder
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, RewriteResult, Solver
@@ -43,18 +51,19 @@ GIB = 2**30
 class RankOneRewrite(Subcommand):
     """Rewrites one layer of the tested network so that it takes one concept for another, and tells what that does.
 
-    In ``test``: makes every combination of layers, solvers, ranks and strengths; chooses, on images that are not
-    reported, the one that corrects most errors on the new concept at a drop in accuracy of at most ``max_drop``
-    (Santurkar et al. 2021); measures it, and the best of each solver, on images that chose nothing; and writes the
-    rewritten network as ``rewritten.ckpt``. A single combination is taken as it is. The tested network itself never
-    changes, and ``test_error`` is that of the unedited one.
+    In ``test``: makes every combination of layers, routes, solvers, ranks and strengths; chooses, on images that are
+    not reported, the one that corrects most errors on the new concept at a drop in accuracy of at most ``max_drop``
+    (Santurkar et al. 2021); measures it, and the best of each solver and route, on images that chose nothing; and
+    writes the rewritten network as ``rewritten.ckpt``. A single combination is taken as it is. The tested network
+    itself never changes, and ``test_error`` is that of the unedited one.
 
     Logs of the chosen rewrite, on the sets ``report`` (test images that chose nothing), ``exemplars`` and, where given,
-    ``held_out`` and ``photographs``: ``rewrite_<set>_error_before``, ``rewrite_<set>_error``,
-    ``rewrite_<set>_errors_corrected`` and ``rewrite_num_<set>_images``; besides ``rewrite_drop`` on ``report``,
-    ``rewrite_strength``, ``rewrite_num_candidates``, and the measures of
-    :class:`~editable.rewriting.RewriteResult` with ``rewrite_`` before their names. Leaves ``candidates.csv`` with all
-    that were tried, ``solvers.csv`` with the best of each solver, and figures.
+    ``held_out``, ``photographs``, ``trial`` and ``trial_originals`` (``trial_rules`` with and without the new concept):
+    ``rewrite_<set>_error_before``, ``rewrite_<set>_error``, ``rewrite_<set>_errors_corrected`` and
+    ``rewrite_num_<set>_images``; besides ``rewrite_drop`` on ``report``, ``rewrite_strength``,
+    ``rewrite_num_candidates``, and the measures of :class:`~editable.rewriting.RewriteResult` with ``rewrite_`` before
+    their names. Leaves ``candidates.csv`` with all that were tried, ``solvers.csv`` with the best of each solver and
+    route, ``routes.csv`` where there are ``trial_rules``, and figures.
 
     Args:
         rule: Exemplars of the new concept in the place of the one that it shall be taken for.
@@ -62,7 +71,8 @@ class RankOneRewrite(Subcommand):
         solvers: The solvers to try; by default the closed form.
         ranks: Numbers of directions to try with each solver that is given them; the closed form's is that of keys.
         strengths: Scales on the update to try: θ₀ + s·Δθ.
-        route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
+        routes: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions; each is
+            tried with every solver that is given keys. By default ``images`` alone.
         keys: One mean key for the whole ``rule``, or one for each ``exemplar``.
         architecture: Keys are a ``pixel`` of the layer's input each, or a ``patch`` of it.
         regularisation: Of the second moment; by default 1e-4 of its mean eigenvalue is added to each.
@@ -73,6 +83,8 @@ class RankOneRewrite(Subcommand):
         cache: Folder for second moments, which are used again for the same network, layer and images; null keeps none.
         validation_rule: Exemplars of the same concept that are no part of the rewrite, to choose by. By default the
             rule's own, which any rewrite was made to correct.
+        trial_rules: Further exemplars of the same concept, which neither make nor choose a rewrite; on them all routes
+            and solvers are compared, see :mod:`editable.callbacks.route_comparison`.
         choose_on: Other images to choose by: the data module's ``val`` images, or ``half`` of the test images, drawn by
             seed; then the other half is reported.
         max_drop: Largest drop in accuracy on the images that choose, a fraction.
@@ -83,8 +95,10 @@ class RankOneRewrite(Subcommand):
 
     Attributes:
         trials: All that was tried, in order; empty where there was a single combination.
-        outcomes: By solver, what its best rewrite does; the chosen one among them.
-        chosen: The solver of the chosen rewrite; none where no candidate is within the drop and corrects anything.
+        outcomes: By solver and route, what the best rewrite does; the chosen one among them. Where none corrects
+            anything within the drop, the one that corrects most.
+        chosen: The solver, and the route, of the chosen rewrite; none where no candidate is within the drop and
+            corrects anything.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if layer, rule or images do not fit the network.
@@ -97,7 +111,7 @@ class RankOneRewrite(Subcommand):
         solvers: list[Solver] | None = None,
         ranks: list[int] | None = None,
         strengths: list[float] | None = None,
-        route: Literal["images", "features"] = "images",
+        routes: list[Route] | None = None,
         keys: Literal["rule", "exemplar"] = "rule",
         architecture: Architecture = "pixel",
         regularisation: Regularisation | None = None,
@@ -106,6 +120,7 @@ class RankOneRewrite(Subcommand):
         moment_positions: int | None = None,
         cache: str | None = "runs/second_moments",
         validation_rule: RewriteRule | None = None,
+        trial_rules: list[RewriteRule] | None = None,
         choose_on: Literal["val", "half"] = "val",
         max_drop: float = 0.0025,
         photographs: str | None = None,
@@ -114,20 +129,24 @@ class RankOneRewrite(Subcommand):
         resume: str | None = None,
     ) -> None:
         self.rule, self.validation_rule, self.photographs = rule, validation_rule, photographs
+        self.trial_rules = trial_rules or []
         self.layers, self.solvers = layers, solvers or [ClosedForm()]
         self.ranks, self.strengths = ranks or [1], strengths or [1.0]
+        self.routes: list[Route] = routes or ["images"]
         if not layers:
             raise UserError("rewrite.layers is empty: name at least one layer")
         labels = [solver_label(solver) for solver in self.solvers]
         if len(set(labels)) < len(labels):
             raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
+        if len(set(self.routes)) < len(self.routes):
+            raise UserError(f"rewrite.routes has {max(self.routes, key=self.routes.count)} twice: it can be tried once")
         if min(self.ranks) < 1:
             raise UserError(f"rewrite.ranks are numbers of directions, so at least 1, got {min(self.ranks)}")
         require_at_least(1, num_moment_images=num_moment_images)
         require_at_least(0, seed=seed)
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
-        self.route, self.keys, self.architecture = route, keys, architecture
+        self.keys, self.architecture = keys, architecture
         self.regularisation = regularisation or Regularisation(epsilon=1e-4)
         self.moment_split, self.num_moment_images = moment_split, num_moment_images
         self.moment_positions, self.cache = moment_positions, cache
@@ -137,7 +156,7 @@ class RankOneRewrite(Subcommand):
         self.outcomes: dict[str, RewriteOutcome] = {}
         self.chosen: str | None = None
         self._report: RewriteReport | None = None
-        self._sites: dict[str, RewriteSite] = {}
+        self._sites: dict[tuple[str, Route], RewriteSite] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
@@ -145,7 +164,7 @@ class RankOneRewrite(Subcommand):
         data = image_data(trainer, "a rewrite")
         for layer in self.layers:
             LayerBlock(network_of(pl_module), layer)
-        for rule in filter(None, (self.rule, self.validation_rule)):
+        for rule in filter(None, (self.rule, self.validation_rule, *self.trial_rules)):
             rule.labels(data.classes)
             size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
             if size != expected:
@@ -162,9 +181,7 @@ class RankOneRewrite(Subcommand):
         with progress_bars(trainer) as progress:
             self._prepare(trainer, pl_module, choosing, progress)
             best = self._try_all(trainer, pl_module, choosing, progress)
-            self.outcomes = {
-                trial.solver: self._measure(trial, pl_module, reporting, trainer, progress) for trial in best
-            }
+            self.outcomes = self._measure(best, pl_module, reporting, trainer, progress)
         self._report = RewriteReport(
             self, network_of(pl_module), self._sites, reporting, image_data(trainer, "a rewrite")
         )
@@ -202,11 +219,12 @@ class RankOneRewrite(Subcommand):
 
     @property
     def combinations(self) -> list[TrialSettings]:
-        """All combinations of layer, solver and rank; each is tried at every strength."""
+        """All combinations of layer, solver, route and rank; each is tried at every strength."""
         return [
-            TrialSettings(layer, position, rank)
+            TrialSettings(layer, position, rank, route)
             for layer in self.layers
             for position, solver in enumerate(self.solvers)
+            for route in (self.routes if solver.uses_keys else self.routes[:1])
             for rank in (self.ranks if solver.uses_rank else self.ranks[:1])
         ]
 
@@ -219,16 +237,19 @@ class RankOneRewrite(Subcommand):
         """Return the sets that choose, ``target`` and ``others``, and those that are reported."""
         data = image_data(trainer, "a rewrite")
         reported: Dataset = whole_loader(trainer.test_dataloaders).dataset
-        choosing = {"target": _as_dataset(_rule_images(self.validation_rule or self.rule, data))}
+        choosing = {"target": manipulated_images([self.validation_rule or self.rule], data)}
         if self.num_candidates > 1 and self.choose_on == "half":
-            choosing["others"], reported = _halves(reported, self.seed)
+            choosing["others"], reported = halves(reported, self.seed)
         elif self.num_candidates > 1:
-            choosing["others"] = _validation_images(data)
-        reporting = {"report": reported, "exemplars": _as_dataset(_rule_images(self.rule, data))}
+            choosing["others"] = validation_images(data)
+        reporting = {"report": reported, "exemplars": manipulated_images([self.rule], data)}
         if self.validation_rule is not None:
             reporting["held_out"] = choosing["target"]
         if self.photographs is not None:
             reporting["photographs"] = data.evaluated(labelled_folder(self.photographs, data.classes))
+        if self.trial_rules:
+            reporting["trial"] = manipulated_images(self.trial_rules, data)
+            reporting["trial_originals"] = original_images(self.trial_rules, data)
         return choosing, reporting
 
     def _prepare(
@@ -236,15 +257,9 @@ class RankOneRewrite(Subcommand):
     ) -> None:
         """Collect second moments and exemplars at all layers."""
         data = image_data(trainer, "a rewrite")
-        images: Dataset
-        if self.moment_split == "train":
-            images = data.unaugmented_training_images()
-        elif self.moment_split == "val":
-            images = _validation_images(data)
-        else:
-            images = choosing["others"] if self.choose_on == "half" and "others" in choosing else data.test_dataset
+        choosing_half = choosing.get("others") if self.choose_on == "half" else None
         moment = MomentImages(
-            images,
+            moment_dataset(self.moment_split, data, choosing_half),
             self.num_moment_images,
             self.moment_positions,
             self.seed,
@@ -253,21 +268,22 @@ class RankOneRewrite(Subcommand):
             trainer.global_rank,
             trainer.world_size,
         )
-        rule = _rule_images(self.rule, data)
+        rule = rule_images(self.rule, data)
         for layer in self.layers:
             task = progress.add_task(f"second moment of {layer}", total=len(moment.drawn))
-            self._sites[layer] = RewriteSite(
+            site = RewriteSite(
                 network_of(pl_module),
                 layer,
                 rule,
                 moment,
-                self.route,
+                self.routes[0],
                 self.keys,
                 self.architecture,
                 self.regularisation,
                 lambda images, task=task: progress.advance(task, images),  # type: ignore[misc]
             )
             progress.remove_task(task)
+            self._sites |= {(layer, route): site.by_route(route) for route in self.routes}
 
     def _try_all(
         self, trainer: Trainer, pl_module: LightningModule, choosing: dict[str, Dataset], progress: Progress
@@ -275,7 +291,7 @@ class RankOneRewrite(Subcommand):
         """Try all candidates; choose one, and return it with the best of each other solver."""
         if self.num_candidates == 1:
             (settings,) = self.combinations
-            self.chosen = self._label(settings.solver)
+            self.chosen = self._label(settings)
             return [RewriteTrial(settings, self.chosen, self.strengths[0])]
         identity = self._identity(pl_module, choosing)
         self.trials = [] if self.resume is None else read_trials(Path(self.resume), identity)
@@ -299,8 +315,7 @@ class RankOneRewrite(Subcommand):
         by_solver: dict[str, list[RewriteTrial]] = {}
         for trial in self.trials:
             by_solver.setdefault(trial.solver, []).append(trial)
-        best = (best_trial(some, self.max_drop) for some in by_solver.values())
-        return [trial for trial in best if trial is not None]
+        return [standing_trial(some, self.max_drop) for some in by_solver.values()]
 
     def _try(
         self,
@@ -323,30 +338,41 @@ class RankOneRewrite(Subcommand):
             target, others = (
                 SetErrors.of(predictions.labels[name], before[name], after[name]) for name in ("target", "others")
             )
-            label = self._label(settings.solver)
+            label = self._label(settings)
             yield RewriteTrial(settings, label, strength, target, others, measures_of(result))
 
     def _measure(
         self,
-        trial: RewriteTrial,
+        trials: list[RewriteTrial],
         pl_module: LightningModule,
         reporting: dict[str, Dataset],
         trainer: Trainer,
         progress: Progress,
-    ) -> RewriteOutcome:
-        """Make a rewrite once more, and look what it does on the images that are reported."""
+    ) -> dict[str, RewriteOutcome]:
+        """Make rewrites once more, and look what they do on the images that are reported."""
         network = network_of(pl_module)
-        task = progress.add_task(f"{trial.solver} on the images that are reported", total=None)
-        result = self._solve(trial.settings)
-        params = result.scaled(network, trial.strength)
-        with closing(self._predictions(network, tuple(params), reporting, trainer)) as predictions:
-            before, after = predictions.unedited, predictions(params)
+        task = progress.add_task("rewrites on the images that are reported", total=len(trials))
+        results = {trial.solver: self._solve(trial.settings) for trial in trials}
+        outcomes: dict[str, RewriteOutcome] = {}
+        for names in dict.fromkeys(tuple(result.params) for result in results.values()):
+            # What lies before these parameters is computed once for all rewrites that change the same.
+            with closing(self._predictions(network, names, reporting, trainer)) as predictions:
+                for trial in trials:
+                    result = results[trial.solver]
+                    if tuple(result.params) == names:
+                        params = result.scaled(network, trial.strength)
+                        measured = trial._replace(measures=measures_of(result))
+                        outcomes[trial.solver] = RewriteOutcome(
+                            measured, params, predictions.labels, predictions.unedited, predictions(params)
+                        )
+                        progress.advance(task)
         progress.remove_task(task)
-        return RewriteOutcome(trial._replace(measures=measures_of(result)), params, predictions.labels, before, after)
+        return {trial.solver: outcomes[trial.solver] for trial in trials}
 
     def _solve(self, settings: TrialSettings) -> RewriteResult:
         solver = self.solvers[settings.solver]
-        return solver(self._sites[settings.layer].problem(settings.rank, solver.uses_references))
+        site = self._sites[settings.layer, settings.route]
+        return solver(site.problem(settings.rank, solver.uses_references))
 
     def _predictions(
         self, network: nn.Module, names: tuple[str, ...], sets: dict[str, Dataset], trainer: Trainer
@@ -360,9 +386,9 @@ class RankOneRewrite(Subcommand):
         target = (self.validation_rule or self.rule).manipulated
         return {
             "weights": fingerprint(network_of(pl_module).state_dict()),
-            "solvers": [self._label(position) for position in range(len(self.solvers))],
+            "solvers": [solver_label(solver) for solver in self.solvers],
             "strengths": self.strengths,
-            "route": self.route,
+            "routes": self.routes,
             "keys": self.keys,
             "architecture": self.architecture,
             "regularisation": str(self.regularisation),
@@ -373,28 +399,8 @@ class RankOneRewrite(Subcommand):
             "seed": self.seed,
         }
 
-    def _label(self, position: int) -> str:
-        return solver_label(self.solvers[position])
-
-
-def _rule_images(rule: RewriteRule, data: ImageDataModule) -> RuleImages:
-    """Return a rule's exemplars as the network takes them."""
-    originals, manipulated, textures = map(data.normalisation, (rule.originals, rule.manipulated, rule.textures))
-    return RuleImages(originals, manipulated, textures, rule.masks, rule.labels(data.classes))
-
-
-def _as_dataset(rule: RuleImages) -> Dataset:
-    return TensorDataset(rule.manipulated, rule.labels)
-
-
-def _halves(dataset: Dataset, seed: int) -> tuple[Subset, Subset]:
-    """Divide a data set at random."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
-    first, second = order.tensor_split(2)
-    return Subset(dataset, first.sort().values.tolist()), Subset(dataset, second.sort().values.tolist())
-
-
-def _validation_images(data: ImageDataModule) -> Dataset:
-    data.setup("validate")
-    assert data.val_dataset is not None, "setup raises where there are no validation images"
-    return data.val_dataset
+    def _label(self, settings: TrialSettings) -> str:
+        """Return how a solver is called, with the route where there are several."""
+        solver = self.solvers[settings.solver]
+        several = len(self.routes) > 1 and solver.uses_keys
+        return f"{solver_label(solver)} by {settings.route}" if several else solver_label(solver)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from editable.atomic import write_csv
-from editable.callbacks.rewrite_site import RewriteSite
-from editable.callbacks.rewrite_trials import RewriteOutcome, SetErrors, best_trial
+from editable.callbacks.rewrite_site import RewriteSite, Route
+from editable.callbacks.rewrite_trials import RewriteOutcome, RewriteTrial, SetErrors, best_trial
+from editable.callbacks.route_comparison import RouteComparison
 from editable.data import ImageDataModule, denormalise
 from editable.rewriting import match_context
 from editable.tables import markdown_table, terminal_table
@@ -21,6 +22,7 @@ from editable.visualize import (
     plot_exemplars,
     plot_heat_maps,
     plot_layers,
+    plot_routes,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ SET_NAMES = {
     "exemplars": "the rule's exemplars with the new concept",
     "held_out": "held-out exemplars with the new concept",
     "photographs": "photographs",
+    "trial": "trial exemplars with the new concept",
+    "trial_originals": "trial exemplars without it",
 }
 
 
@@ -43,7 +47,7 @@ class RewriteReport:
     Args:
         run: The callback, when everything is measured.
         network: The unedited network.
-        sites: The layers that were rewritten, by name.
+        sites: The layers that were rewritten, by name and route.
         sets: The sets of images that are reported.
         data: The data module, which knows classes and normalisation.
     """
@@ -52,7 +56,7 @@ class RewriteReport:
         self,
         run: "RankOneRewrite",
         network: nn.Module,
-        sites: Mapping[str, RewriteSite],
+        sites: Mapping[tuple[str, Route], RewriteSite],
         sets: Mapping[str, Dataset],
         data: ImageDataModule,
     ) -> None:
@@ -68,9 +72,11 @@ class RewriteReport:
         rows = list(self._rows())
         write_csv(folder / "solvers.csv", rows)
         sections = [
-            f"## Rewrite\n\n{self._describe()}\n\n{markdown_table(rows[0], rows[1:])}\n",
+            f"## Rewrite\n\n{self._describe()}\n\n{markdown_table(rows[0], rows[1:])}\n{self._eligible()}",
             self._exemplars(folder),
         ]
+        if self.run.trial_rules and self.run.outcomes:
+            sections.append(self._comparison(folder))
         if self.run.trials:
             sections.append(self._candidates(folder))
         if self.run.chosen is not None:
@@ -87,7 +93,7 @@ class RewriteReport:
                 f"most {100 * run.max_drop:g} points there: nothing was rewritten."
             )
         trial = run.outcomes[run.chosen].trial
-        measures, site = trial.measures, self.sites[trial.settings.layer]
+        measures, site = trial.measures, self._site(trial)
         how = f"chosen among {len(run.trials)} candidates" if run.trials else "the only candidate"
         return (
             f"Block {' → '.join(f'`{stage}`' for stage in site.block.stages)}, {trial.solver}, rank "
@@ -103,9 +109,46 @@ class RewriteReport:
         yield ["solver", "layer", "rank", "strength", *(SET_NAMES[name] for name in self.sets)]
         for solver, outcome in self.run.outcomes.items():
             trial = outcome.trial
-            mark = " (chosen)" if solver == self.run.chosen and len(self.run.outcomes) > 1 else ""
+            mark = self._mark(solver, trial)
             settings = [trial.settings.layer, str(trial.settings.rank), f"{trial.strength:g}"]
             yield [f"{solver}{mark}", *settings, *(_changed(errors) for errors in outcome.errors.values())]
+
+    def _eligible(self) -> str:
+        """Say what it means where the best of a solver could not have been chosen."""
+        marks = [self._mark(name, outcome.trial) for name, outcome in self.run.outcomes.items()]
+        if " (not eligible)" not in marks:
+            return ""
+        return (
+            "\nNot eligible: no candidate of this solver and route corrects an error on the images that choose at a "
+            f"drop of at most {100 * self.run.max_drop:g} points there; shown is the one that corrects most.\n"
+        )
+
+    def _mark(self, solver: str, trial: RewriteTrial) -> str:
+        if self.run.trials and best_trial([trial], self.run.max_drop) is None:
+            return " (not eligible)"
+        return " (chosen)" if solver == self.run.chosen and len(self.run.outcomes) > 1 else ""
+
+    def _site(self, trial: RewriteTrial) -> RewriteSite:
+        return self.sites[trial.settings.layer, trial.settings.route]
+
+    def _comparison(self, folder: Path) -> str:
+        """Write the tables that compare routes and solvers on the trial exemplars."""
+        run, classes = self.run, self.data.classes
+        target = sorted(set(run.rule.labels(classes).tolist()))
+        comparison = RouteComparison(run.outcomes, target)
+        write_csv(folder / "routes.csv", comparison.rows())
+        drops = [errors.drop for errors in comparison.overall.values()]
+        plot_routes(folder / "routes.png", list(comparison.overall), comparison.bars(), drops)
+        tables = [markdown_table(head, rows) for head, *rows in map(comparison.table, ("target", "others"))]
+        named = f"class {classes[target[0]]}" if len(target) == 1 else f"{len(target)} classes of the exemplars"
+        return (
+            f"### Side by side\n\n{len(self.sets['trial'])} exemplars with the new concept that neither made nor "  # type: ignore[arg-type]
+            f"chose a rewrite; the target is the {named}. By true labels, an image counts for the class that it is "
+            "of; by the prediction before the edit, for the class that the unedited network gives the image without "
+            "the new concept. Errors corrected are net of new ones: (before − after) / before.\n\n"
+            + "\n\n".join(tables)
+            + "\n\nCounts are in [routes.csv](routes.csv).\n\n![Errors corrected, and the drop](routes.png)\n"
+        )
 
     def _exemplars(self, folder: Path) -> str:
         rule = self.run.rule
@@ -144,7 +187,7 @@ class RewriteReport:
 
     def _heat_maps(self, folder: Path, outcome: RewriteOutcome) -> str:
         """Draw where the chosen rewrite's directions are seen: on the exemplars and where they are seen most."""
-        site = self.sites[outcome.trial.settings.layer]
+        site = self._site(outcome.trial)
         shown = "photographs" if "photographs" in self.sets else "report"
         problem = site.problem(outcome.trial.settings.rank)
         images: list[Tensor] = []

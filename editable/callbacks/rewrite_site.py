@@ -1,10 +1,11 @@
 """A layer made ready to be rewritten by a rule: its block, its second moment, and the rule's exemplars at it."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,10 @@ from editable.rewriting import (
     make_memory,
 )
 
-__all__ = ["MomentImages", "RewriteSite", "RuleImages"]
+__all__ = ["MomentImages", "RewriteSite", "Route", "RuleImages"]
+
+Route: TypeAlias = Literal["images", "features"]
+"""Where keys come from: manipulated images, or features of the texture put on the concept's positions."""
 
 REFERENCE_IMAGES = 256  # for solvers that hold the network in place on some images
 LOOKED_AT = 16  # images by which a data set is recognised
@@ -144,7 +148,7 @@ class RewriteSite:
         layer: str,
         rule: RuleImages,
         moment: MomentImages,
-        route: Literal["images", "features"],
+        route: Route,
         keys: Literal["rule", "exemplar"],
         architecture: Architecture,
         regularisation: Regularisation,
@@ -156,13 +160,15 @@ class RewriteSite:
         second_moment = moment.second_moment(self.block, self.memory, architecture, progress)
         self._inverse = InverseMoment(second_moment.mean.to(device), regularisation)
         self._rule = RuleImages(*(tensor.to(device) for tensor in rule))
-        rules = torch.arange(len(rule.labels), device=device) if keys == "exemplar" else None
-        self._exemplars: Exemplars = (
-            exemplars_from_images(self.block, self._rule.originals, self._rule.manipulated, self._rule.masks, rules)
-            if route == "images"
-            else exemplars_from_features(self.block, self._rule.originals, self._rule.textures, self._rule.masks, rules)
-        )
+        self._rules = torch.arange(len(rule.labels), device=device) if keys == "exemplar" else None
+        self._exemplars = self._exemplars_by(route)
         self._moment = moment
+
+    def by_route(self, route: Route) -> "RewriteSite":
+        """Return the same layer with exemplars by another route, and the same second moment."""
+        site = copy.copy(self)
+        site._exemplars = self._exemplars_by(route)
+        return site
 
     def problem(self, rank: int, references: bool = False) -> RewriteProblem:
         """Return what is asked of a solver.
@@ -181,3 +187,9 @@ class RewriteSite:
             self._rule.labels,
             self._moment.references if references else None,
         )
+
+    def _exemplars_by(self, route: Route) -> Exemplars:
+        originals, manipulated, textures, masks, _ = self._rule
+        if route == "images":
+            return exemplars_from_images(self.block, originals, manipulated, masks, self._rules)
+        return exemplars_from_features(self.block, originals, textures, masks, self._rules)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from editable.atomic import write_atomically, write_csv
+from editable.callbacks.rewrite_site import Route
 from editable.errors import UserError
 from editable.rewriting import Candidate, RewriteResult, Solver, choose_candidate, errors_corrected
 
@@ -21,6 +22,7 @@ __all__ = [
     "measures_of",
     "read_trials",
     "solver_label",
+    "standing_trial",
     "write_trials",
 ]
 
@@ -61,11 +63,13 @@ class TrialSettings(NamedTuple):
         layer: Name of the rewritten layer.
         solver: Position of the solver among those that are tried.
         rank: Number of directions that the solver is given.
+        route: Where its keys come from.
     """
 
     layer: str
     solver: int
     rank: int
+    route: Route = "images"
 
 
 class RewriteTrial(NamedTuple):
@@ -73,7 +77,7 @@ class RewriteTrial(NamedTuple):
 
     Attributes:
         settings: Which rewrite.
-        solver: Its solver as a reader knows it.
+        solver: Its solver as a reader knows it, with the route where there are several.
         strength: Scale s on the update, θ₀ + s·Δθ.
         target: Errors on images with the new concept; none where nothing was to choose.
         others: Errors on other images.
@@ -146,6 +150,19 @@ def best_trial(trials: Sequence[RewriteTrial], max_drop: float) -> RewriteTrial 
     return None if chosen is None else trials[chosen.settings["position"]]
 
 
+def standing_trial(trials: Sequence[RewriteTrial], max_drop: float) -> RewriteTrial:
+    """Return the trial that stands for its solver and route: the best one, or where none qualifies, the next best.
+
+    Where no trial corrects anything within the drop, it is the one that corrects most at whatever drop, and among these
+    that of the smallest drop.
+    """
+    best = best_trial(trials, max_drop)
+    if best is not None:
+        return best
+    counted = [(trial, trial.target, trial.others) for trial in trials if trial.target and trial.others]
+    return min(counted, key=lambda some: (-(some[1].corrected or 0.0), some[2].drop))[0]
+
+
 def write_trials(folder: Path, identity: dict[str, Any], trials: Sequence[RewriteTrial]) -> None:
     """Keep trials as ``candidates.json``, to go on from, and as ``candidates.csv``, to be read.
 
@@ -198,6 +215,7 @@ def _rows(trials: Sequence[RewriteTrial]) -> Iterator[list[Any]]:
     yield [
         "layer",
         "solver",
+        "route",
         "rank",
         "strength",
         "corrected",
@@ -211,6 +229,7 @@ def _rows(trials: Sequence[RewriteTrial]) -> Iterator[list[Any]]:
         yield [
             trial.settings.layer,
             trial.solver,
+            trial.settings.route,
             trial.settings.rank,
             trial.strength,
             trial.target.corrected,

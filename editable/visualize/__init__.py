@@ -9,6 +9,7 @@ from editable.visualize.rewrites import (
     plot_exemplars,
     plot_heat_maps,
     plot_layers,
+    plot_routes,
 )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "plot_layers",
     "plot_learning_rates",
     "plot_outlined",
+    "plot_routes",
     "plot_samples",
     "plot_success",
 ]

@@ -1,6 +1,6 @@
 """Figures of rewrites: exemplars, where a rule is seen, candidates, layers, and what became of images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,17 @@ from torch import Tensor
 
 from editable.visualize.drawing import image_grid, save_figure, show_image
 
-__all__ = ["plot_candidates", "plot_changed_images", "plot_exemplars", "plot_heat_maps", "plot_layers"]
+__all__ = [
+    "plot_candidates",
+    "plot_changed_images",
+    "plot_exemplars",
+    "plot_heat_maps",
+    "plot_layers",
+    "plot_routes",
+]
 
 COLUMNS = 8
+LOWEST_BAR = 100
 
 
 def plot_exemplars(
@@ -122,6 +130,38 @@ def plot_layers(
     upper.set_ylabel("errors corrected, %")
     lower.set_ylabel("drop, points")
     for axes in (upper, lower):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    save_figure(figure, path)
+
+
+def plot_routes(
+    path: str | Path, rewrites: Sequence[str], corrected: Mapping[str, Sequence[float | None]], drops: Sequence[float]
+) -> None:
+    """Draw what rewrites correct side by side, and what they cost; where more than all is broken, bars are cut off.
+
+    Args:
+        path: The PNG file.
+        rewrites: Their names, n.
+        corrected: Part of the errors that each corrects, by what the errors are of; none where there were none, n each.
+        drops: Drop in overall accuracy, a fraction, n.
+    """
+    figure = Figure(figsize=(2.4 + 1.7 * max(len(rewrites), 3), 5.4), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 2])
+    positions, width = np.arange(len(rewrites)), 0.8 / len(corrected)
+    for number, (label, parts) in enumerate(corrected.items()):
+        heights = [0.0 if part is None else 100 * part for part in parts]
+        upper.bar(positions + (number + 0.5) * width - 0.4, heights, width, color=f"C{number}", label=label)
+    lower.bar(positions, 100 * np.array(drops), 0.5, color="0.4")
+    lower.set_yscale("symlog", linthresh=1)
+    names = [name.replace(" by ", "\nby ").replace("(", "\n(").replace(", ", ",\n") for name in rewrites]
+    lower.set_xticks(positions, names, fontsize=8)
+    upper.set_ylim(-LOWEST_BAR - 5, 105)
+    upper.set_ylabel(f"errors corrected, %,\ncut off at −{LOWEST_BAR}")
+    lower.set_ylabel("drop in overall\naccuracy, points")
+    upper.legend(fontsize=8, loc="lower left")
+    for axes in (upper, lower):
+        axes.axhline(0, color="black", linewidth=0.8)
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
     save_figure(figure, path)

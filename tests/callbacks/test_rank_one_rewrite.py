@@ -236,10 +236,68 @@ def test_baselines_are_compared(make_trainer, network, root, tmp_path):
 
 
 def test_features_of_each_exemplar_as_a_key(make_trainer, network, root, tmp_path):
-    settings = {"layers": ["3"], "rule": rule(root, exemplars=2), "route": "features", "keys": "exemplar"}
+    settings = {"layers": ["3"], "rule": rule(root, exemplars=2), "routes": ["features"], "keys": "exemplar"}
     _, _, metrics = run(make_trainer, network, root, tmp_path, **settings)
     assert metrics["rewrite_rank"] == 2
     assert metrics["rewrite_residual"] < 1e-4
+
+
+ROUTES = {
+    "routes": ["images", "features"],
+    "solvers": [ClosedForm(), FineTuning("local", 1e-2, max_steps=3)],
+    "layers": ["3"],
+    "choose_on": "half",
+    "max_drop": 0.5,
+}
+
+
+def routes(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "routes.csv").open()))
+
+
+def test_routes_side_by_side_on_exemplars_that_neither_make_nor_choose(make_trainer, network, root, tmp_path):
+    """Both routes of the closed form, and fine-tuning, which has no keys, once; the counts by a plain loop."""
+    trial = [rule(root, "validation", seed=5, exemplars=[0, 1, 2]), rule(root, "validation", exemplars=[3, 4, 5])]
+    light = rule(root, exemplars=[1, 3, 5])
+    rewrite, _, metrics = run(make_trainer, network, root, tmp_path / "a", rule=light, trial_rules=trial, **ROUTES)
+    names = ["ClosedForm by images", "ClosedForm by features", "FineTuning(learning_rate=0.01, max_steps=3)"]
+    assert list(rewrite.outcomes) == names
+    assert metrics["rewrite_num_candidates"] == 3
+    assert len(rewrite.outcomes[names[0]].labels["trial"]) == 6
+    originals, manipulated = (
+        (torch.cat([getattr(some, name) for some in trial]) - 0.5) / 0.25 for name in ("originals", "manipulated")
+    )
+    labels = torch.tensor([CLASSES.index(name) for some in trial for name in some.class_names])
+    with torch.no_grad():
+        by_prediction, before = (network(images).argmax(1) for images in (originals, manipulated))
+        changed = [functional_call(network, rewrite.outcomes[name].params, (manipulated,)).argmax(1) for name in names]
+    rows = iter(routes(tmp_path / "a"))
+    for name, after in zip(names, changed, strict=True):
+        for target in (True, False):
+            for reference in (labels, by_prediction):
+                chosen = (reference == 1) == target
+                wrong = [int(((some != reference) & chosen).sum()) for some in (before, after)]
+                row = next(rows)
+                assert row["rewrite"] == name
+                counts = [int(row[field]) for field in ("num_images", "errors_before", "errors_after")]
+                assert counts == [int(chosen.sum()), *wrong]
+        assert next(rows)["images"] == "overall"
+    report = (tmp_path / "a" / "report.md").read_text()
+    for words in ("### Side by side", "| Target class |", "| Other classes |", "](routes.png)", "class light"):
+        assert words in report
+    run(make_trainer, network, root, tmp_path / "b", rule=light, trial_rules=trial, **ROUTES)
+    assert routes(tmp_path / "b") == routes(tmp_path / "a")
+
+
+def test_a_zero_edit_corrects_nothing_by_any_route(make_trainer, network, root, tmp_path):
+    trial = [rule(root, "validation")]
+    rewrite, _, _ = run(make_trainer, network, root, tmp_path, trial_rules=trial, strengths=[0.0], **ROUTES)
+    assert rewrite.chosen is None
+    assert {(row["errors_before"] == row["errors_after"]) for row in routes(tmp_path)} == {True}
+    assert {row["errors_corrected"] for row in routes(tmp_path)} <= {"0.0", ""}
+    report = (tmp_path / "report.md").read_text()
+    assert "ClosedForm by features (not eligible)" in report
+    assert "Not eligible: no candidate of this solver" in report
 
 
 def test_no_candidate_within_the_limits(make_trainer, network, root, tmp_path):
@@ -265,6 +323,7 @@ MISTAKES = {
     "no layer": ({"layers": []}, "rewrite.layers is empty"),
     "rank": ({"ranks": [0]}, "at least 1, got 0"),
     "solver twice": ({"solvers": [ClosedForm(), ClosedForm()]}, "ClosedForm twice"),
+    "route twice": ({"routes": ["images", "images"]}, "rewrite.routes has images twice"),
     "photographs": ({"photographs": "nowhere"}, "nowhere does not exist"),
     "resume": ({"resume": "nowhere", "strengths": [1.0, 2.0]}, "there are no candidates in 'nowhere'"),
 }

@@ -43,10 +43,12 @@ class Solver(ABC):
     statistics of BatchNorm frozen, and in the precision of the network's weights, also inside ``torch.autocast``.
 
     Attributes:
+        uses_keys: Whether it looks at the exemplars' keys and values.
         uses_rank: Whether the problem's rank makes a difference.
         uses_references: Whether it looks at the problem's reference images.
     """
 
+    uses_keys = True
     uses_rank = False
     uses_references = False
 

@@ -41,6 +41,8 @@ class FineTuning(Descent):
             no class, or the loss is no longer finite.
     """
 
+    uses_keys = False
+
     def __init__(
         self,
         layers: Literal["local", "global"] = "local",
