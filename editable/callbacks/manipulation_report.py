@@ -69,9 +69,9 @@ class ManipulationReport:
         values = self.values()
         text = (
             f"## Manipulated images\n\nThe concept is found in {values['num_found']:.0f} of "
-            f"{values['num_images']:.0f} images, of {values['num_classes']:.0f} classes. They are in `{self.out}`, "
-            f"with a manifest. Counts of all classes are in [manipulated.csv](manipulated.csv), and what was found in "
-            f"each image in [looked_at.csv](looked_at.csv).\n\n"
+            f"{values['num_images']:.0f} images, in {values['num_classes']:.0f} of {len(self.classes)} "
+            f"classes. They are in `{self.out}`, with a manifest. Counts of all classes are in "
+            "[manipulated.csv](manipulated.csv), what was found in each image in [looked_at.csv](looked_at.csv).\n\n"
             f"{markdown_table(HEADER, self._shown())}\n"
         )
         if self.examples is not None:
