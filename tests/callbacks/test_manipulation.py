@@ -117,7 +117,11 @@ def test_what_is_counted(make_trainer, root, tmp_path):
     assert counts["boat"]["mean part replaced"] == "–"
     assert counts["car"]["mean part replaced"] == f"{100 * np.mean(shares[6:12]):.1f} %"
     report = (tmp_path / "report.md").read_text()
-    for words in ("found in 9 of 18 images, in 2 of 3 classes", "| car | 6 | 6 |", "9 of them: original, mask, manipulated"):
+    for words in (
+        "found in 9 of 18 images, in 2 of 3 classes",
+        "| car | 6 | 6 |",
+        "9 of them: original, mask, manipulated",
+    ):
         assert words in report
     assert callback.table().row_count == 3
     with Image.open(tmp_path / "contact_sheet.png") as image:
