@@ -17,8 +17,7 @@ import editable.editing
 import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
-from editable.callbacks import DrawdownEvaluation, PredictionTable, RankOneRewrite, RunReport
-from editable.callbacks.new_class import NewClass
+from editable.callbacks import DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run_context import run_folder
 from editable.comparison import compare
 from editable.errors import UserError

@@ -6,14 +6,18 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 
-from editable.callbacks import GeneratorRewriting, LearningRateSearch, RankOneRewrite
-from editable.callbacks.four_tests import FourTests
-from editable.callbacks.inverse_direction_study import InverseDirectionStudy
-from editable.callbacks.manipulation import Manipulation
-from editable.callbacks.new_class import NewClass
-from editable.callbacks.seeing import Seeing
-from editable.callbacks.spurious_scan import SpuriousScan
-from editable.callbacks.subcommand import Subcommand
+from editable.callbacks import (
+    FourTests,
+    GeneratorRewriting,
+    InverseDirectionStudy,
+    LearningRateSearch,
+    Manipulation,
+    NewClass,
+    RankOneRewrite,
+    Seeing,
+    SpuriousScan,
+    Subcommand,
+)
 from editable.errors import UserError
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
