@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from editable.visualize.drawing import save_figure
@@ -17,7 +18,7 @@ def plot_comparison(
     drawdowns: Sequence[float],
     half_widths: Sequence[float],
 ) -> None:
-    """Draw a bar of drawdown with its interval for each network, and drawdown against test error.
+    """Draw a bar of drawdown with its interval for each network, and drawdown against test error in the same colours.
 
     Args:
         path: The PNG file.
@@ -28,7 +29,8 @@ def plot_comparison(
     """
     errors, costs, spreads = ([100 * value for value in values] for values in (test_errors, drawdowns, half_widths))
     positions = range(len(names))
-    colors = [f"C{position % 10}" for position in positions]
+    few = len(names) <= colormaps["tab10"].N
+    colors = [colormaps["tab10"](place) if few else colormaps["turbo"](place / (len(names) - 1)) for place in positions]
     figure = Figure(figsize=(10, 1.4 + max(2.6, 0.36 * len(names))), layout="constrained")
     bars, scatter = figure.subplots(1, 2, sharex=True)
     bars.barh(positions, costs, xerr=spreads, color=colors, alpha=0.8, capsize=3)
@@ -38,11 +40,9 @@ def plot_comparison(
         end = max(cost, 0.0) + (spread if spread == spread else 0.0)
         bars.annotate(f"{cost:.2f}", (end, position), (4, 0), textcoords="offset points", va="center", fontsize=8)
     bars.margins(x=0.14)
-    for position, name in enumerate(names):
-        scatter.errorbar(
-            costs[position], errors[position], xerr=spreads[position], color=colors[position], marker="o", capsize=3
-        )
-        scatter.annotate(name, (costs[position], errors[position]), (4, 5), textcoords="offset points", fontsize=8)
+    for cost, error, spread, color in zip(costs, errors, spreads, colors, strict=True):
+        scatter.errorbar(cost, error, xerr=spread, color=color, marker="o", capsize=3)
+    scatter.set_title("colours as on the left", fontsize=8)
     scatter.margins(y=0.25)
     scatter.set_ylabel("test error of the unedited network, %")
     for axes in (bars, scatter):
