@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from editable.cli import main
 from editable.data import read_masks
 from editable.models import cifar_resnet18
+from tests.mistakes import error_line
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "new_class" / "cifar10.yaml"
@@ -118,12 +119,7 @@ MISTAKES = {
 def test_mistake_ends_in_one_clear_sentence(
     folder: Path, options: list[str], expected: str, capsys: pytest.CaptureFixture
 ):
-    with pytest.raises(SystemExit) as exit_status:
-        main(["new_class", f"--config={CONFIG}", *QUIET, *small(folder), *options])
-    assert exit_status.value.code == 2
-    last_line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last_line.startswith("error: ")
-    assert expected in last_line
+    assert expected in error_line(["new_class", f"--config={CONFIG}", *QUIET, *small(folder), *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))
 
 
