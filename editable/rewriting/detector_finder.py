@@ -1,7 +1,6 @@
 """A concept found by an object detector: the masks or boxes of what it detects."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,9 +8,8 @@ from torch import Tensor, nn
 
 from editable.data.polygons import polygon_mask
 from editable.errors import UserError
-from editable.models import evaluation_mode, fingerprint, load_weights
-from editable.rewriting.category_labels import category_labels, known_categories
-from editable.rewriting.concept_finder import ConceptFinder
+from editable.models import evaluation_mode
+from editable.rewriting.category_finder import CategoryFinder
 
 __all__ = ["DetectorFinder"]
 
@@ -19,7 +17,7 @@ MASK_LEVEL = 0.5
 """From where a detector's soft mask counts as the object, as torchvision's documentation advises."""
 
 
-class DetectorFinder(ConceptFinder):
+class DetectorFinder(CategoryFinder):
     """Finds a concept where an object detector sees certain categories.
 
     The detector is any of ``torchvision.models.detection``, or one with the same interface: from a list of images
@@ -51,27 +49,8 @@ class DetectorFinder(ConceptFinder):
     ) -> None:
         if not 0 <= threshold <= 1:
             raise UserError(f"threshold is a least score, from 0 to 1, got {threshold}")
-        self.detector, self.threshold = detector, threshold
-        self.labels = category_labels(labels, known_categories(categories))
-        if weights is not None:
-            load_weights(detector, weights)
-        self.settings = {
-            "detector": type(detector).__name__,
-            "weights": fingerprint(detector.state_dict()),
-            "labels": list(labels),
-            "threshold": threshold,
-        }
-
-    def prepare(
-        self,
-        network: nn.Module,
-        normalise: Callable[[Tensor], Tensor],
-        images: Iterable[Any] = (),
-        progress: Callable[[int], object] = lambda images: None,
-    ) -> None:
-        """Put the detector on the network's device."""
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-        self.detector.to(device)
+        super().__init__(detector, labels, categories, threshold, weights)
+        self.settings |= {"detector": type(detector).__name__}
 
     def find(self, images: Tensor, names: Sequence[str]) -> Tensor:
         """Return the union of what is detected, see :meth:`ConceptFinder.find`."""
@@ -87,14 +66,13 @@ class DetectorFinder(ConceptFinder):
 
     @torch.no_grad()
     def _detect(self, images: Tensor) -> list[Mapping[str, Tensor]]:
-        device = next((parameter.device for parameter in self.detector.parameters()), images.device)
-        with evaluation_mode(self.detector):
-            found = self.detector(list(images.to(device)))
+        with evaluation_mode(self.model):
+            found = self.model(list(self.on_model_device(images)))
         if not isinstance(found, list) or not all(
             isinstance(one, Mapping) and {"boxes", "labels", "scores"} <= one.keys() for one in found
         ):
             raise UserError(
-                f"{type(self.detector).__name__} is no detector like those of torchvision, which return boxes, labels "
+                f"{type(self.model).__name__} is no detector like those of torchvision, which return boxes, labels "
                 "and scores of each image: for one that labels pixels use SegmentationFinder"
             )
         return [{name: values.cpu() for name, values in one.items()} for one in found]

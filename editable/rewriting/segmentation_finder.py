@@ -1,21 +1,19 @@
 """A concept found by semantic segmentation: the pixels that a network gives certain categories."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from editable.errors import UserError
-from editable.models import evaluation_mode, fingerprint, load_weights
-from editable.rewriting.category_labels import category_labels, known_categories
-from editable.rewriting.concept_finder import ConceptFinder
+from editable.models import evaluation_mode
+from editable.rewriting.category_finder import CategoryFinder
 
 __all__ = ["SegmentationFinder"]
 
 
-class SegmentationFinder(ConceptFinder):
+class SegmentationFinder(CategoryFinder):
     """Finds a concept where a segmentation network gives certain categories a probability that is high enough.
 
     The network is any of ``torchvision.models.segmentation``, or one with the same interface: from normalised images
@@ -47,30 +45,9 @@ class SegmentationFinder(ConceptFinder):
     ) -> None:
         if not 0 < threshold <= 1:
             raise UserError(f"threshold is a least probability, above 0 and at most 1, got {threshold}")
-        self.segmenter, self.threshold = segmenter, threshold
-        self.labels = category_labels(labels, known_categories(categories))
+        super().__init__(segmenter, labels, categories, threshold, weights)
         self.mean, self.std = list(mean), list(std)
-        if weights is not None:
-            load_weights(segmenter, weights)
-        self.settings = {
-            "segmenter": type(segmenter).__name__,
-            "weights": fingerprint(segmenter.state_dict()),
-            "labels": list(labels),
-            "threshold": threshold,
-            "mean": self.mean,
-            "std": self.std,
-        }
-
-    def prepare(
-        self,
-        network: nn.Module,
-        normalise: Callable[[Tensor], Tensor],
-        images: Iterable[Any] = (),
-        progress: Callable[[int], object] = lambda images: None,
-    ) -> None:
-        """Put the segmentation network on the device of the network under study."""
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-        self.segmenter.to(device)
+        self.settings |= {"segmenter": type(segmenter).__name__, "mean": self.mean, "std": self.std}
 
     def find(self, images: Tensor, names: Sequence[str]) -> Tensor:
         """Return where the probability is at least the threshold, see :meth:`ConceptFinder.find`."""
@@ -83,14 +60,13 @@ class SegmentationFinder(ConceptFinder):
     @torch.no_grad()
     def _probability(self, images: Tensor) -> Tensor:
         """Return the probability of the categories together, [N, H, W]."""
-        device = next((parameter.device for parameter in self.segmenter.parameters()), images.device)
-        with evaluation_mode(self.segmenter):
-            found = self.segmenter(normalize(images, self.mean, self.std).to(device))
+        with evaluation_mode(self.model):
+            found = self.model(self.on_model_device(normalize(images, self.mean, self.std)))
         logits = found.get("out") if isinstance(found, Mapping) else None
         expected = (len(images), *images.shape[-2:])
         if not isinstance(logits, Tensor) or logits.ndim != 4 or (len(logits), *logits.shape[-2:]) != expected:
             raise UserError(
-                f"{type(self.segmenter).__name__} is no segmentation network like those of torchvision, which return "
+                f"{type(self.model).__name__} is no segmentation network like those of torchvision, which return "
                 "{'out': logits [N, K, H, W]} in the size of the images: for a detector use DetectorFinder"
             )
         if max(self.labels) >= logits.shape[1]:
