@@ -12,7 +12,11 @@ from editable.editing.base import BaseEditor, ForwardFunction, Inputs, check_edi
 from editable.editing.result import EditResult
 from editable.editing.rules import UpdateRule
 
-__all__ = ["Editor"]
+__all__ = ["Editor", "are_large"]
+
+# Edits of more bytes of parameters are bound by memory on a CPU: together they only leave its caches. Measured: 8 MiB
+# gain a quarter by eight edits at once, 16 MiB lose three quarters, and four fifths where they are differentiated.
+LARGE_EDIT = 12 * 2**20
 
 _Map = Callable[[Callable[..., Any]], Callable[..., Any]]
 _T = TypeVar("_T")
@@ -68,11 +72,13 @@ class Editor(BaseEditor):
         targets: Tensor,
         differentiable: bool = False,
     ) -> EditResult:
-        """Make E edits at once by ``torch.func.vmap``; see :meth:`BaseEditor.edit_many`.
+        """Make E edits at once by ``torch.func.vmap``, large ones on a CPU one by one: :meth:`BaseEditor.edit_many`.
 
         ``forward`` must be a function that vmap can map. An edit that has met its objective leaves the computation
         while the others go on, so that its parameters stay as they were when it succeeded.
         """
+        if are_large(params):
+            return super().edit_many(forward, params, inputs, targets, differentiable)
         map_edits = _map_single if len(targets) == 1 else torch.func.vmap
         return self._edit(map_edits, forward, params, inputs, targets, differentiable)
 
@@ -127,6 +133,12 @@ class Editor(BaseEditor):
                     edits, inputs, targets, current, state, gradients = _take(~leaving, going_on)
                 current, state = update(gradients, state, current)
         return _in_order(finished, differentiable)
+
+
+def are_large(params: Mapping[str, Tensor]) -> bool:
+    """Tell whether edits of these parameters cost less one by one than together: on a CPU, from 12 MiB."""
+    on_cpu = all(param.device.type == "cpu" for param in params.values())
+    return on_cpu and sum(param.nbytes for param in params.values()) > LARGE_EDIT
 
 
 def _map_single(function: Callable[..., Any]) -> Callable[..., Any]:

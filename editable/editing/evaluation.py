@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from editable.editing.base import BaseEditor
+from editable.editing.editor import are_large
 from editable.editing.feature_store import FeatureStore
 from editable.editing.result import EditResult
 from editable.editing.sampling import DrawdownEstimate, DrawdownSampler
@@ -20,10 +21,6 @@ from editable.models import Features, ScoringSettings, SplitNetwork
 __all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes", "SamplingSettings"]
 
 GIB = 2**30
-
-# Edits of more bytes of parameters are bound by memory on a CPU: together they only leave its caches (measured: 8 MiB
-# gain a quarter by eight edits at once, 16 MiB lose three quarters).
-LARGE_EDIT = 12 * 2**20
 
 
 class BasePredictions(NamedTuple):
@@ -275,10 +272,9 @@ class EditEvaluator:
         While it is made, an edit holds about six sets of parameters: its own, their gradients, two of the rule's state,
         and the next values of the first and the last. On a CPU, large ones are made one by one.
         """
-        size = sum(param.nbytes for param in self._params.values())
-        if self.device.type == "cpu" and size > LARGE_EDIT:
+        if are_large(self._params):
             return 1
-        bytes_per_edit = 6 * size
+        bytes_per_edit = 6 * sum(param.nbytes for param in self._params.values())
         return min(self.edits_at_once, max(1, self._budget // 2 // bytes_per_edit))
 
     @property

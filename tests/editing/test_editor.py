@@ -280,6 +280,29 @@ def test_meta_gradients_of_many_equal_one_by_one(max_steps: int, network: nn.Mod
         torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_large_edits_on_a_cpu_are_made_one_by_one(
+    differentiable: bool, network: nn.Module, split: SplitNetwork, monkeypatch: pytest.MonkeyPatch
+):
+    """As the loop over single edits, bit for bit, and no pass has more than one edit's samples."""
+    monkeypatch.setattr("editable.editing.editor.LARGE_EDIT", sum(param.nbytes for param in split.params.values()) - 1)
+    images, labels = some_edits(network)
+    editor, features, passes = Editor(RMSProp(0.02)), split.prefix(images), []
+
+    def forward(inputs, params):
+        passes.append(params)
+        return split.suffix(inputs, params)
+
+    stacked = tuple(feature.unsqueeze(1) for feature in features)
+    many = editor.edit_many(forward, split.params, stacked, labels.unsqueeze(1), differentiable)
+    assert len(passes) == (many.num_steps + 1).sum() > many.num_steps.max() + 1
+    for edit, steps in enumerate(many.num_steps.tolist()):
+        sample = tuple(feature[edit : edit + 1] for feature in features)
+        single = editor(split.suffix, split.params, sample, labels[edit : edit + 1], differentiable)
+        assert steps == single.num_steps
+        assert all(torch.equal(many.params[name][edit], value) for name, value in single.params.items())
+
+
 def test_an_edit_without_steps_is_the_identity_for_gradients(network: nn.Module, split: SplitNetwork):
     images, labels = some_edits(network)
     result = edit_one(Editor(RMSProp(0.02)), split, images[:1], labels[:1], differentiable=True)
