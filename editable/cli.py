@@ -6,6 +6,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -52,6 +53,18 @@ class RunConfig(SaveConfigCallback):
                 "choose another trainer.logger or trainer.default_root_dir"
             )
         super().setup(trainer, pl_module, stage)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Remove the folder of a run that ends before it has begun: the next run shall have its version number."""
+        folder = getattr(trainer.logger, "log_dir", None)
+        if self.already_saved or not folder or not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            logger.finalize("failed")
+        match list(Path(folder).glob("*")):
+            case [events] if events.name.startswith("events.out.tfevents"):
+                events.unlink()
+                events.parent.rmdir()
 
 
 class EditableCLI(LightningCLI):

@@ -13,6 +13,7 @@ from torch import nn
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
+    "edits_together.py": "--width 2 --size 8 --numbers 1 2 --steps 2 --repeats 1",
     "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",
     "drawdown.py": "--width 2 --size 8 --images 20 --edits 4 --naive-edits 2 --steps 2 --repeats 1 --threads 1",
     "training_step.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1 --threads 1",
@@ -51,6 +52,13 @@ def test_help(script: str, run):
 def test_unroll(rules: str, run):
     text = run("unroll.py", f"{TINY['unroll.py']} --rules {rules}")
     assert text.count("ours (suffix)") == text.count("higher (whole)") == len(rules.split())
+
+
+def test_edits_together(run):
+    text = run("edits_together.py", TINY["edits_together.py"])
+    for words in ("extra_layer", "layer4"):
+        assert words in text
+    assert text.count("training") == text.count("evaluation") == 3
 
 
 def test_rewriting(run):

@@ -327,7 +327,9 @@ def test_mistake_ends_in_one_clear_sentence(
     last_line = capsys.readouterr().err.strip().splitlines()[-1]
     assert last_line.startswith("error: ")
     assert expected in last_line
-    assert not list(Path("runs").rglob("metrics.json"))
+    runs = list(Path("runs").rglob("version_*"))
+    assert not any((run / "metrics.json").exists() for run in runs)
+    assert all((run / "config.yaml").exists() for run in runs)  # of what ended before that nothing is left
 
 
 def test_mistake_shows_no_traceback_in_a_process_of_its_own() -> None:
