@@ -143,7 +143,8 @@ def test_every_shipped_configuration_runs(
         checkpoints = list((run / "checkpoints").glob("*.ckpt"))
         assert checkpoints
         if "callbacks" in trainer:
-            named = {f"{callback['init_args']['filename']}.ckpt" for callback in trainer["callbacks"]}
+            settings = [callback["init_args"] for callback in trainer["callbacks"]]
+            named = {f"{setting['filename']}.ckpt" for setting in settings if "filename" in setting}
             assert {path.name for path in checkpoints} == named
         checkpoint = [f"--ckpt_path={checkpoints[0]}"]
     main(["test", *options, *checkpoint, *row.split()])

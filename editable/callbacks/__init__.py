@@ -16,6 +16,7 @@ from editable.callbacks.run_report import RunReport, write_metrics
 from editable.callbacks.seeing import Seeing
 from editable.callbacks.spurious_scan import SpuriousScan
 from editable.callbacks.subcommand import Subcommand
+from editable.callbacks.whitened_extra_layer import WhitenedExtraLayer
 
 __all__ = [
     "DrawdownEvaluation",
@@ -33,6 +34,7 @@ __all__ = [
     "Seeing",
     "SpuriousScan",
     "Subcommand",
+    "WhitenedExtraLayer",
     "generator_metrics",
     "write_generator_report",
     "write_metrics",

@@ -1,0 +1,98 @@
+"""An extra layer whose keys are decorrelated before a run, so that an edit of one image hardly reaches others."""
+
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from editable.callbacks.edit_loop import progress_bars
+from editable.callbacks.rewrite_sets import moment_dataset
+from editable.callbacks.rewrite_site import MomentImages
+from editable.callbacks.run_context import image_data, network_of
+from editable.errors import UserError, require_at_least
+from editable.models import ExtraLayer
+from editable.rewriting import InverseMoment, LayerBlock, Regularisation, make_memory
+
+__all__ = ["WhitenedExtraLayer"]
+
+
+class WhitenedExtraLayer(Callback):
+    r"""Whitens what the extra layer reads: W₁ ← W₁ C^{-1/2}, with the second moment C = E[h hᵀ] over training images.
+
+    The layer, h + W₂·ELU(W₁h + b₁) + b₂, stays the identity, as W₂ = 0. But edits of W₂ move the layer's output at
+    another image by Σⱼ sign(zⱼ) z'ⱼ, z = ELU(W₁h + b₁), as far as RMSProp's steps are those of signs: so they reach it
+    as far as z and z' are alike. Features behind ReLU and pooling all are (a mean cosine of 0.55 in a ResNet-18 on
+    CIFAR-10), whitened ones are not. This is the metric of rewriting, where C⁻¹k* makes an update specific to k*.
+
+    Larger regularisation leaves more of the likeness that images of one class have: edits that reach further, and cost
+    more. Runs when a fit or a test starts from weights, not from a checkpoint, which has its own W₁.
+
+    Args:
+        regularisation: Of C; by default 1e-4 of its mean eigenvalue is added to each.
+        num_images: Largest number of training images, drawn by seed.
+        split: The images' part of the data: unaugmented ``train`` images, or ``val`` images.
+        seed: Of the draw.
+
+    Raises:
+        UserError: If a number is out of its range; when it runs, if the network has no extra layer, or one that is not
+            the identity, which whitening would change.
+    """
+
+    def __init__(
+        self,
+        regularisation: Regularisation | None = None,
+        num_images: int = 10_000,
+        split: Literal["train", "val"] = "train",
+        seed: int = 0,
+    ) -> None:
+        require_at_least(1, num_images=num_images)
+        require_at_least(0, seed=seed)
+        self.regularisation = regularisation or Regularisation(epsilon=1e-4)
+        self.num_images, self.split, self.seed = num_images, split, seed
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Whiten, unless a run is resumed."""
+        self._whiten(trainer, network_of(pl_module))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Whiten, unless a checkpoint is tested."""
+        self._whiten(trainer, network_of(pl_module))
+
+    @torch.no_grad()
+    def _whiten(self, trainer: Trainer, network: nn.Module) -> None:
+        name, layer = _extra_layer(network)
+        if trainer.ckpt_path is not None:
+            return
+        if layer.contract.weight.any():
+            raise UserError(
+                f"the extra layer '{name}' is not the identity any more, and whitening would change what it computes: "
+                "leave out WhitenedExtraLayer, or start from weights without an extra layer"
+            )
+        data = image_data(trainer, "a whitened extra layer")
+        images = MomentImages(
+            moment_dataset(self.split, data, None),
+            self.num_images,
+            None,
+            self.seed,
+            data.batch_size,
+            None,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        block = LayerBlock(network, f"{name}.expand")
+        memory = make_memory(tuple(block.weight.shape), block.geometry)
+        with progress_bars(trainer) as progress:
+            task = progress.add_task("second moment of what the extra layer reads", total=len(images.drawn))
+            moment = images.second_moment(block, memory, "pixel", lambda number: progress.advance(task, number))
+        whitened = InverseMoment(moment, self.regularisation).whiten(layer.expand.weight.T).T
+        layer.expand.weight.copy_(trainer.strategy.broadcast(whitened))
+
+
+def _extra_layer(network: nn.Module) -> tuple[str, ExtraLayer]:
+    for name, module in network.named_modules():
+        if isinstance(module, ExtraLayer):
+            return name, module
+    raise UserError(
+        f"{type(network).__name__} has no extra layer to whiten: make the network with editable.models.add_extra_layer"
+    )

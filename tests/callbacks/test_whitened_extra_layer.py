@@ -1,0 +1,132 @@
+"""An extra layer with whitened keys: the formula from the features themselves, what changes, and what is refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from editable.callbacks import WhitenedExtraLayer
+from editable.data import DigitsDataModule
+from editable.editing import Editor, RMSProp
+from editable.errors import UserError
+from editable.models import SplitNetwork, add_extra_layer
+from editable.rewriting import Regularisation
+from editable.tasks import ClassificationTask, EditableFineTuningTask
+
+NUM_IMAGES = 300
+NONE = Regularisation(epsilon=0.0)
+
+
+def make_network(extra_layer: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 12, 3, stride=2), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.ReLU(), nn.Linear(12, 10)
+    )
+    return add_extra_layer(network, hidden=256) if extra_layer else network
+
+
+def training_images() -> Tensor:
+    data = DigitsDataModule(augmentation="none")
+    data.setup("fit")
+    unaugmented = data.unaugmented_training_images()
+    return torch.stack([torch.as_tensor(unaugmented[index][0]) for index in range(len(unaugmented))])
+
+
+def features(network: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network[:-1](images)
+
+
+def whitened(make_trainer, regularisation: Regularisation | None = NONE, num_images: int = 10_000) -> nn.Module:
+    network = make_network()
+    callback = WhitenedExtraLayer(regularisation, num_images)
+    make_trainer(callbacks=[callback], limit_test_batches=1).test(
+        ClassificationTask(network), DigitsDataModule(), verbose=False
+    )
+    return network
+
+
+def test_weights_are_multiplied_by_the_inverse_root_of_the_second_moment(make_trainer):
+    """The root from the singular values of the features, H = USVᵀ: C^{-1/2} = √n V S⁻¹ Vᵀ, of all training images."""
+    before, network = make_network(), whitened(make_trainer)
+    h = features(before, training_images()).double()
+    _, s, v = torch.linalg.svd(h, full_matrices=False)
+    root = len(h) ** 0.5 * v.T @ torch.diag(1 / s) @ v
+    expected = before[-1].extra_layer.expand.weight.double() @ root
+    torch.testing.assert_close(network[-1].extra_layer.expand.weight.double(), expected, rtol=1e-4, atol=1e-5)
+    for name, value in before.state_dict().items():
+        if not name.endswith("expand.weight"):
+            assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_regularisation_and_number_of_images(make_trainer):
+    """Of fewer images another matrix; with ε far above every eigenvalue, W₁ as it was but for its scale."""
+    weight = make_network()[-1].extra_layer.expand.weight
+    some, more = (whitened(make_trainer, NONE, number)[-1].extra_layer.expand.weight for number in (50, NUM_IMAGES))
+    assert not torch.allclose(some, more, rtol=0.01)
+    flat = whitened(make_trainer, Regularisation(epsilon=1e6))[-1].extra_layer.expand.weight
+    torch.testing.assert_close(
+        functional.normalize(flat.flatten(), dim=0), functional.normalize(weight.flatten(), dim=0)
+    )
+
+
+def test_the_network_computes_what_it_did_before(make_trainer):
+    images = training_images()[:20]
+    with torch.no_grad():
+        assert torch.equal(whitened(make_trainer)(images), make_network()(images))
+
+
+def test_an_edit_reaches_other_images_less(make_trainer):
+    """The same edits change the logits of other images by less than half as much."""
+    images = training_images()[:60]
+    changes = {}
+    for name, network in {"plain": make_network(), "whitened": whitened(make_trainer)}.items():
+        network.eval()
+        split = SplitNetwork(network, ["extra_layer"])
+        unedited = network(images)
+        total = torch.zeros(())
+        for index in range(5):
+            label = (unedited[index : index + 1].argmax(dim=1) + 1) % 10
+            sample = split.prefix(images[index : index + 1])
+            result = Editor(RMSProp(1e-3), max_steps=50)(split.suffix, split.params, sample, label)
+            assert result.success
+            total += (split.suffix(split.prefix(images[10:]), result.params) - unedited[10:]).norm(dim=1).mean()
+        changes[name] = total.item()
+    assert changes["whitened"] < 0.5 * changes["plain"]
+
+
+def test_a_fit_starts_whitened_and_a_resumed_one_goes_on(make_trainer, tmp_path):
+    """The second epoch is trained from the checkpoint's W₁, not whitened again, which would raise: W₂ is no zero."""
+
+    def task() -> EditableFineTuningTask:
+        return EditableFineTuningTask(
+            make_network(), Editor(RMSProp(1e-3), 2), ["extra_layer"], learning_rates={"extra_layer": 1e-2}
+        )
+
+    def fit(epochs: int, path: str | None = None) -> dict[str, Tensor]:
+        trainer = make_trainer(callbacks=[WhitenedExtraLayer(NONE)], max_epochs=epochs, limit_train_batches=3)
+        model = task()
+        trainer.fit(model, DigitsDataModule(validation_fraction=0), ckpt_path=path)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return copy.deepcopy(model.network.state_dict())
+
+    first, name = fit(1), "5.extra_layer.expand.weight"
+    start = whitened(make_trainer)[-1].extra_layer.expand.weight
+    assert (first[name] - start).norm() < 0.1 * start.norm() < (make_network().state_dict()[name] - start).norm()
+    assert first["5.extra_layer.contract.weight"].any()
+    second = fit(2, str(tmp_path / "1.ckpt"))
+    assert 0 < (second[name] - first[name]).norm() < 0.1 * start.norm()
+
+
+def test_mistakes(make_trainer):
+    for settings in ({"num_images": 0}, {"seed": -1}):
+        with pytest.raises(UserError, match=str(*settings.values())):
+            WhitenedExtraLayer(**settings)
+    trained = make_network()
+    nn.init.ones_(trained[-1].extra_layer.contract.weight)
+    for network, words in ((make_network(False), "no extra layer"), (trained, "not the identity any more")):
+        trainer = make_trainer(callbacks=[WhitenedExtraLayer()], limit_test_batches=1)
+        with pytest.raises(UserError, match=words):
+            trainer.test(ClassificationTask(network), DigitsDataModule(), verbose=False)
