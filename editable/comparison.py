@@ -19,7 +19,7 @@ from editable.visualize import plot_comparison
 __all__ = ["EvaluatedRun", "compare", "compare_runs"]
 
 NORMAL_QUANTILE = 1.959964  # 97.5 %, for an interval of 95 %
-COLUMNS = ("run", "test error, %", "drawdown, points", "success, %", "steps", "edits")
+COLUMNS = ("run", "test error, %", "drawdown, points", "success, %", "steps", "generality, %", "edits")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class EvaluatedRun:
             asked for: 1.96 standard errors of the mean over those that were; it contains the noise of sampled images.
         success_rate: Share of successful edits.
         num_steps: Mean number of steps.
+        generality: Success rate on other views of the edited inputs; none where no views were looked at.
         num_edits: Number of edits.
     """
 
@@ -41,6 +42,7 @@ class EvaluatedRun:
     half_width: float
     success_rate: float
     num_steps: float
+    generality: float | None
     num_edits: int
 
     @classmethod
@@ -63,6 +65,7 @@ class EvaluatedRun:
                 NORMAL_QUANTILE * float(spread) / len(drawdowns) ** 0.5,
                 metrics[f"{kind}success_rate"],
                 metrics[f"{kind}num_steps"],
+                metrics.get(f"{kind}generality"),
                 len(drawdowns),
             )
         except FileNotFoundError as error:
@@ -81,6 +84,7 @@ class EvaluatedRun:
             f"{100 * self.drawdown:.2f} ± {100 * self.half_width:.2f}",
             f"{100 * self.success_rate:.1f}",
             f"{self.num_steps:.2f}",
+            "" if self.generality is None else f"{100 * self.generality:.1f}",
             str(self.num_edits),
         ]
 
@@ -102,12 +106,14 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path) -> dict[st
     if path.suffix != ".png":
         raise UserError(f"the figure is written as .png, got '{path}'")
     runs = {name: EvaluatedRun.read(folder) for name, folder in folders.items()}
+    generalities = [run.generality for run in runs.values() if run.generality is not None]
     plot_comparison(
         path,
         list(runs),
         [run.test_error for run in runs.values()],
         [run.drawdown for run in runs.values()],
         [run.half_width for run in runs.values()],
+        generalities if len(generalities) == len(runs) else None,
     )
     rows = [(name, *run.cells()) for name, run in runs.items()]
     with write_atomically(path.with_suffix(".md")) as temporary:
@@ -129,7 +135,8 @@ def compare(args: Sequence[str]) -> None:
     """
     parser = ArgumentParser(
         prog="train.py compare",
-        description="Compare evaluated runs: a table and a figure of drawdown, with 95 %% intervals, and test error.",
+        description="Compare evaluated runs: a table and a figure of drawdown, with 95 %% intervals, test error, "
+        "and generality.",
         exit_on_error=False,
     )
     parser.add_argument("runs", nargs="+", metavar="name=folder", help="a name, and the log folder of a test run")

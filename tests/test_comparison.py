@@ -37,19 +37,29 @@ def test_interval_is_that_of_the_mean_over_edits(run):
 
 
 def test_table_and_figure(run, tmp_path, capsys):
-    folders = [run("a", [0.08, 0.07]), run("b", [0.01, 0.03, 0.02], test_error=0.12)]
+    folders = [run("a", [0.08, 0.07], generality=0.8), run("b", [0.01, 0.03, 0.02], test_error=0.12)]
     path = tmp_path / "figures" / "both.png"
     main(["compare", f"before={folders[0]}", f"after={folders[1]}", f"--output={path}"])
     with Image.open(path) as picture:
         assert len(set(picture.convert("L").tobytes())) > 1
     header, rule, *rows = path.with_suffix(".md").read_text().splitlines()
-    assert header.count("|") == rule.count("|") == 7
+    assert header.count("|") == rule.count("|") == 8
     assert rows == [
-        "| before | 12.50 | 7.50 ± 0.98 | 75.0 | 2.50 | 2 |",
-        "| after | 12.00 | 2.00 ± 1.13 | 75.0 | 2.50 | 3 |",
+        "| before | 12.50 | 7.50 ± 0.98 | 75.0 | 2.50 | 80.0 | 2 |",
+        "| after | 12.00 | 2.00 ± 1.13 | 75.0 | 2.50 |  | 3 |",
     ]
     assert {file.name for file in path.parent.iterdir()} == {"both.png", "both.md"}
     assert "before" in capsys.readouterr().out
+
+
+def test_generality_is_drawn_where_all_runs_have_it(run, tmp_path):
+    some, none = run("some", [0.1, 0.3], generality=0.5), run("none", [0.1, 0.2])
+    widths = []
+    for name, folders in {"both": {"a": some, "b": some}, "one": {"a": some, "b": none}}.items():
+        compare_runs(folders, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            widths.append(picture.width)
+    assert widths[0] == 1.5 * widths[1]
 
 
 def test_natural_mistakes_have_names_of_their_own(run):

@@ -17,8 +17,11 @@ def plot_comparison(
     test_errors: Sequence[float],
     drawdowns: Sequence[float],
     half_widths: Sequence[float],
+    generalities: Sequence[float] | None = None,
 ) -> None:
-    """Draw a bar of drawdown with its interval for each network, and drawdown against test error in the same colours.
+    """Draw a bar of drawdown with its interval for each network, and drawdown against what else an edit has to keep.
+
+    That is the test error of the unedited network and, where given, the generality of edits, in the bars' colours.
 
     Args:
         path: The PNG file.
@@ -26,13 +29,18 @@ def plot_comparison(
         test_errors: Error rates of the unedited networks, fractions, n.
         drawdowns: Mean drawdowns, fractions, n.
         half_widths: Of their 95 % intervals, fractions, n.
+        generalities: Success rates on other views of the edited inputs, fractions, n.
     """
-    errors, costs, spreads = ([100 * value for value in values] for values in (test_errors, drawdowns, half_widths))
+    costs, spreads = ([100 * value for value in values] for values in (drawdowns, half_widths))
+    others = {"test error of the unedited network, %": test_errors}
+    if generalities is not None:
+        others["generality of edits, %"] = generalities
     positions = range(len(names))
     few = len(names) <= colormaps["tab10"].N
     colors = [colormaps["tab10"](place) if few else colormaps["turbo"](place / (len(names) - 1)) for place in positions]
-    figure = Figure(figsize=(10, 1.4 + max(2.6, 0.36 * len(names))), layout="constrained")
-    bars, scatter = figure.subplots(1, 2, sharex=True)
+    size = (5 + 5 * len(others), 1.4 + max(2.6, 0.36 * len(names)))
+    figure = Figure(figsize=size, layout="constrained")
+    bars, *scatters = figure.subplots(1, 1 + len(others), sharex=True)
     bars.barh(positions, costs, xerr=spreads, color=colors, alpha=0.8, capsize=3)
     bars.set_yticks(positions, names)
     bars.invert_yaxis()
@@ -40,12 +48,13 @@ def plot_comparison(
         end = max(cost, 0.0) + (spread if spread == spread else 0.0)
         bars.annotate(f"{cost:.2f}", (end, position), (4, 0), textcoords="offset points", va="center", fontsize=8)
     bars.margins(x=0.14)
-    for cost, error, spread, color in zip(costs, errors, spreads, colors, strict=True):
-        scatter.errorbar(cost, error, xerr=spread, color=color, marker="o", capsize=3)
-    scatter.set_title("colours as on the left", fontsize=8)
-    scatter.margins(y=0.25)
-    scatter.set_ylabel("test error of the unedited network, %")
-    for axes in (bars, scatter):
+    for axes, (label, fractions) in zip(scatters, others.items(), strict=True):
+        for cost, fraction, spread, color in zip(costs, fractions, spreads, colors, strict=True):
+            axes.errorbar(cost, 100 * fraction, xerr=spread, color=color, marker="o", capsize=3)
+        axes.set_title("colours as on the left", fontsize=8)
+        axes.margins(y=0.25)
+        axes.set_ylabel(label)
+    for axes in (bars, *scatters):
         axes.set_xlabel("drawdown, points of error rate")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.grid(alpha=0.3)
