@@ -169,6 +169,7 @@ def _leave_out_noise() -> None:
     """Keep from the terminal what a user can do nothing about: advertisements, and warnings inside Lightning."""
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", ".*does not have many workers")  # small data sets lie in memory
+    warnings.filterwarnings("ignore", ".*batching rule for aten::as_strided_")  # pooling under vmap, of a few values
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())

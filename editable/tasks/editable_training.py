@@ -238,18 +238,15 @@ class EditableTrainingTask(ClassificationTask):
             result: The E edits.
         """
         num_edits = len(result.success)
-        if num_edits == 1:
-            params = {name: stacked[0] for name, stacked in result.params.items()}
-            return kl_locality(logits, self.split.edit_suffix(features, params), self.detach_base)
-        # Autocast does not reach into vmap: features of lower precision get that of the edited parameters.
-        dtype = next(iter(result.params.values())).dtype
-        features = tuple(feature.to(dtype) if feature.is_floating_point() else feature for feature in features)
-        own = self.locality_share == "own"
-        if own:
-            logits, *shares = (_shares(tensor, num_edits) for tensor in (logits, *features))
-            features = tuple(shares)
-        run_each = torch.func.vmap(self.split.edit_suffix, in_dims=(0 if own else None, 0))
-        return kl_locality(logits, run_each(features, result.params), self.detach_base)
+        shared_out = len(logits) - len(logits) % num_edits  # a remainder is left out
+        edited = {name: stacked.unbind() for name, stacked in result.params.items()}
+        terms = []
+        for edit in range(num_edits):
+            rows = slice(edit, shared_out, num_edits) if self.locality_share == "own" else slice(None)
+            params = {name: values[edit] for name, values in edited.items()}
+            edited_logits = self.split.edit_suffix(tuple(feature[rows] for feature in features), params)
+            terms.append(kl_locality(logits[rows], edited_logits, self.detach_base))
+        return torch.stack(terms).mean()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the network's parameters and, in a group without weight decay, the editor's constants."""
@@ -259,9 +256,3 @@ class EditableTrainingTask(ClassificationTask):
             return groups
         rate = {} if self.editor_learning_rate is None else {"lr": self.editor_learning_rate}
         return [*groups, {"params": constants, "weight_decay": 0.0, **rate}]
-
-
-def _shares(tensor: Tensor, num_shares: int) -> Tensor:
-    """Deal N samples out into E shares [E, N // E, …], one by one; a remainder is left out."""
-    size = len(tensor) // num_shares
-    return tensor[: size * num_shares].unflatten(0, (size, num_shares)).transpose(0, 1)
