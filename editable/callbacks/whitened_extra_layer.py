@@ -18,15 +18,16 @@ __all__ = ["WhitenedExtraLayer"]
 
 
 class WhitenedExtraLayer(Callback):
-    r"""Whitens what the extra layer reads: W₁ ← W₁ C^{-1/2}, with the second moment C = E[h hᵀ] over training images.
+    """Whitens what the extra layer reads: W₁ ← W₁ C^{-1/2}, with the second moment C = E[h hᵀ] over training images.
 
     The layer, h + W₂·ELU(W₁h + b₁) + b₂, stays the identity, as W₂ = 0. But edits of W₂ move the layer's output at
     another image by Σⱼ sign(zⱼ) z'ⱼ, z = ELU(W₁h + b₁), as far as RMSProp's steps are those of signs: so they reach it
-    as far as z and z' are alike. Features behind ReLU and pooling all are (a mean cosine of 0.55 in a ResNet-18 on
-    CIFAR-10), whitened ones are not. This is the metric of rewriting, where C⁻¹k* makes an update specific to k*.
+    as far as z and z' are alike. Features behind ReLU and pooling are never negative, so that all are alike; whitened
+    ones are not. This is the metric of rewriting, where C⁻¹k* makes an update specific to k*.
 
-    Larger regularisation leaves more of the likeness that images of one class have: edits that reach further, and cost
-    more. Runs when a fit or a test starts from weights, not from a checkpoint, which has its own W₁.
+    The regularisation chooses: the larger it is, the more of the likeness of images is left, so that edits reach
+    further, other views of the edited image among what they reach, and cost more. Runs when a fit or a test starts from
+    weights, not from a checkpoint, which has its own W₁.
 
     Args:
         regularisation: Of C; by default 1e-4 of its mean eigenvalue is added to each.
