@@ -61,10 +61,10 @@ class RunConfig(SaveConfigCallback):
             return
         for logger in trainer.loggers:
             logger.finalize("failed")
-        match list(Path(folder).glob("*")):
-            case [events] if events.name.startswith("events.out.tfevents"):
-                events.unlink()
-                events.parent.rmdir()
+        found = list(Path(folder).glob("*"))
+        if len(found) == 1 and found[0].name.startswith("events.out.tfevents"):
+            found[0].unlink()
+            Path(folder).rmdir()
 
 
 class EditableCLI(LightningCLI):

@@ -26,8 +26,8 @@ class WhitenedExtraLayer(Callback):
     ones are not. This is the metric of rewriting, where C⁻¹k* makes an update specific to k*.
 
     The regularisation chooses: the larger it is, the more of the likeness of images is left, so that edits reach
-    further, other views of the edited image among what they reach, and cost more. Runs when a fit or a test starts from
-    weights, not from a checkpoint, which has its own W₁.
+    further, other views of the edited image among what they reach, and cost more. Runs once, when a fit or a test
+    starts from weights, not from a checkpoint, which has its own W₁.
 
     Args:
         regularisation: Of C; by default 1e-4 of its mean eigenvalue is added to each.
@@ -51,6 +51,7 @@ class WhitenedExtraLayer(Callback):
         require_at_least(0, seed=seed)
         self.regularisation = regularisation or Regularisation(epsilon=1e-4)
         self.num_images, self.split, self.seed = num_images, split, seed
+        self._done = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Whiten, unless a run is resumed."""
@@ -63,7 +64,7 @@ class WhitenedExtraLayer(Callback):
     @torch.no_grad()
     def _whiten(self, trainer: Trainer, network: nn.Module) -> None:
         name, layer = _extra_layer(network)
-        if trainer.ckpt_path is not None:
+        if self._done or trainer.ckpt_path is not None:
             return
         if layer.contract.weight.any():
             raise UserError(
@@ -88,6 +89,7 @@ class WhitenedExtraLayer(Callback):
             moment = images.second_moment(block, memory, "pixel", lambda number: progress.advance(task, number))
         whitened = InverseMoment(moment, self.regularisation).whiten(layer.expand.weight.T).T
         layer.expand.weight.copy_(trainer.strategy.broadcast(whitened))
+        self._done = True
 
 
 def _extra_layer(network: nn.Module) -> tuple[str, ExtraLayer]:
