@@ -52,8 +52,9 @@ def test_rounding_error_in_single_precision(size: tuple[int, int], channels: int
         return float((output.double() - truth).square().mean().sqrt() / truth.std())
 
     assert error(winograd(weight, bias, size)(x)) < 4e-6
-    # 6 to 12 times that of the library's own convolution, which adds up in a way that a naive loop does not.
-    assert error(winograd(weight, bias, size)(x)) < 15 * error(F.conv2d(x, weight, bias, padding=1))
+    # That of the library's own convolution hangs on the order in which it adds up, which is another for each kind of
+    # processor: ours was 6 to 12 times as large on an AMD EPYC, up to 15.2 times on an Intel Xeon.
+    assert error(winograd(weight, bias, size)(x)) < 20 * error(F.conv2d(x, weight, bias, padding=1))
 
 
 @pytest.mark.parametrize("size", [(7, 7), (4, 6)], ids=str)

@@ -12,6 +12,7 @@ from editable.rewriting.paste_problem import PasteProblem, paste_problem
 from tests.rewriting.generators import SIZE, inverse_of, parts_of, planted, planted_rule
 
 QUANTILE = 0.995  # the first concept is clear in a sixth of the images, at one of 36 positions
+ROUNDING = 1 + 1e-12  # a bound may be attained, and rounding, which differs between processors, takes either side
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_features_move_towards_the_target_and_the_rest_stays_within_the_bound(pr
     slopes = network.bn.weight.abs() / (network.bn.running_var + network.bn.eps).sqrt()
     elsewhere = context.reached == 0
     assert elsewhere.any()
-    assert outcome.output_change_elsewhere <= outcome.output_bound
+    assert outcome.output_change_elsewhere <= outcome.output_bound * ROUNDING
     largest = change.mean(dim=1)[elsewhere].max()
     assert largest <= float(slopes.detach().max()) * outcome.output_bound
 
@@ -125,7 +126,7 @@ def test_rank_two_matches_by_the_length_of_the_projection(unseen):
     keys = block.inputs(unseen.double())
     expected = torch.einsum("cr,nchw->nrhw", problem.directions, keys).norm(dim=1)
     torch.testing.assert_close(context.responses, expected)
-    assert outcome.output_change_elsewhere <= outcome.output_bound
+    assert outcome.output_change_elsewhere <= outcome.output_bound * ROUNDING
 
 
 @pytest.mark.parametrize("architecture", ["patch"])
@@ -134,7 +135,7 @@ def test_patches_reach_only_their_own_position(architecture, unseen):
     problem = paste_problem(block, memory, planted_rule(), inverse_of(moment))
     outcome, context = measure_generator(problem, ClosedForm()(problem).params, unseen)
     assert torch.equal(context.matched, context.reached)
-    assert outcome.output_change_elsewhere <= outcome.output_bound
+    assert outcome.output_change_elsewhere <= outcome.output_bound * ROUNDING
 
 
 def test_a_change_outside_of_the_span_has_no_bound(problem, unseen):
