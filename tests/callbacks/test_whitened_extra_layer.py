@@ -123,10 +123,8 @@ def test_a_fit_starts_whitened_and_a_resumed_one_goes_on(make_trainer, tmp_path)
 def test_a_network_is_whitened_once(make_trainer):
     """Two tests by one trainer, as after a fit, leave W₁ as one does."""
     network = make_network()
-    trainer, task = (
-        make_trainer(callbacks=[WhitenedExtraLayer(NONE)], limit_test_batches=1),
-        ClassificationTask(network),
-    )
+    task = ClassificationTask(network)
+    trainer = make_trainer(callbacks=[WhitenedExtraLayer(NONE)], limit_test_batches=1)
     for _ in range(2):
         trainer.test(task, DigitsDataModule(), verbose=False)
     assert torch.equal(network[-1].extra_layer.expand.weight, whitened(make_trainer)[-1].extra_layer.expand.weight)
