@@ -25,7 +25,8 @@ from editable.callbacks.inverse_direction_methods import (
     met_constraint,
 )
 from editable.callbacks.inverse_direction_report import InverseDirectionReport
-from editable.callbacks.rewrite_site import MomentImages, RewriteSite, RuleImages
+from editable.callbacks.rewrite_sets import check_rules, moment_dataset, rule_images
+from editable.callbacks.rewrite_site import MomentImages, RewriteSite
 from editable.callbacks.rewrite_trials import SetErrors
 from editable.callbacks.rewritten_predictions import RewrittenPredictions
 from editable.callbacks.run_context import image_data, network_of, require_gradients
@@ -151,14 +152,7 @@ class InverseDirectionStudy(Subcommand):
         data = image_data(trainer, WHAT)
         block = LayerBlock(network_of(pl_module), self.layer)
         chosen_methods(self.methods, block)
-        for rule in filter(None, (self.rule, self.held_out)):
-            rule.labels(data.classes)
-            size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
-            if size != expected:
-                raise UserError(
-                    f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: "
-                    "give the rule the data module's image_size and resize_size"
-                )
+        check_rules((self.rule, self.held_out), data)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rewrite the layer in all ways, and count errors."""
@@ -211,22 +205,11 @@ class InverseDirectionStudy(Subcommand):
         progress: Progress,
     ) -> dict[Architecture, RewriteProblem]:
         """Return the rule at the layer as each of the memories sees it, with the images for second moments."""
-        moment = MomentImages(
-            _moment_images(data, self.moment_split),
-            self.num_moment_images,
-            None,
-            self.seed,
-            data.batch_size,
-            None if self.cache is None else Path(self.cache),
-            trainer.global_rank,
-            trainer.world_size,
-        )
+        images = moment_dataset(self.moment_split, data)
+        moment = MomentImages.of_run(trainer, images, self.num_moment_images, None, self.seed, self.cache)
         drawn = moment.drawn
         references = torch.stack([torch.as_tensor(drawn[index][0]) for index in range(len(drawn))])
-        originals, manipulated, textures = map(
-            data.normalisation, (self.rule.originals, self.rule.manipulated, self.rule.textures)
-        )
-        rule = RuleImages(originals, manipulated, textures, self.rule.masks, self.rule.labels(data.classes))
+        rule = rule_images(self.rule, data)
         problems: dict[Architecture, RewriteProblem] = {}
         for architecture in dict.fromkeys(METHODS[name].architecture for name in names):
             task = progress.add_task(f"second moment of inputs ({architecture})", total=len(drawn))
@@ -340,13 +323,3 @@ def _errors(predictions: RewrittenPredictions, after: dict[str, torch.Tensor]) -
 
 def _with_the_concept(rule: RewriteRule, data: ImageDataModule) -> Dataset:
     return TensorDataset(data.normalisation(rule.manipulated), rule.labels(data.classes))
-
-
-def _moment_images(data: ImageDataModule, split: Literal["train", "val", "test"]) -> Dataset:
-    if split == "train":
-        return data.unaugmented_training_images()
-    if split == "test":
-        return data.test_dataset
-    data.setup("validate")
-    assert data.val_dataset is not None, "setup raises where there are no validation images"
-    return data.val_dataset

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from editable.callbacks.edit_loop import progress_bars, whole_loader
 from editable.callbacks.rewrite_report import RewriteReport
 from editable.callbacks.rewrite_sets import (
+    check_rules,
     halves,
     manipulated_images,
     moment_dataset,
@@ -164,14 +165,7 @@ class RankOneRewrite(Subcommand):
         data = image_data(trainer, "a rewrite")
         for layer in self.layers:
             LayerBlock(network_of(pl_module), layer)
-        for rule in filter(None, (self.rule, self.validation_rule, *self.trial_rules)):
-            rule.labels(data.classes)
-            size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
-            if size != expected:
-                raise UserError(
-                    f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: "
-                    "give the rule the data module's image_size and resize_size"
-                )
+        check_rules((self.rule, self.validation_rule, *self.trial_rules), data)
         if self.photographs is not None:
             labelled_folder(self.photographs, data.classes)
 
@@ -258,15 +252,9 @@ class RankOneRewrite(Subcommand):
         """Collect second moments and exemplars at all layers."""
         data = image_data(trainer, "a rewrite")
         choosing_half = choosing.get("others") if self.choose_on == "half" else None
-        moment = MomentImages(
-            moment_dataset(self.moment_split, data, choosing_half),
-            self.num_moment_images,
-            self.moment_positions,
-            self.seed,
-            data.batch_size,
-            None if self.cache is None else Path(self.cache),
-            trainer.global_rank,
-            trainer.world_size,
+        images = moment_dataset(self.moment_split, data, choosing_half)
+        moment = MomentImages.of_run(
+            trainer, images, self.num_moment_images, self.moment_positions, self.seed, self.cache
         )
         rule = rule_images(self.rule, data)
         for layer in self.layers:

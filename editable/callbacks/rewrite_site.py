@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from editable.callbacks.edit_loop import all_ranks
+from editable.callbacks.run_context import image_data
 from editable.models import fingerprint
 from editable.rewriting import (
     Architecture,
@@ -79,6 +81,22 @@ class MomentImages:
     cache: Path | None
     rank: int = 0
     world_size: int = 1
+
+    @classmethod
+    def of_run(
+        cls, trainer: Trainer, dataset: Dataset, count: int, positions: int | None, seed: int, cache: str | None = None
+    ) -> "MomentImages":
+        """Return those of a run, in batches as its data module makes them; see the attributes."""
+        return cls(
+            dataset,
+            count,
+            positions,
+            seed,
+            image_data(trainer, "a second moment").batch_size,
+            None if cache is None else Path(cache),
+            trainer.global_rank,
+            trainer.world_size,
+        )
 
     @cached_property
     def drawn(self) -> Subset:

@@ -8,10 +8,10 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from editable.callbacks.edit_loop import progress_bars
-from editable.callbacks.rewrite_site import MomentImages, RewriteSite, RuleImages
+from editable.callbacks.rewrite_sets import check_rules, moment_dataset, rule_images
+from editable.callbacks.rewrite_site import MomentImages, RewriteSite
 from editable.callbacks.run_context import image_data, network_of, require_gradients
 from editable.callbacks.seeing_report import SeeingReport
 from editable.callbacks.seeing_weights import read_edited_weight, takes_part
@@ -177,13 +177,7 @@ class Seeing(Subcommand):
         block = LayerBlock(network_of(pl_module), self.layer)
         if self.edited is not None:
             read_edited_weight(block, self.edited)
-        self.rule.labels(data.classes)
-        size, expected = list(self.rule.originals.shape[1:]), list(data.image_shape)
-        if size != expected:
-            raise UserError(
-                f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: "
-                "give the rule the data module's image_size and resize_size"
-            )
+        check_rules([self.rule], data)
         self._distance = perceptual_distance(
             self.perceptual, block.network, data.image_shape, data.normalisation, self.perceptual_layers
         )
@@ -210,23 +204,19 @@ class Seeing(Subcommand):
         return self._report.table()
 
     def _site(self, trainer: Trainer, network: nn.Module, data: ImageDataModule, progress: Progress) -> RewriteSite:
-        moment = MomentImages(
-            self._moment_images(data),
+        moment = MomentImages.of_run(
+            trainer,
+            moment_dataset(self.moment_split, data),
             self.num_moment_images,
             self.moment_positions,
             self.seed,
-            data.batch_size,
-            None if self.cache is None else Path(self.cache),
-            trainer.global_rank,
-            trainer.world_size,
+            self.cache,
         )
-        rule = self.rule
-        originals, manipulated, textures = map(data.normalisation, (rule.originals, rule.manipulated, rule.textures))
         task = progress.add_task(f"second moment of {self.layer}", total=len(moment.drawn))
         site = RewriteSite(
             network,
             self.layer,
-            RuleImages(originals, manipulated, textures, rule.masks, rule.labels(data.classes)),
+            rule_images(self.rule, data),
             moment,
             self.route,
             self.keys,
@@ -236,15 +226,6 @@ class Seeing(Subcommand):
         )
         progress.remove_task(task)
         return site
-
-    def _moment_images(self, data: ImageDataModule) -> Dataset:
-        if self.moment_split == "train":
-            return data.unaugmented_training_images()
-        if self.moment_split == "test":
-            return data.test_dataset
-        data.setup("validate")
-        assert data.val_dataset is not None, "setup raises where there are no validation images"
-        return data.val_dataset
 
     def _rewritten(self, problem: RewriteProblem) -> Tensor:
         block = problem.block

@@ -72,16 +72,7 @@ class WhitenedExtraLayer(Callback):
                 "leave out WhitenedExtraLayer, or start from weights without an extra layer"
             )
         data = image_data(trainer, "a whitened extra layer")
-        images = MomentImages(
-            moment_dataset(self.split, data, None),
-            self.num_images,
-            None,
-            self.seed,
-            data.batch_size,
-            None,
-            trainer.global_rank,
-            trainer.world_size,
-        )
+        images = MomentImages.of_run(trainer, moment_dataset(self.split, data), self.num_images, None, self.seed)
         block = LayerBlock(network, f"{name}.expand")
         memory = make_memory(tuple(block.weight.shape), block.geometry)
         with progress_bars(trainer) as progress:
