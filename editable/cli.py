@@ -18,7 +18,7 @@ import editable.editing
 import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
-from editable.callbacks import DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
+from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run_context import run_folder
 from editable.comparison import compare
 from editable.errors import UserError
@@ -114,7 +114,9 @@ class EditableCLI(LightningCLI):
         """Make the parser of a subcommand; a further one has the options of its callback beside those of its method."""
         if subcommand not in SUBCOMMANDS:
             parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-            return _add_test_sections(parser) if subcommand == "test" else parser
+            if subcommand == "test":
+                _add_test_sections(parser)
+            return parser if subcommand == "fit" else _add_patches(parser)
         callback = SUBCOMMANDS[subcommand]
         parser = self.init_parser(**kwargs)
         self._add_arguments(parser)
@@ -128,11 +130,14 @@ class EditableCLI(LightningCLI):
         # Not as a group: that would have the same name as the callback's.
         added = parser.add_method_arguments(klass, subcommand, skip=skip, as_group=False)
         self._subcommand_method_arguments[subcommand] = added
-        return parser
+        return _add_patches(parser)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Make the trainer; a section that is left out is no callback."""
-        return super()._instantiate_trainer(config, [callback for callback in callbacks if callback is not None])
+        """Make the trainer; a section that is left out is no callback, and patches come before all that looks on."""
+        patches = self._get(self.config_init, "patches")
+        applied = [AppliedPatches(patches)] if patches else []
+        given = [callback for callback in callbacks if callback is not None]
+        return super()._instantiate_trainer(config, [*applied, *given])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the evaluation of edits, which is part of every run."""
@@ -156,13 +161,24 @@ class EditableCLI(LightningCLI):
         """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
 
 
-def _add_test_sections(parser: LightningArgumentParser) -> LightningArgumentParser:
+def _add_patches(parser: LightningArgumentParser) -> LightningArgumentParser:
+    """Let a subcommand that trains nothing run on a network with edit patches."""
+    parser.add_argument(
+        "--patches",
+        nargs="*",
+        type=str,
+        default=[],
+        help="Patches that `edit` or `rewrite` have left, to be put into the network, in the order of their making.",
+    )
+    return parser
+
+
+def _add_test_sections(parser: LightningArgumentParser) -> None:
     """Let ``test`` take the options of further subcommands, each of which then runs in the same test."""
     for name, callback in TEST_SECTIONS.items():
         meaning = f"{callback.__doc__.partition(chr(10))[0]} See `train.py {name} --help`."  # type: ignore[union-attr]
         parser.add_argument(f"--{name}", type=callback | None, default=None, help=meaning)
         parser.callback_keys.append(name)
-    return parser
 
 
 def _leave_out_noise() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from editable.callbacks import (
     FourTests,
     GeneratorRewriting,
+    ImageEdit,
     InverseDirectionStudy,
     LearningRateSearch,
     Manipulation,
@@ -24,6 +25,7 @@ __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
     "search": LearningRateSearch,
+    "edit": ImageEdit,
     "rewrite": RankOneRewrite,
     "invert": InverseDirectionStudy,
     "rewrite_generator": GeneratorRewriting,

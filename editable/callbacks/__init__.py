@@ -1,11 +1,13 @@
 """Callbacks: what runs on trained networks through Lightning's loops, and what a run leaves behind."""
 
+from editable.callbacks.applied_patches import AppliedPatches
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.evaluated_edits import EvaluatedEdits
 from editable.callbacks.four_tests import FourTests
 from editable.callbacks.generated_samples import GeneratedSamples
 from editable.callbacks.generator_report import generator_metrics, write_generator_report
 from editable.callbacks.generator_rewriting import GeneratorRewriting
+from editable.callbacks.image_edit import ImageEdit
 from editable.callbacks.inverse_direction_study import InverseDirectionStudy
 from editable.callbacks.learning_rate_search import LearningRateSearch
 from editable.callbacks.manipulation import Manipulation
@@ -19,11 +21,13 @@ from editable.callbacks.subcommand import Subcommand
 from editable.callbacks.whitened_extra_layer import WhitenedExtraLayer
 
 __all__ = [
+    "AppliedPatches",
     "DrawdownEvaluation",
     "EvaluatedEdits",
     "FourTests",
     "GeneratedSamples",
     "GeneratorRewriting",
+    "ImageEdit",
     "InverseDirectionStudy",
     "LearningRateSearch",
     "Manipulation",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 from editable.callbacks.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
@@ -193,21 +193,30 @@ class DrawdownEvaluation(Callback):
             self.sensitive_margin,
         )
 
-    def _make_views(self, trainer: Trainer, loader: DataLoader) -> AugmentedViews | None:
-        """Return the views of the images of a loader."""
-        if not self.generality_views:
+    def make_views(self, trainer: Trainer, dataset: Dataset, further: int = 0) -> AugmentedViews | None:
+        """Return the views of images by which generality is judged, and behind them some further ones.
+
+        Args:
+            trainer: Of the run, whose data module says how it augments.
+            dataset: The images.
+            further: Number of further views of each image.
+
+        Returns:
+            The views; none where there are none of either.
+        """
+        if not self.generality_views + further:
             return None
         datamodule = _datamodule(trainer)
         trained_with = datamodule.augmentation if isinstance(datamodule, ImageDataModule) else "none"
         augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
-        return AugmentedViews(loader.dataset, self.generality_views, augmentation, self.generality_seed)
+        return AugmentedViews(dataset, self.generality_views + further, augmentation, self.generality_seed)
 
     def _evaluate(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
     ) -> None:
         loader = whole_loader(dataloaders)
         num_images = len(loader.dataset)  # type: ignore[arg-type]
-        views = self._make_views(trainer, loader)
+        views = self.make_views(trainer, loader.dataset)
         evaluator = self.make_evaluator(pl_module, loader, self.sampling)
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{stage} images through the unedited network", total=num_images)

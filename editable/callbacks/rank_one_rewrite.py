@@ -39,6 +39,7 @@ from editable.callbacks.rewritten_predictions import RewrittenPredictions
 from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.subcommand import Subcommand
 from editable.data import RewriteRule, labelled_folder
+from editable.editing import EditPatch, EditRecord
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, RewriteResult, Solver
@@ -46,6 +47,7 @@ from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisat
 __all__ = ["RankOneRewrite"]
 
 CHECKPOINT = "rewritten.ckpt"
+PATCH = "rewrite.safetensors"
 GIB = 2**30
 
 
@@ -55,7 +57,8 @@ class RankOneRewrite(Subcommand):
     In ``test``: makes every combination of layers, routes, solvers, ranks and strengths; chooses, on images that are
     not reported, the one that corrects most errors on the new concept at a drop in accuracy of at most ``max_drop``
     (Santurkar et al. 2021); measures it, and the best of each solver and route, on images that chose nothing; and
-    writes the rewritten network as ``rewritten.ckpt``. A single combination is taken as it is. The tested network
+    writes the rewrite as ``rewrite.safetensors``, a patch for the tested weights (``--patches`` of other subcommands),
+    and the rewritten network as ``rewritten.ckpt``. A single combination is taken as it is. The tested network
     itself never changes, and ``test_error`` is that of the unedited one.
 
     Logs of the chosen rewrite, on the sets ``report`` (test images that chose nothing), ``exemplars`` and, where given,
@@ -184,7 +187,7 @@ class RankOneRewrite(Subcommand):
             values |= self.outcomes[self.chosen].values()
         pl_module.log_dict({f"rewrite_{name}": value for name, value in values.items()})
         if self.chosen is not None:
-            trainer.save_checkpoint(run_folder(trainer) / CHECKPOINT)
+            self._keep(trainer, network_of(pl_module), self.outcomes[self.chosen])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the rewritten parameters in place of the network's own, in the checkpoint alone."""
@@ -304,6 +307,22 @@ class RankOneRewrite(Subcommand):
         for trial in self.trials:
             by_solver.setdefault(trial.solver, []).append(trial)
         return [standing_trial(some, self.max_drop) for some in by_solver.values()]
+
+    def _keep(self, trainer: Trainer, network: nn.Module, outcome: RewriteOutcome) -> None:
+        """Write the rewrite as a patch, and the whole rewritten network."""
+        settings, solver = self.rule.settings, self.solvers[outcome.trial.settings.solver]
+        record = EditRecord(
+            [
+                f"where {settings['texture'] or settings['variants']} is seen, {outcome.trial.settings.layer} recalls "
+                f"what is in the masks of {settings['masks']} ({len(self.rule)} exemplars)"
+            ],
+            {**outcome.trial.settings._asdict(), "solver": solver_label(solver), "strength": outcome.trial.strength},
+            f"{len(outcome.labels['report'])} test images and what else the figures name",
+            outcome.values(),
+        )
+        if trainer.is_global_zero:
+            EditPatch.of(network, outcome.params, record).save(run_folder(trainer) / PATCH)
+        trainer.save_checkpoint(run_folder(trainer) / CHECKPOINT)
 
     def _try(
         self,

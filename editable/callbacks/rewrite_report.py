@@ -100,8 +100,9 @@ class RewriteReport:
             f"{measures['rank']:.0f}, strength {trial.strength:g}, {how}. The update's norm is "
             f"{100 * measures['relative_norm']:.2f} % of the weight's; loss {measures['loss_before']:.4g} → "
             f"{measures['loss']:.4g} and relative residual of the constraint {measures['residual']:.2g} at strength 1, "
-            f"in {measures['num_steps']:.0f} steps and {measures['seconds']:.2f} s. The rewritten network is in "
-            "`rewritten.ckpt`."
+            f"in {measures['num_steps']:.0f} steps and {measures['seconds']:.2f} s. The rewrite is in "
+            "[rewrite.safetensors](rewrite.safetensors), to be added to the options of a test (`--patches`); "
+            "[rewritten.ckpt](rewritten.ckpt) has the whole rewritten network."
         )
 
     def _rows(self) -> Iterator[list[str]]:

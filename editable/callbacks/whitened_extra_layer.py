@@ -34,6 +34,7 @@ class WhitenedExtraLayer(Callback):
         num_images: Largest number of training images, drawn by seed.
         split: The images' part of the data: unaugmented ``train`` images, or ``val`` images.
         seed: Of the draw.
+        cache: Folder for second moments, which are used again for the same network and images; null keeps none.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if the network has no extra layer, or one that is not
@@ -46,11 +47,12 @@ class WhitenedExtraLayer(Callback):
         num_images: int = 10_000,
         split: Literal["train", "val"] = "train",
         seed: int = 0,
+        cache: str | None = "runs/second_moments",
     ) -> None:
         require_at_least(1, num_images=num_images)
         require_at_least(0, seed=seed)
         self.regularisation = regularisation or Regularisation(epsilon=1e-4)
-        self.num_images, self.split, self.seed = num_images, split, seed
+        self.num_images, self.split, self.seed, self.cache = num_images, split, seed, cache
         self._done = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -72,7 +74,8 @@ class WhitenedExtraLayer(Callback):
                 "leave out WhitenedExtraLayer, or start from weights without an extra layer"
             )
         data = image_data(trainer, "a whitened extra layer")
-        images = MomentImages.of_run(trainer, moment_dataset(self.split, data), self.num_images, None, self.seed)
+        dataset = moment_dataset(self.split, data)
+        images = MomentImages.of_run(trainer, dataset, self.num_images, None, self.seed, self.cache)
         block = LayerBlock(network, f"{name}.expand")
         memory = make_memory(tuple(block.weight.shape), block.geometry)
         with progress_bars(trainer) as progress:

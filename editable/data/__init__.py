@@ -1,5 +1,6 @@
 """Data modules, the streams of edits (which input shall get which label), and rules of rewriting as images."""
 
+from editable.data.asked_images import AskedImages
 from editable.data.augmented_views import AugmentedViews
 from editable.data.cifar10 import CIFAR10DataModule
 from editable.data.denormalise import denormalise
@@ -29,6 +30,7 @@ from editable.data.planted_patch import PlantedPatch
 from editable.data.rewrite_rule import RewriteRule, RuleExemplar
 
 __all__ = [
+    "AskedImages",
     "AugmentedViews",
     "CIFAR10DataModule",
     "DigitsDataModule",

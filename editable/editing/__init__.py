@@ -1,6 +1,7 @@
 """The Edit operation: update rules, edit objective, editors, and the locality term that trains for them."""
 
 from editable.editing.base import BaseEditor, ForwardFunction, Inputs
+from editable.editing.edit_patch import EditPatch, EditRecord
 from editable.editing.editor import Editor
 from editable.editing.evaluation import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
 from editable.editing.higher_editor import HigherEditor
@@ -32,6 +33,8 @@ __all__ = [
     "DrawdownSampler",
     "EditEvaluator",
     "EditOutcomes",
+    "EditPatch",
+    "EditRecord",
     "EditResult",
     "Editor",
     "ForwardFunction",

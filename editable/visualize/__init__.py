@@ -3,6 +3,7 @@
 from editable.visualize.comparison import plot_comparison
 from editable.visualize.edits import plot_drawdown, plot_edited_images, plot_learning_rates, plot_success
 from editable.visualize.generated import plot_generated, plot_outlined, plot_samples
+from editable.visualize.image_edit import plot_image_edit
 from editable.visualize.rewrites import (
     plot_candidates,
     plot_changed_images,
@@ -21,6 +22,7 @@ __all__ = [
     "plot_exemplars",
     "plot_generated",
     "plot_heat_maps",
+    "plot_image_edit",
     "plot_layers",
     "plot_learning_rates",
     "plot_outlined",

@@ -39,9 +39,11 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
         return network[:-1](images)
 
 
-def whitened(make_trainer, regularisation: Regularisation | None = NONE, num_images: int = 10_000) -> nn.Module:
+def whitened(
+    make_trainer, regularisation: Regularisation | None = NONE, num_images: int = 10_000, cache: str | None = None
+) -> nn.Module:
     network = make_network()
-    callback = WhitenedExtraLayer(regularisation, num_images)
+    callback = WhitenedExtraLayer(regularisation, num_images, cache=cache)
     make_trainer(callbacks=[callback], limit_test_batches=1).test(
         ClassificationTask(network), DigitsDataModule(), verbose=False
     )
@@ -70,6 +72,20 @@ def test_regularisation_and_number_of_images(make_trainer):
     torch.testing.assert_close(
         functional.normalize(flat.flatten(), dim=0), functional.normalize(weight.flatten(), dim=0)
     )
+
+
+def test_a_kept_second_moment_is_used_again(make_trainer, tmp_path):
+    """The same W₁, bit for bit; with other images another moment is collected."""
+    first = whitened(make_trainer, cache=str(tmp_path / "moments"))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "moments").iterdir()}
+    assert files
+    again = whitened(make_trainer, cache=str(tmp_path / "moments"))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "moments").iterdir()} == files, "nothing is written"
+    fewer, apart = (whitened(make_trainer, num_images=50, cache=cache) for cache in (str(tmp_path / "moments"), None))
+    weights = [network[-1].extra_layer.expand.weight for network in (first, again, fewer, apart)]
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[2], weights[3])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_the_network_computes_what_it_did_before(make_trainer):
@@ -106,7 +122,9 @@ def test_a_fit_starts_whitened_and_a_resumed_one_goes_on(make_trainer, tmp_path)
         )
 
     def fit(epochs: int, path: str | None = None) -> dict[str, Tensor]:
-        trainer = make_trainer(callbacks=[WhitenedExtraLayer(NONE)], max_epochs=epochs, limit_train_batches=3)
+        trainer = make_trainer(
+            callbacks=[WhitenedExtraLayer(NONE, cache=None)], max_epochs=epochs, limit_train_batches=3
+        )
         model = task()
         trainer.fit(model, DigitsDataModule(validation_fraction=0), ckpt_path=path)
         trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
@@ -124,7 +142,7 @@ def test_a_network_is_whitened_once(make_trainer):
     """Two tests by one trainer, as after a fit, leave W₁ as one does."""
     network = make_network()
     task = ClassificationTask(network)
-    trainer = make_trainer(callbacks=[WhitenedExtraLayer(NONE)], limit_test_batches=1)
+    trainer = make_trainer(callbacks=[WhitenedExtraLayer(NONE, cache=None)], limit_test_batches=1)
     for _ in range(2):
         trainer.test(task, DigitsDataModule(), verbose=False)
     assert torch.equal(network[-1].extra_layer.expand.weight, whitened(make_trainer)[-1].extra_layer.expand.weight)
@@ -137,6 +155,6 @@ def test_mistakes(make_trainer):
     trained = make_network()
     nn.init.ones_(trained[-1].extra_layer.contract.weight)
     for network, words in ((make_network(False), "no extra layer"), (trained, "not the identity any more")):
-        trainer = make_trainer(callbacks=[WhitenedExtraLayer()], limit_test_batches=1)
+        trainer = make_trainer(callbacks=[WhitenedExtraLayer(cache=None)], limit_test_batches=1)
         with pytest.raises(UserError, match=words):
             trainer.test(ClassificationTask(network), DigitsDataModule(), verbose=False)

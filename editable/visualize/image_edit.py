@@ -1,0 +1,53 @@
+"""The figure of an edit of images: what a network says of each before and after."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from editable.visualize.drawing import save_figure, show_image
+
+__all__ = ["plot_image_edit"]
+
+MOST_CLASSES = 5
+
+
+def plot_image_edit(
+    path: str | Path,
+    images: Tensor,
+    labels: Tensor,
+    before: Tensor,
+    after: Tensor,
+    classes: Sequence[str],
+) -> None:
+    """Draw each image beside the probabilities of its likeliest classes before and after; the one asked for is bold.
+
+    Args:
+        path: The PNG file.
+        images: In [0, 1], [n, C, H, W].
+        labels: Asked for, int64, at least n.
+        before: Probabilities of the classes, [≥ n, classes].
+        after: The same after the edit.
+        classes: Class names by label.
+    """
+    figure = Figure(figsize=(6.4, 2.1 * len(images) + 0.5), layout="constrained")
+    grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 2])
+    for (left, right), image, label, *values in zip(grid, images, labels.tolist(), before, after, strict=False):
+        left.set_axis_off()
+        show_image(left, image)
+        likeliest = np.maximum(*(np.asarray(some) for some in values)).argsort()[::-1]
+        shown = [label, *(other for other in likeliest.tolist() if other != label)][:MOST_CLASSES]
+        positions = np.arange(len(shown))
+        for offset, some, name, color in ((-0.2, values[0], "before", "0.65"), (0.2, values[1], "after", "C0")):
+            right.barh(positions + offset, 100 * np.asarray(some)[shown], 0.4, color=color, label=name)
+        right.set_yticks(positions, [classes[index] for index in shown], fontsize=8)
+        right.get_yticklabels()[0].set_fontweight("bold")
+        right.invert_yaxis()
+        right.set_xlim(0, 100)
+        right.grid(axis="x", alpha=0.3)
+        right.set_axisbelow(True)
+    grid[0, 1].legend(fontsize=8, loc="lower right")
+    grid[-1, 1].set_xlabel("probability, %")
+    save_figure(figure, path)
