@@ -170,7 +170,7 @@ def test_several_images_and_views_are_edited_together(trained: Path) -> None:
     alone, metrics = run("edit", trained, *options)
     assert predictions(network(alone / "edited.ckpt"), images)[positions].tolist() == [6, 6]
     assert metrics["edit_num_images"] == 2
-    with_views, wider = run("edit", trained, *options, "--edit.views=8")
+    with_views, wider = run("edit", trained, *options, "--evaluation.edited_views=8")
     assert predictions(network(with_views / "edited.ckpt"), images)[positions].tolist() == [6, 6]
     assert wider["edit_generality"] > metrics["edit_generality"], "views that were not edited follow those that were"
     assert wider["edit_generality_before"] == metrics["edit_generality_before"], "they are the same views"
@@ -215,7 +215,7 @@ MISTAKES = {
     "position": (["--edit.images=1000"], "there is no test image 1000: positions are 0 … 358"),
     "file": (["--edit.images=nowhere.png", "--edit.labels=1"], "there is no image at 'nowhere.png'"),
     "patch": (["--edit.images=0", "--patches=nowhere.safetensors"], "there is no edit patch at 'nowhere.safetensors'"),
-    "views": (["--edit.images=0", "--edit.views=-1"], "views must be at least 0, got -1"),
+    "views": (["--edit.images=0", "--evaluation.edited_views=-1"], "edited_views must be at least 0, got -1"),
     "layers": (["--edit.images=0", "--evaluation.editable_layers=[layer9]"], "layer9"),
 }
 

@@ -60,6 +60,8 @@ class DrawdownEvaluation(Callback):
         generality_augmentation: What makes the views; by default what the data module augments training images with
             or, where that is none, ``crop_flip``.
         generality_seed: Seed of the views; a view depends on it, its number and the input's position alone.
+        edited_views: Number of further augmented views of each input that an edit shall give the same label, so that
+            it holds for more than the input itself; 0 edits the input alone, as published.
 
     Raises:
         UserError: If a number is out of its range; when evaluating, if there is nothing to edit with.
@@ -83,9 +85,11 @@ class DrawdownEvaluation(Callback):
         generality_views: int = 8,
         generality_augmentation: Literal["shift", "crop_flip", "resized_crop_flip"] | None = None,
         generality_seed: int = 0,
+        edited_views: int = 0,
     ) -> None:
         require_at_least(0, num_edits=num_edits, val_num_edits=val_num_edits)
         require_at_least(0, generality_views=generality_views, generality_seed=generality_seed)
+        require_at_least(0, edited_views=edited_views)
         require_at_least(
             1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once
         )
@@ -105,7 +109,7 @@ class DrawdownEvaluation(Callback):
             raise UserError(f"features_folder {features_folder!r} is not a folder")
         self.scoring, self.sampling, self.sensitive_margin = scoring, sampling, sensitive_margin
         self.generality_views, self.generality_seed = generality_views, generality_seed
-        self.generality_augmentation = generality_augmentation
+        self.generality_augmentation, self.edited_views = generality_augmentation, edited_views
         self.results: dict[str, EvaluatedEdits] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -193,23 +197,22 @@ class DrawdownEvaluation(Callback):
             self.sensitive_margin,
         )
 
-    def make_views(self, trainer: Trainer, dataset: Dataset, further: int = 0) -> AugmentedViews | None:
-        """Return the views of images by which generality is judged, and behind them some further ones.
+    def make_views(self, trainer: Trainer, dataset: Dataset) -> AugmentedViews | None:
+        """Return the views of images by which generality is judged and, behind them, those that are edited.
 
         Args:
             trainer: Of the run, whose data module says how it augments.
             dataset: The images.
-            further: Number of further views of each image.
 
         Returns:
             The views; none where there are none of either.
         """
-        if not self.generality_views + further:
+        if not self.generality_views + self.edited_views:
             return None
         datamodule = _datamodule(trainer)
         trained_with = datamodule.augmentation if isinstance(datamodule, ImageDataModule) else "none"
         augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
-        return AugmentedViews(dataset, self.generality_views + further, augmentation, self.generality_seed)
+        return AugmentedViews(dataset, self.generality_views + self.edited_views, augmentation, self.generality_seed)
 
     def _evaluate(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
@@ -232,6 +235,7 @@ class DrawdownEvaluation(Callback):
                 len(edits.indices),
                 trainer.global_rank,
                 views,
+                self.edited_views,
             )
         of_images = {
             "num_test_images" if stage == "test" else "num_images": len(base.labels),
@@ -262,7 +266,8 @@ class DrawdownEvaluation(Callback):
             evaluator.errors_before,
             evaluator.num_images,
             evaluator.num_sensitive,
-            views.num_views if views else 0,
+            self.generality_views,
+            self.edited_views,
             views.augmentation if views else "none",
             torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
             estimate,

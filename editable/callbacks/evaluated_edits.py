@@ -23,7 +23,8 @@ class EvaluatedEdits:
         errors_before: Number of misclassified scoring images of the unedited network.
         num_images: Number of scoring images.
         num_sensitive: Number of sensitive scoring images.
-        num_views: Number of views of each edited input.
+        num_views: Number of views of each edited input that judge its edit.
+        num_edited_views: Number of further ones that are edited with it.
         augmentation: What made the views.
         images: The first edited inputs, as the network gets them, at most 24, [n, C, H, W].
         estimate: Where only a random part of the scoring images was looked at: mean drawdown with its interval.
@@ -37,6 +38,7 @@ class EvaluatedEdits:
     num_images: int
     num_sensitive: int
     num_views: int
+    num_edited_views: int
     augmentation: str
     images: Tensor
     estimate: DrawdownEstimate | None = None
@@ -74,7 +76,8 @@ class EvaluatedEdits:
     def describe(self) -> list[str]:
         """Return sentences about what the edits were scored on, and what agreement and generality came out."""
         shares = {name: f"{100 * share.mean().item():.1f} %" for name, share in self.shares.items()}
-        sentences = [f"{len(self.index)} edits, each scored on {self._scored_on()}."]
+        of_views = f" of an input and {self.num_edited_views} further views of it" if self.num_edited_views else ""
+        sentences = [f"{len(self.index)} edits{of_views}, each scored on {self._scored_on()}."]
         sentences.append(f"{shares['agreement']} of predictions on these stay as they were.")
         if self.num_sensitive:
             sentences.append(

@@ -15,7 +15,7 @@ from editable.callbacks.run_context import image_data, network_of, run_folder
 from editable.callbacks.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.editing import BaseEditor, EditPatch, EditRecord
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError
 from editable.models import Features, SplitNetwork
 from editable.tables import markdown_table
 from editable.visualize import plot_changed_images, plot_image_edit
@@ -31,8 +31,8 @@ MOST_DRAWN = 12
 class ImageEdit(Subcommand):
     """Edits the tested network so that images get the labels asked for, and keeps the edit if it costs little.
 
-    All images are edited together: the editor goes on until each has its label, and its views where there are any. An
-    edit that does not succeed ends the run. One that does is measured on the test images, each
+    All images are edited together: the editor goes on until each has its label, with ``evaluation.edited_views`` views
+    of it. An edit that does not succeed ends the run. One that does is measured on the test images, each
     ``evaluation.image_stride``-th. Where its drawdown is at most ``max_drawdown``, it is left as ``edit.safetensors``,
     a patch for the tested weights (``--patches`` of other subcommands), and as the whole checkpoint ``edited.ckpt``.
     The tested network itself never changes, and ``test_error`` is that of the unedited one.
@@ -47,15 +47,13 @@ class ImageEdit(Subcommand):
         images: Image files, or positions of test images (from 0, in the order of the data set); one or several.
         labels: For each image the label asked for: the name of a class, or its number where no class has that name. By
             default the true labels, which only test images have.
-        views: Number of augmented views of each image that are edited with it, so that the edit holds for more than
-            the image itself.
         max_drawdown: Largest rise of the error rate on the test images, as a fraction, at which the edit is kept.
 
     Attributes:
         outcome: What came out; none before the run.
 
     Raises:
-        UserError: If ``views`` is negative; when it runs, if there is nothing to edit with, an image or label is not
+        UserError: When it runs, if there is nothing to edit with, an image or label is not
             there, or the edit does not succeed; at the end, if it costs too much to be kept.
     """
 
@@ -64,14 +62,12 @@ class ImageEdit(Subcommand):
         evaluation: DrawdownEvaluation,
         images: list[int | str] | int | str,
         labels: list[int | str] | int | str | None = None,
-        views: int = 0,
         max_drawdown: float = 0.01,
     ) -> None:
-        require_at_least(0, views=views)
         self.evaluation = evaluation
         self.images = images if isinstance(images, list) else [images]
         self.labels = labels if labels is None or isinstance(labels, list) else [labels]
-        self.views, self.max_drawdown = views, max_drawdown
+        self.max_drawdown = max_drawdown
         self.outcome: ImageEditOutcome | None = None
         self._split: SplitNetwork | None = None
         self._edited: EditedImages | None = None
@@ -186,7 +182,7 @@ class ImageEdit(Subcommand):
         """Make the edit, and look at what it does to its images and to other views of them."""
         dataset, labels = data.evaluated(asked), asked.labels
         images = torch.stack([dataset[index][0] for index in range(len(dataset))])
-        views = self.evaluation.make_views(trainer, dataset, self.views)
+        views = self.evaluation.make_views(trainer, dataset)
         made = images[:, None][:, :0] if views is None else torch.stack([views[index] for index in range(len(views))])
         judged, learnt = made.tensor_split([self.evaluation.generality_views], dim=1)
         params = {name: param.detach() for name, param in split.params.items()}
@@ -213,7 +209,7 @@ class ImageEdit(Subcommand):
         after = probabilities(images, result.params)
         if not result.success:
             count = int((after.argmax(dim=1) == labels).sum())
-            fewer = " edit fewer views (edit.views), or" if self.views else ""
+            fewer = " edit fewer views (evaluation.edited_views), or" if self.evaluation.edited_views else ""
             raise UserError(
                 f"the edit does not succeed in {int(result.num_steps)} steps, after which {count} of {len(labels)} "
                 f"images have the labels asked for:{fewer} allow more steps (the editor's max_steps), a higher "

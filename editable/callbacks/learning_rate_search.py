@@ -207,6 +207,7 @@ class LearningRateSearch(Subcommand):
             settings = self._settings(trainer, pl_module, evaluator, base, edits, loader.dataset)
             finished = self._finished(settings)
             share = _own(edits, trainer)
+            views = self.evaluation.make_views(trainer, loader.dataset) if self.evaluation.edited_views else None
             task = progress.add_task("learning rates", total=len(self.rates) * len(share.indices))
             for rate in self.rates:
                 progress.update(task, description=f"learning rate {rate:g}")
@@ -215,7 +216,13 @@ class LearningRateSearch(Subcommand):
                     continue
                 evaluator.editor = editor.with_learning_rate(rate).to(pl_module.device)
                 outcomes = evaluator.score(
-                    loader.dataset, *share, partial(progress.advance, task), self.num_edits, trainer.global_rank
+                    loader.dataset,
+                    *share,
+                    partial(progress.advance, task),
+                    self.num_edits,
+                    trainer.global_rank,
+                    views,
+                    self.evaluation.edited_views,
                 )
                 finished[rate] = _summarize(rate, outcomes, evaluator, trainer.world_size)
                 _write_state(trainer, settings, finished)
@@ -267,6 +274,9 @@ class LearningRateSearch(Subcommand):
             "scoring": asdict(evaluator.scoring),
             "processes": trainer.world_size,
         }
+        if self.evaluation.edited_views:
+            of_views = ("generality_views", "generality_augmentation", "generality_seed", "edited_views")
+            settings["views"] = {name: getattr(self.evaluation, name) for name in of_views}
         return json.loads(json.dumps(settings))
 
     def _finished(self, settings: dict[str, Any]) -> dict[float, RateOutcome]:

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from editable.editing.base import BaseEditor
 from editable.editing.editor import are_large
 from editable.editing.feature_store import FeatureStore
-from editable.editing.result import EditResult
 from editable.editing.sampling import DrawdownEstimate, DrawdownSampler
 from editable.editing.scoring import BaseScores, Scorer, leads, margins
 from editable.errors import UserError, require_at_least
@@ -201,6 +200,7 @@ class EditEvaluator:
         total_edits: int | None = None,
         rank: int = 0,
         views: Dataset | None = None,
+        num_edited_views: int = 0,
     ) -> EditOutcomes:
         """Make E edits and score each edited network.
 
@@ -213,6 +213,8 @@ class EditEvaluator:
             rank: Of this process, so that each draws other images.
             views: Its items are views of the images at the same positions of ``dataset``, [V, C, H, W], such as
                 :class:`editable.data.AugmentedViews`; by default, edited networks see no views.
+            num_edited_views: How many of the V views, the last ones, get the label together with the input, by one edit
+                of all; the others tell whether it holds for them.
 
         Raises:
             UserError: If the base network was not measured first.
@@ -233,10 +235,12 @@ class EditEvaluator:
         kinds = (torch.bool, torch.int64, kind, kind, kind, torch.int64, torch.int64)
         outcomes = [EditOutcomes(*(torch.zeros(0, dtype=dtype) for dtype in kinds))]
         for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
-            edited, success, num_steps = self._edit_group(dataset, indices[group], labels[group])
-            held = [torch.zeros_like(num_steps)] * 2
-            if views is not None:
-                held = self._count_views(views, indices[group], labels[group], edited, num_steps)
+            made = [
+                self._make(*_samples(dataset, views, num_edited_views, indices[some]), labels[some])
+                for some in group.split(self._together)
+            ]
+            edited = [params for some, _ in made for params in some]
+            success, num_steps, *held = (torch.cat(field) for field in zip(*(some for _, some in made), strict=True))
             changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
             some = [edited[edit] for edit in changed]
             progress(len(group) - len(changed))
@@ -290,50 +294,55 @@ class EditEvaluator:
         bytes_per_edit = 5 * sum(param.nbytes for param in self._params.values()) + 9 * self.num_images
         return max(self._together, self._budget // 2 // bytes_per_edit)
 
-    def _edit_group(
-        self, dataset: Dataset, indices: Tensor, labels: Tensor
-    ) -> tuple[list[dict[str, Tensor]], Tensor, Tensor]:
-        """Make the edits of a group: edited parameters of each, success [E] and number of steps [E]."""
-        results = [
-            self._edit(torch.stack([dataset[index][0] for index in some.tolist()]), targets)
-            for some, targets in zip(indices.split(self._together), labels.split(self._together), strict=True)
-        ]
-        edited = [
-            {name: stacked[edit] for name, stacked in result.params.items()}
-            for result in results
-            for edit in range(len(result.success))
-        ]
-        success = torch.cat([result.success for result in results]).cpu()
-        return edited, success, torch.cat([result.num_steps for result in results]).cpu()
+    def _make(self, samples: Tensor, views: Tensor, labels: Tensor) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        """Make E edits at once.
 
-    def _edit(self, images: Tensor, labels: Tensor) -> EditResult:
+        Args:
+            samples: What each edit gives its label to, [E, N, ...].
+            views: What tells whether it holds for more, [E, V, ...].
+            labels: Asked for, int64 [E].
+
+        Returns:
+            The edited parameters of each, and, each [E]: success, number of steps, and how many of the views have the
+            label before and after.
+        """
         with torch.no_grad():
-            features = self._prefix(images)
-        samples = tuple(feature.unsqueeze(1) for feature in features)
-        targets = labels.to(self.device).unsqueeze(1)
+            features = self._prefix(samples.flatten(0, 1))
+        inputs = tuple(feature.unflatten(0, samples.shape[:2]) for feature in features)
+        targets = labels.to(self.device).unsqueeze(1).expand(samples.shape[:2])
         suffix = self.split.suffix if len(targets) == 1 else self.split.edit_suffix
-        return self.editor.edit_many(suffix, self._params, samples, targets)
+        result = self.editor.edit_many(suffix, self._params, inputs, targets)
+        edited = [{name: stacked[edit] for name, stacked in result.params.items()} for edit in range(len(samples))]
+        num_steps = result.num_steps.cpu()
+        return edited, [result.success.cpu(), num_steps, *self._count_views(views, labels, edited, num_steps)]
 
     @torch.no_grad()
     def _count_views(
-        self, views: Dataset, indices: Tensor, labels: Tensor, edited: list[dict[str, Tensor]], num_steps: Tensor
+        self, views: Tensor, labels: Tensor, edited: list[dict[str, Tensor]], num_steps: Tensor
     ) -> list[Tensor]:
-        """Count the views of each edit's input that have the label asked for, before and after, int64 [E] both."""
-        counts = []
-        for edits in torch.arange(len(edited)).split(self._together):
-            inputs = torch.stack([views[index] for index in indices[edits].tolist()])
-            features = self._prefix(inputs.flatten(0, 1))
-            before = self.split.suffix(features, self._params).argmax(dim=-1).view(inputs.shape[:2])
-            after = before.clone()
-            for row in num_steps[edits].nonzero().flatten().tolist():
-                own = slice(row * inputs.shape[1], (row + 1) * inputs.shape[1])
-                some = tuple(feature[own] for feature in features)
-                after[row] = self.split.suffix(some, edited[int(edits[row])]).argmax(dim=-1)
-            asked = labels[edits].to(self.device).unsqueeze(1)
-            counts.append(torch.stack([(before == asked).sum(dim=1), (after == asked).sum(dim=1)]).cpu())
-        return list(torch.cat(counts, dim=1))
+        """Count the views [E, V, ...] that have the label their edit asks for, before and after, int64 [E] both."""
+        if not views.shape[1]:
+            return [torch.zeros_like(num_steps)] * 2
+        features = self._prefix(views.flatten(0, 1))
+        before = self.split.suffix(features, self._params).argmax(dim=-1).view(views.shape[:2])
+        after = before.clone()
+        for edit in num_steps.nonzero().flatten().tolist():
+            own = slice(edit * views.shape[1], (edit + 1) * views.shape[1])
+            after[edit] = self.split.suffix(tuple(feature[own] for feature in features), edited[edit]).argmax(dim=-1)
+        asked = labels.to(self.device).unsqueeze(1)
+        return [(before == asked).sum(dim=1).cpu(), (after == asked).sum(dim=1).cpu()]
 
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""
         dtype = next(iter(self._params.values())).dtype
         return self.split.prefix(images.to(self.device, dtype))
+
+
+def _samples(dataset: Dataset, views: Dataset | None, num_edited_views: int, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what is edited, [E, 1 + edited views, ...], and the views that judge the edits, [E, V, ...]."""
+    images = torch.stack([torch.as_tensor(dataset[index][0]) for index in indices.tolist()]).unsqueeze(1)
+    if views is None:
+        return images, images[:, :0]
+    seen = torch.stack([torch.as_tensor(views[index]) for index in indices.tolist()])
+    judged, edited = seen.tensor_split([seen.shape[1] - num_edited_views], dim=1)
+    return torch.cat([images, edited], dim=1), judged

@@ -323,6 +323,22 @@ def test_a_mean_over_nothing_is_left_out(make_trainer, tmp_path):
         assert "sensitive_agreement" not in next(csv.reader(file))
 
 
+def test_views_that_are_edited_with_their_input(make_trainer):
+    """The judging views are those of an evaluation that edits inputs alone; edited with others, more of them hold."""
+    network = small_network()
+    images, labels = data_for(network)
+    found = {}
+    for number in (0, 4):
+        evaluation = make_evaluation(editor=make_editor(50), edited_views=number)
+        trainer = make_trainer(precision="64-true", callbacks=[evaluation])
+        trainer.test(ClassificationTask(network), loader(images, labels), verbose=False)
+        found[number] = evaluation.results["test"]
+    assert torch.equal(found[0].outcomes.views_before, found[4].outcomes.views_before)
+    assert found[4].outcomes.views_after.sum() > found[0].outcomes.views_after.sum()
+    assert "edits of an input and 4 further views of it" in " ".join(found[4].describe())
+    assert "further" not in " ".join(found[0].describe())
+
+
 def test_no_views(make_trainer):
     network = small_network()
     images, labels = data_for(network)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from editable.callbacks import RankOneRewrite, RunReport
 from editable.data import ImageFolderDataModule, RewriteRule
+from editable.editing import EditPatch
 from editable.errors import UserError
 from editable.rewriting import ClosedForm, FineTuning, LambdaDescent, ProjectedDescent, SmoothDescent
 from editable.tasks import ClassificationTask
@@ -119,6 +120,11 @@ def test_one_rewrite_is_measured_on_every_set(make_trainer, network, root, tmp_p
     rewrite, _, metrics = run(make_trainer, network, root, tmp_path)
     checkpoint = torch.load(tmp_path / "rewritten.ckpt", weights_only=True)["state_dict"]
     params = {"0.weight": checkpoint["network.0.weight"]}
+    patch = EditPatch.load(tmp_path / "rewrite.safetensors")
+    with patch.applied(network):
+        assert torch.equal(network[0].weight, params["0.weight"])
+    assert patch.record.outcome["report_error"] == metrics["rewrite_report_error"]
+    assert "0 recalls what is in the masks of" in patch.record.asked[0]
     assert metrics["test_error"] == pytest.approx(errors(network, root, "test"))
     assert metrics["rewrite_report_error_before"] == pytest.approx(metrics["test_error"])
     assert metrics["rewrite_report_error"] == pytest.approx(errors(network, root, "test", params))

@@ -105,7 +105,14 @@ def find_sensitive(network: nn.Module, data: Data) -> list[bool]:
 
 
 def naive_outcomes(
-    network: nn.Module, step: Step, data: Data, indices: Tensor, labels: Tensor, stride: int, max_steps: int
+    network: nn.Module,
+    step: Step,
+    data: Data,
+    indices: Tensor,
+    labels: Tensor,
+    stride: int,
+    max_steps: int,
+    num_edited_views: int = 0,
 ) -> EditOutcomes:
     names = [name for name, _ in network.named_parameters() if name.startswith(("3.", "8."))]
     sensitive, views = find_sensitive(network, data[::stride]), views_of(data)
@@ -113,10 +120,11 @@ def naive_outcomes(
     before = predict(network, images).tolist()
     rows = []
     for index, label in zip(indices.tolist(), labels, strict=True):
-        image = data[index][0].unsqueeze(0)
-        edited, success, num_steps = textbook_edit(network, names, step, image, label.unsqueeze(0), max_steps)
+        judged, others = views[index][: NUM_VIEWS - num_edited_views], views[index][NUM_VIEWS - num_edited_views :]
+        samples = torch.cat([data[index][0].unsqueeze(0), others])
+        edited, success, num_steps = textbook_edit(network, names, step, samples, label.repeat(len(samples)), max_steps)
         agrees = [old == new for old, new in zip(before, predict(edited, images).tolist(), strict=True)]
-        held = [int((predict(each, views[index]) == label).sum()) for each in (network, edited)]
+        held = [int((predict(each, judged) == label).sum()) if len(judged) else 0 for each in (network, edited)]
         counts = (sum(agrees), sum(agree for agree, counts in zip(agrees, sensitive, strict=True) if counts), *held)
         rows.append((success, num_steps, count_errors(edited, data, stride), *counts))
     return EditOutcomes(*map(torch.tensor, zip(*rows, strict=True)))
@@ -132,6 +140,22 @@ def evaluator_of(network: nn.Module, editor: BaseEditor, data: Data, batch_size:
 def assert_outcomes(found: EditOutcomes, expected: EditOutcomes) -> None:
     for name in EditOutcomes._fields:
         assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+
+
+@pytest.mark.parametrize("edits_at_once", [1, 3])
+@pytest.mark.parametrize("num_edited_views", [1, 2, 3])
+def test_views_are_edited_with_their_input(num_edited_views: int, edits_at_once: int, network: nn.Module):
+    """One edit of the input and its last views together; the others judge it."""
+    ours, by_hand = RULES["RMSProp"]
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    evaluator = evaluator_of(network, Editor(ours, 20), data, edits_at_once=edits_at_once)
+    evaluator.measure_base()
+    expected = naive_outcomes(network, by_hand, data, indices, labels, 1, 20, num_edited_views)
+    found = evaluator.score(data, indices, labels, views=views_of(data), num_edited_views=num_edited_views)
+    assert_outcomes(found, expected)
+    alone = evaluator.score(data, indices, labels, views=views_of(data))
+    assert alone.num_steps.tolist() != found.num_steps.tolist()
 
 
 @pytest.mark.parametrize("memory_budget", [4.0, TINY, 3e-5])
