@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from editable.callbacks.edit_loop import progress_bars
+from editable.callbacks.edit_loop import progress_bars, validates_alone
 from editable.callbacks.rewrite_sets import moment_dataset
 from editable.callbacks.rewrite_site import MomentImages
 from editable.callbacks.run_context import image_data, network_of
@@ -26,8 +26,8 @@ class WhitenedExtraLayer(Callback):
     ones are not. This is the metric of rewriting, where C⁻¹k* makes an update specific to k*.
 
     The regularisation chooses: the larger it is, the more of the likeness of images is left, so that edits reach
-    further, other views of the edited image among what they reach, and cost more. Runs once, when a fit or a test
-    starts from weights, not from a checkpoint, which has its own W₁.
+    further, other views of the edited image among what they reach, and cost more. Runs once, when a run starts
+    from weights, not from a checkpoint, which has its own W₁.
 
     Args:
         regularisation: Of C; by default 1e-4 of its mean eigenvalue is added to each.
@@ -61,6 +61,15 @@ class WhitenedExtraLayer(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Whiten, unless a checkpoint is tested."""
+        self._whiten(trainer, network_of(pl_module))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Whiten, unless a checkpoint is validated."""
+        if validates_alone(trainer):
+            self._whiten(trainer, network_of(pl_module))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Whiten, unless a checkpoint predicts: what it predicts stays, but patches are for whitened weights."""
         self._whiten(trainer, network_of(pl_module))
 
     @torch.no_grad()

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.callbacks import WhitenedExtraLayer
+from editable.callbacks import AppliedPatches, WhitenedExtraLayer
 from editable.data import DigitsDataModule
-from editable.editing import Editor, RMSProp
+from editable.editing import Editor, EditPatch, RMSProp
 from editable.errors import UserError
 from editable.models import SplitNetwork, add_extra_layer
 from editable.rewriting import Regularisation
@@ -32,6 +32,12 @@ def training_images() -> Tensor:
     data.setup("fit")
     unaugmented = data.unaugmented_training_images()
     return torch.stack([torch.as_tensor(unaugmented[index][0]) for index in range(len(unaugmented))])
+
+
+def images_of_test() -> Tensor:
+    data = DigitsDataModule()
+    data.setup("test")
+    return torch.stack([torch.as_tensor(data.test_dataset[index][0]) for index in range(len(data.test_dataset))])
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:
@@ -72,6 +78,23 @@ def test_regularisation_and_number_of_images(make_trainer):
     torch.testing.assert_close(
         functional.normalize(flat.flatten(), dim=0), functional.normalize(weight.flatten(), dim=0)
     )
+
+
+def test_a_patch_of_an_edit_fits_in_a_prediction(make_trainer, tmp_path):
+    """Whitened as in the test that the edit was made in: the patch finds the weights that it was made for."""
+    network = whitened(make_trainer)
+    bias = network[-1].extra_layer.contract.bias + 3 * (torch.arange(12) == 5)
+    EditPatch.of(network, {"5.extra_layer.contract.bias": bias}).save(tmp_path / "edit.safetensors")
+    with EditPatch.load(tmp_path / "edit.safetensors").applied(network), torch.no_grad():
+        expected = network(images_of_test()).softmax(dim=1)
+    assert not torch.allclose(network(images_of_test()).softmax(dim=1), expected, atol=0.01)
+    callbacks = [WhitenedExtraLayer(NONE, cache=None), AppliedPatches([str(tmp_path / "edit.safetensors")])]
+    task, trainer = ClassificationTask(make_network()), make_trainer(callbacks=callbacks)
+    torch.testing.assert_close(torch.cat(trainer.predict(task, DigitsDataModule())), expected)
+    callbacks = [WhitenedExtraLayer(NONE, cache=None), AppliedPatches([str(tmp_path / "edit.safetensors")])]
+    (after,) = make_trainer(callbacks=callbacks).validate(ClassificationTask(make_network()), DigitsDataModule())
+    (before,) = make_trainer().validate(ClassificationTask(make_network()), DigitsDataModule())
+    assert before["val_loss"] != after["val_loss"]
 
 
 def test_a_kept_second_moment_is_used_again(make_trainer, tmp_path):
