@@ -94,11 +94,11 @@ class EditableFineTuningTask(EditableTrainingTask):
             detach_base,
             edit_seed,
             editor_learning_rate,
-            weights,
-            channels_last,
-            optimizer,
-            lr_scheduler,
-            lr_scheduler_interval,
+            weights=weights,
+            channels_last=channels_last,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            lr_scheduler_interval=lr_scheduler_interval,
         )
         if c_labels < 0:
             raise UserError(f"c_labels is the weight of a loss term and must not be negative, got {c_labels}")

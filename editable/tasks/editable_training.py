@@ -60,6 +60,7 @@ class EditableTrainingTask(ClassificationTask):
         edit_seed: Seed of the training edits.
         editor_learning_rate: The optimizer's learning rate for the editor's learnable constants, log α and logit β;
             by default that of the network.
+        first_edit_epoch: Epoch, counted from 0, in which edits begin; before it the loss is the base term alone.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
         channels_last: Lay out weights, and with them activations, with their channels last.
         optimizer: The optimizer, given its parameters.
@@ -83,6 +84,7 @@ class EditableTrainingTask(ClassificationTask):
         detach_base: bool = True,
         edit_seed: int = 0,
         editor_learning_rate: float | None = None,
+        first_edit_epoch: int = 0,
         weights: str | None = None,
         channels_last: bool = False,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
@@ -94,6 +96,7 @@ class EditableTrainingTask(ClassificationTask):
             if value < 0:
                 raise UserError(f"{name} is the weight of a loss term and must not be negative, got {value}")
         require_at_least(1, edits_per_batch=edits_per_batch)
+        require_at_least(0, first_edit_epoch=first_edit_epoch)
         if not 0 < locality_fraction <= 1:
             raise UserError(f"locality_fraction, a part of the batch, must be in (0, 1], got {locality_fraction}")
         self.editor = editor
@@ -106,9 +109,10 @@ class EditableTrainingTask(ClassificationTask):
         self.detach_base = detach_base
         self.edit_seed = edit_seed
         self.editor_learning_rate = editor_learning_rate
+        self.first_edit_epoch = first_edit_epoch
         self._split: SplitNetwork | None = None
         select_parameters(network, self.editable_layers)
-        if not self.makes_edits:
+        if not c_edit + c_loc:
             editor.requires_grad_(False)  # no gradient will reach its constants
 
     @property
@@ -138,8 +142,8 @@ class EditableTrainingTask(ClassificationTask):
 
     @property
     def makes_edits(self) -> bool:
-        """Whether the loss has an edit or a locality term."""
-        return self.c_edit > 0 or self.c_loc > 0
+        """Whether the loss of this epoch has an edit or a locality term."""
+        return self.c_edit + self.c_loc > 0 and self.current_epoch >= self.first_edit_epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -183,17 +187,19 @@ class EditableTrainingTask(ClassificationTask):
             edits: Which of the images get which label.
         """
         base = self.base_loss(logits, features, batch)
+        loss = base
+        # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them. Each
+        # has a zero of its own, for scalars under one sum would get gradients that share memory.
+        for param in self.editor.parameters():
+            if param.requires_grad:
+                loss = loss + 0.0 * param.sum()
         if not self.makes_edits:
-            return LossTerms(base, base, torch.zeros_like(base), torch.zeros_like(base), None)
+            return LossTerms(loss, base, torch.zeros_like(base), torch.zeros_like(base), None)
         shared = self._num_shared(len(logits))
         features = tuple(feature[:shared] for feature in features)
         result = self.edit(features, edits)
         edit, locality = result.loss.mean(), self.locality(logits[:shared], features, result)
-        loss = base + self.c_edit * edit + self.c_loc * locality
-        # Where no edit takes a step, the editor's constants must still be part of the graph: DDP waits for them. Each
-        # has a zero of its own, for scalars under one sum would get gradients that share memory.
-        for param in self.editor.parameters():
-            loss = loss + 0.0 * param.sum()
+        loss = loss + self.c_edit * edit + self.c_loc * locality
         return LossTerms(loss, base, edit, locality, result)
 
     def on_train_epoch_end(self) -> None:
