@@ -182,6 +182,46 @@ def test_without_weight_on_its_terms_it_has_exactly_the_gradients_of_the_baselin
         assert torch.equal(ours.grad, theirs.grad)
 
 
+def test_before_the_first_edit_epoch_training_is_that_of_the_baseline(make_trainer):
+    """One epoch trains the same weights bit for bit, and no constant of the editor; the next makes edits."""
+
+    def fit(task, epochs):
+        trainer = make_trainer(max_epochs=epochs)
+        trainer.fit(task, DigitsDataModule(validation_fraction=0))
+        return trainer.callback_metrics
+
+    def network():
+        torch.manual_seed(0)
+        return cifar_resnet(num_classes=10, width=4, layers=(1, 1, 1, 1), in_channels=1)
+
+    def task(first):
+        editor = make_editor(torch.float32)
+        return EditableTrainingTask(network(), editor, ["layer3"], c_loc=1.0, first_edit_epoch=first)
+
+    baseline, late = ClassificationTask(network()), task(1)
+    fit(baseline, 1)
+    metrics = fit(late, 1)
+    torch.testing.assert_close(late.network.state_dict(), baseline.network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(late.editor.state_dict(), make_editor(torch.float32).state_dict(), rtol=0, atol=0)
+    assert not [name for name in metrics if "loss_edit" in name or "locality" in name]
+    later = task(1)
+    metrics = fit(later, 2)
+    assert {"train_loss_edit", "train_loss_locality", "train_num_steps"} <= metrics.keys()
+    assert later.editor.rule.decay != make_editor(torch.float32).rule.decay
+
+
+def test_before_the_first_edit_epoch_the_constants_have_gradients_of_zero():
+    """For data parallelism, which waits for a gradient of each; the network's are those of the baseline."""
+    network = small_network()
+    baseline, batch = copy.deepcopy(network), images_and_labels(6)
+    ClassificationTask(baseline).training_step(batch, 0).backward()
+    task = make_task(network, first_edit_epoch=1)
+    task.training_step(batch, 0).backward()
+    assert [param.grad.item() for param in task.editor.parameters()] == [0, 0]
+    for ours, theirs in zip(network.parameters(), baseline.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+
+
 @pytest.mark.parametrize("edits_per_batch", [1, 3])
 def test_running_statistics_advance_once_in_a_step(edits_per_batch):
     network = small_network()
@@ -306,6 +346,7 @@ def test_drawn_labels_and_images_are_uniform():
         ({"c_edit": -0.1}, "c_edit is the weight of a loss term and must not be negative, got -0.1"),
         ({"c_loc": -1.0}, "c_loc is the weight of a loss term and must not be negative, got -1.0"),
         ({"edits_per_batch": 0}, "edits_per_batch must be at least 1, got 0"),
+        ({"first_edit_epoch": -1}, "first_edit_epoch must be at least 0, got -1"),
         ({"locality_fraction": 0.0}, r"locality_fraction, a part of the batch, must be in \(0, 1\], got 0.0"),
         ({"locality_fraction": 1.5}, r"locality_fraction, a part of the batch, must be in \(0, 1\], got 1.5"),
     ],
