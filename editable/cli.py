@@ -185,6 +185,7 @@ def _leave_out_noise() -> None:
     """Keep from the terminal what a user can do nothing about: advertisements, and warnings inside Lightning."""
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", ".*does not have many workers")  # small data sets lie in memory
+    warnings.filterwarnings("ignore", "The dirpath has changed from")  # no run writes where another one did
     warnings.filterwarnings("ignore", ".*batching rule for aten::as_strided_")  # pooling under vmap, of a few values
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -19,6 +19,7 @@ from editable.callbacks import (
     SpuriousScan,
     Subcommand,
 )
+from editable.callbacks.run_context import run_folder
 from editable.errors import UserError
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
@@ -50,10 +51,11 @@ class EditableTrainer(Trainer):
             raise UserError(f"the trainer has no {kind.__name__} among its callbacks")
         callback = callbacks[0]
         getattr(self, callback.loop)(model, verbose=False, **loop_arguments)
+        folder = run_folder(self)  # on every rank
         if self.is_global_zero:
             console = Console()
             console.print(callback.table())
-            console.print(f"Report and figures: {self.log_dir or self.default_root_dir}", soft_wrap=True)
+            console.print(f"Report and figures: {folder}", soft_wrap=True)
         failure = callback.failure()
         if failure is not None:
             raise UserError(failure)

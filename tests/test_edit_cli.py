@@ -1,6 +1,8 @@
 """Edits of one's own images by the command line: kept as patches and checkpoints, one on the other; and mistakes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from editable.editing import EditPatch
 from editable.models import cifar_resnet
 from tests.mistakes import error_line
 
+TRAIN = Path(__file__).parents[1] / "train.py"
 CONFIG = Path(__file__).parents[1] / "configs" / "digits" / "baseline.yaml"
 RUNS = Path("runs/digits/baseline")
 QUIET = [
@@ -187,6 +190,23 @@ def test_every_nth_test_image(trained: Path) -> None:
     assert metrics["edit_num_scoring_images"] == len(labels[::7])
     assert metrics["edit_error"] == pytest.approx((edited != labels)[::7].float().mean().item(), abs=1e-6)
     assert metrics["edit_error_before"] == pytest.approx((before != labels)[::7].float().mean().item(), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_share_the_test_images(trained: Path) -> None:
+    """The same figures and the same patch as by one process, and the command ends as it should."""
+    label = int((predictions(network(trained), digits()[0])[11] + 1) % 10)
+    options = ["--edit.images=11", f"--edit.labels={label}", LENIENT]
+    one, expected = run("edit", trained, *options)
+    arguments = edit(trained, *options, "--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp")
+    ended = subprocess.run([sys.executable, TRAIN, *arguments], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    (two,) = set(RUNS.glob("version_*")) - {one}
+    metrics = json.loads((two / "metrics.json").read_text())
+    edited = {name for name in expected if name.startswith("edit_")}
+    assert {name: metrics[name] for name in edited} == pytest.approx({name: expected[name] for name in edited})
+    patches = [EditPatch.load(folder / "edit.safetensors") for folder in (one, two)]
+    assert patches[0].edited == patches[1].edited
 
 
 def edit(trained: Path, *options: str) -> list[str]:

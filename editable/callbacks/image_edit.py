@@ -111,15 +111,16 @@ class ImageEdit(Subcommand):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count what the edit has changed, and keep it if it costs little."""
         assert self._edited is not None, "the edit is made when the test starts"
-        scored = ScoredImages.join(all_ranks(ScoredImages.join(self._scored), trainer.world_size))
+        scored = ScoredImages.join([some for own in all_ranks(self._scored, trainer.world_size) for some in own])
         self.outcome = ImageEditOutcome(self._edited, scored)
-        pl_module.log_dict({f"edit_{name}": value for name, value in self.outcome.values().items()})
+        pl_module.log_dict({f"edit_{name}": value for name, value in self.outcome.values().items()}, sync_dist=True)
         if self.failure() is not None:
             return
+        folder = run_folder(trainer)  # on every rank
         if trainer.is_global_zero:
             record = self._record(pl_module, self.outcome)
-            EditPatch.of(network_of(pl_module), self._edited.params, record).save(run_folder(trainer) / PATCH)
-        trainer.save_checkpoint(run_folder(trainer) / CHECKPOINT)
+            EditPatch.of(network_of(pl_module), self._edited.params, record).save(folder / PATCH)
+        trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the edited parameters in place of the network's own, in the checkpoint alone."""
@@ -139,7 +140,9 @@ class ImageEdit(Subcommand):
         header, *rows = self.outcome.rows()
         data = image_data(trainer, WHAT)
         shown = denormalise(edited.images[:MOST_DRAWN], data.mean, data.std)
-        plot_image_edit(folder / "edit.png", shown, edited.labels, edited.before, edited.after, data.classes)
+        plot_image_edit(
+            folder / "edit.png", shown, edited.names, edited.labels, edited.before, edited.after, data.classes
+        )
         text = (
             f"## {self.outcome.title()}\n\n{kept}\n\n{markdown_table(header, rows)}\n\n"
             "![Each image with the probabilities of classes before and after](edit.png)\n\n"

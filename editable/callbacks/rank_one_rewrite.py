@@ -320,9 +320,10 @@ class RankOneRewrite(Subcommand):
             f"{len(outcome.labels['report'])} test images and what else the figures name",
             outcome.values(),
         )
+        folder = run_folder(trainer)  # on every rank
         if trainer.is_global_zero:
-            EditPatch.of(network, outcome.params, record).save(run_folder(trainer) / PATCH)
-        trainer.save_checkpoint(run_folder(trainer) / CHECKPOINT)
+            EditPatch.of(network, outcome.params, record).save(folder / PATCH)
+        trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
 
     def _try(
         self,

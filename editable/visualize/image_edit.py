@@ -12,11 +12,13 @@ from editable.visualize.drawing import save_figure, show_image
 __all__ = ["plot_image_edit"]
 
 MOST_CLASSES = 5
+LONGEST_NAME = 28
 
 
 def plot_image_edit(
     path: str | Path,
     images: Tensor,
+    names: Sequence[str],
     labels: Tensor,
     before: Tensor,
     after: Tensor,
@@ -27,6 +29,7 @@ def plot_image_edit(
     Args:
         path: The PNG file.
         images: In [0, 1], [n, C, H, W].
+        names: Of the images, at least n.
         labels: Asked for, int64, at least n.
         before: Probabilities of the classes, [≥ n, classes].
         after: The same after the edit.
@@ -34,14 +37,16 @@ def plot_image_edit(
     """
     figure = Figure(figsize=(6.4, 2.1 * len(images) + 0.5), layout="constrained")
     grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 2])
-    for (left, right), image, label, *values in zip(grid, images, labels.tolist(), before, after, strict=False):
+    rows = zip(grid, images, names, labels.tolist(), before, after, strict=False)
+    for (left, right), image, name, label, *values in rows:
         left.set_axis_off()
+        left.set_title(name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}", fontsize=8)
         show_image(left, image)
         likeliest = np.maximum(*(np.asarray(some) for some in values)).argsort()[::-1]
         shown = [label, *(other for other in likeliest.tolist() if other != label)][:MOST_CLASSES]
         positions = np.arange(len(shown))
-        for offset, some, name, color in ((-0.2, values[0], "before", "0.65"), (0.2, values[1], "after", "C0")):
-            right.barh(positions + offset, 100 * np.asarray(some)[shown], 0.4, color=color, label=name)
+        for offset, some, when, color in ((-0.2, values[0], "before", "0.65"), (0.2, values[1], "after", "C0")):
+            right.barh(positions + offset, 100 * np.asarray(some)[shown], 0.4, color=color, label=when)
         right.set_yticks(positions, [classes[index] for index in shown], fontsize=8)
         right.get_yticklabels()[0].set_fontweight("bold")
         right.invert_yaxis()
