@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.table import Table
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit_loop import all_ranks
@@ -14,7 +15,7 @@ from editable.callbacks.image_edit_outcome import EditedImages, ImageEditOutcome
 from editable.callbacks.run_context import image_data, network_of, run_folder
 from editable.callbacks.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
-from editable.editing import BaseEditor, EditPatch, EditRecord
+from editable.editing import BaseEditor, EditPatch, EditRecord, EditResult
 from editable.errors import UserError
 from editable.models import Features, SplitNetwork
 from editable.tables import markdown_table
@@ -95,7 +96,7 @@ class ImageEdit(Subcommand):
         """Run both networks on the scoring images of a batch of test images."""
         assert self._split is not None, "the edit is made when the test starts"
         assert self._edited is not None, "the edit is made when the test starts"
-        stride = self.evaluation.image_stride
+        stride = self.evaluation.image_stride  # over all batches: 0, s, 2s, …
         images, labels = (some[-self._num_seen % stride :: stride] for some in batch)
         self._num_seen += len(batch[1])
         if not len(labels):
@@ -185,9 +186,7 @@ class ImageEdit(Subcommand):
         """Make the edit, and look at what it does to its images and to other views of them."""
         dataset, labels = data.evaluated(asked), asked.labels
         images = torch.stack([dataset[index][0] for index in range(len(dataset))])
-        views = self.evaluation.make_views(trainer, dataset)
-        made = images[:, None][:, :0] if views is None else torch.stack([views[index] for index in range(len(views))])
-        judged, learnt = made.tensor_split([self.evaluation.generality_views], dim=1)
+        judged, learnt = self._views(trainer, dataset, images)
         params = {name: param.detach() for name, param in split.params.items()}
 
         def prefix(some: Tensor) -> Features:
@@ -207,17 +206,8 @@ class ImageEdit(Subcommand):
         together = torch.cat([images, learnt.flatten(0, 1)])
         targets = torch.cat([labels, labels.repeat_interleave(learnt.shape[1])])
         result = editor(split.suffix, params, prefix(together), targets.to(pl_module.device))
-        if not result.num_steps and result.success:
-            raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
         after = probabilities(images, result.params)
-        if not result.success:
-            count = int((after.argmax(dim=1) == labels).sum())
-            fewer = " edit fewer views (evaluation.edited_views), or" if self.evaluation.edited_views else ""
-            raise UserError(
-                f"the edit does not succeed in {int(result.num_steps)} steps, after which {count} of {len(labels)} "
-                f"images have the labels asked for:{fewer} allow more steps (the editor's max_steps), a higher "
-                "learning rate or more editable layers"
-            )
+        self._refuse_failure(result, int((after.argmax(dim=1) == labels).sum()), len(labels))
         return EditedImages(
             asked.names,
             data.classes,
@@ -230,6 +220,27 @@ class ImageEdit(Subcommand):
             int(result.num_steps),
             result.params,
         )
+
+    def _views(self, trainer: Trainer, dataset: Dataset, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the views of images [N, C, H, W] that judge their edit, and those that are part of it."""
+        views = self.evaluation.make_views(trainer, dataset)
+        if views is None:
+            none = images.new_zeros(len(images), 0, *images.shape[1:])
+            return none, none
+        made = torch.stack([views[index] for index in range(len(views))])
+        judged, edited = made.tensor_split([self.evaluation.generality_views], dim=1)
+        return judged, edited
+
+    def _refuse_failure(self, result: EditResult, num_held: int, num_images: int) -> None:
+        if not result.num_steps and result.success:
+            raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
+        if not result.success:
+            fewer = " edit fewer views (evaluation.edited_views), or" if self.evaluation.edited_views else ""
+            raise UserError(
+                f"the edit does not succeed in {int(result.num_steps)} steps, after which {num_held} of {num_images} "
+                f"images have the labels asked for:{fewer} allow more steps (the editor's max_steps), a higher "
+                "learning rate or more editable layers"
+            )
 
     def _record(self, pl_module: LightningModule, outcome: ImageEditOutcome) -> EditRecord:
         """Return what the patch tells of itself."""
