@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit_loop import all_ranks
 from editable.callbacks.image_edit_outcome import EditedImages, ImageEditOutcome, ScoredImages
-from editable.callbacks.run_context import image_data, network_of, run_folder
+from editable.callbacks.kept_edit import put_edited, write_edit
+from editable.callbacks.run_context import image_data, network_of
 from editable.callbacks.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
-from editable.editing import BaseEditor, EditPatch, EditRecord, EditResult
+from editable.editing import BaseEditor, EditRecord, EditResult
 from editable.errors import UserError
 from editable.models import Features, SplitNetwork
 from editable.tables import markdown_table
@@ -117,17 +118,13 @@ class ImageEdit(Subcommand):
         pl_module.log_dict({f"edit_{name}": value for name, value in self.outcome.values().items()}, sync_dist=True)
         if self.failure() is not None:
             return
-        folder = run_folder(trainer)  # on every rank
-        if trainer.is_global_zero:
-            record = self._record(pl_module, self.outcome)
-            EditPatch.of(network_of(pl_module), self._edited.params, record).save(folder / PATCH)
-        trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
+        record = self._record(pl_module, self.outcome)
+        write_edit(trainer, network_of(pl_module), self._edited.params, record, PATCH, CHECKPOINT)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the edited parameters in place of the network's own, in the checkpoint alone."""
         assert self._edited is not None, "the edit is made when the test starts"
-        for name, tensor in self._edited.params.items():
-            checkpoint["state_dict"][f"network.{name}"] = tensor.detach().clone()
+        put_edited(checkpoint, self._edited.params)
 
     def report(self, trainer: Trainer, folder: Path) -> list[str]:
         """Write the figures; return the report's section in Markdown."""

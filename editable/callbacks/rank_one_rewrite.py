@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from editable.callbacks.edit_loop import progress_bars, whole_loader
+from editable.callbacks.kept_edit import put_edited, write_edit
 from editable.callbacks.rewrite_report import RewriteReport
 from editable.callbacks.rewrite_sets import (
     check_rules,
@@ -39,7 +40,7 @@ from editable.callbacks.rewritten_predictions import RewrittenPredictions
 from editable.callbacks.run_context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.subcommand import Subcommand
 from editable.data import RewriteRule, labelled_folder
-from editable.editing import EditPatch, EditRecord
+from editable.editing import EditRecord
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, RewriteResult, Solver
@@ -192,8 +193,7 @@ class RankOneRewrite(Subcommand):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the rewritten parameters in place of the network's own, in the checkpoint alone."""
         if self.chosen is not None:
-            for name, tensor in self.outcomes[self.chosen].params.items():
-                checkpoint["state_dict"][f"network.{name}"] = tensor.detach().clone()
+            put_edited(checkpoint, self.outcomes[self.chosen].params)
 
     def report(self, trainer: Trainer, folder: Path) -> list[str]:
         """Write tables and figures; return the report's sections in Markdown."""
@@ -320,10 +320,7 @@ class RankOneRewrite(Subcommand):
             f"{len(outcome.labels['report'])} test images and what else the figures name",
             outcome.values(),
         )
-        folder = run_folder(trainer)  # on every rank
-        if trainer.is_global_zero:
-            EditPatch.of(network, outcome.params, record).save(folder / PATCH)
-        trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
+        write_edit(trainer, network, outcome.params, record, PATCH, CHECKPOINT)
 
     def _try(
         self,
