@@ -21,7 +21,7 @@ from editable.models import SplitNetwork, add_extra_layer, cifar_resnet18
 
 UNREACHABLE = 1e6  # margin in nats
 EXTRA_LAYER = "extra_layer"
-LIMIT = "editable.editing.editor.LARGE_EDIT"
+LIMIT = "editable.editing.editors.editor.LARGE_EDIT"
 
 
 def make(editor: Editor, split: SplitNetwork, samples: tuple[Tensor, ...], training: bool, one_by_one: bool) -> None:

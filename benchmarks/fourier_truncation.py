@@ -33,8 +33,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as transforms
 
 from editable.models import cifar_resnet18, load_weights
-from editable.rewriting.block import LayerBlock
-from editable.rewriting.fourier_memory import (
+from editable.rewriting.memory.block import LayerBlock
+from editable.rewriting.memory.fourier_memory import (
     SpectralMoments,
     Truncation,
     correlate_periodically,
@@ -44,8 +44,8 @@ from editable.rewriting.fourier_memory import (
     place_kernel,
     truncate_kernel,
 )
-from editable.rewriting.memory import ConvGeometry, PatchMemory
-from editable.rewriting.patch_least_squares import constrained_patch_least_squares, patch_least_squares
+from editable.rewriting.memory.memory import ConvGeometry, PatchMemory
+from editable.rewriting.solvers.patch_least_squares import constrained_patch_least_squares, patch_least_squares
 
 SAME = ConvGeometry((3, 3), padding=(1, 1))
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]

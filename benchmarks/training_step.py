@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.data.edit_streams import Edits
+from editable.data.edits.edit_streams import Edits
 from editable.editing import Editor, RMSProp
 from editable.models import cifar_resnet18
 from editable.tasks import EditableTrainingTask

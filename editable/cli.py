@@ -19,7 +19,7 @@ import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
-from editable.callbacks.run_context import run_folder
+from editable.callbacks.run.context import run_folder
 from editable.comparison import compare
 from editable.errors import UserError
 from editable.models import read_checkpoint

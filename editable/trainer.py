@@ -19,7 +19,7 @@ from editable.callbacks import (
     SpuriousScan,
     Subcommand,
 )
-from editable.callbacks.run_context import run_folder
+from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from tests.paths import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
 TINY = {
     "edits_together.py": "--width 2 --size 8 --numbers 1 2 --steps 2 --repeats 1",
     "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",

@@ -19,9 +19,9 @@ from torchvision.models.vision_transformer import VisionTransformer
 from editable.cli import main
 from editable.default_run import default_run
 from editable.models import cifar_densenet, cifar_resnet18
+from tests.paths import CONFIGS, ROOT
 
-ROOT = Path(__file__).parents[1]
-CONFIG_FOLDER = ROOT / "configs"
+CONFIG_FOLDER = CONFIGS
 CONFIGS = {path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix(): path for path in CONFIG_FOLDER.rglob("*.yaml")}
 ROWS_BY_OPTION = {  # rows of configs/README.md that are another row's file with options
     "cifar10/baseline": (

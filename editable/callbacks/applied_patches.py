@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from editable.callbacks.edit_loop import validates_alone
-from editable.callbacks.run_context import network_of
+from editable.callbacks.run.context import network_of
+from editable.callbacks.run.edit_loop import validates_alone
 from editable.editing import EditPatch
 
 __all__ = ["AppliedPatches"]

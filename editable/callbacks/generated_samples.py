@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torchvision.utils import make_grid
 
-from editable.callbacks.run_context import run_folder
+from editable.callbacks.run.context import run_folder
 from editable.visualize import plot_samples
 
 __all__ = ["GeneratedSamples"]

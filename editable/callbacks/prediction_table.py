@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from editable.atomic import write_atomically
-from editable.callbacks.run_context import run_folder
+from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
 
 __all__ = ["PredictionTable"]

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from editable.atomic import write_atomically
-from editable.callbacks.run_context import run_folder
+from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
 
 __all__ = ["RunReport", "write_metrics"]

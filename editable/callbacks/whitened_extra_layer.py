@@ -6,10 +6,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from editable.callbacks.edit_loop import progress_bars, validates_alone
-from editable.callbacks.rewrite_sets import moment_dataset
-from editable.callbacks.rewrite_site import MomentImages
-from editable.callbacks.run_context import image_data, network_of
+from editable.callbacks.run.context import image_data, network_of
+from editable.callbacks.run.edit_loop import progress_bars, validates_alone
+from editable.callbacks.site.sets import moment_dataset
+from editable.callbacks.site.site import MomentImages
 from editable.errors import UserError, require_at_least
 from editable.models import ExtraLayer
 from editable.rewriting import InverseMoment, LayerBlock, Regularisation, make_memory

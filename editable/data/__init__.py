@@ -1,11 +1,18 @@
 """Data modules, the streams of edits (which input shall get which label), and rules of rewriting as images."""
 
-from editable.data.asked_images import AskedImages
-from editable.data.augmented_views import AugmentedViews
-from editable.data.cifar10 import CIFAR10DataModule
-from editable.data.denormalise import denormalise
-from editable.data.digits import DigitsDataModule
-from editable.data.edit_streams import (
+from editable.data.concepts.generator_rule import GeneratorRule, read_generator_rule
+from editable.data.concepts.manipulated_folder import (
+    ManipulatedImage,
+    load_manipulated_folder,
+    read_manifest,
+    save_manipulated_folder,
+)
+from editable.data.concepts.manipulation import fit_texture, paste_image, paste_texture, shade
+from editable.data.concepts.masks import MaskedImages, read_masks
+from editable.data.concepts.rewrite_rule import RewriteRule, RuleExemplar
+from editable.data.concepts.surroundings import surroundings
+from editable.data.edits.asked_images import AskedImages
+from editable.data.edits.edit_streams import (
     Edits,
     EditStream,
     HeldOutEdits,
@@ -13,21 +20,15 @@ from editable.data.edit_streams import (
     RandomLabelEdits,
     random_training_edits,
 )
-from editable.data.generator_rule import GeneratorRule, read_generator_rule
-from editable.data.image_data_module import ImageDataModule
-from editable.data.image_folder import ImageFolderDataModule
-from editable.data.images import ImageError
-from editable.data.labelled_folder import labelled_folder
-from editable.data.manipulated_folder import (
-    ManipulatedImage,
-    load_manipulated_folder,
-    read_manifest,
-    save_manipulated_folder,
-)
-from editable.data.manipulation import fit_texture, paste_image, paste_texture, shade
-from editable.data.masks import MaskedImages, read_masks
-from editable.data.planted_patch import PlantedPatch
-from editable.data.rewrite_rule import RewriteRule, RuleExemplar
+from editable.data.images.denormalise import denormalise
+from editable.data.images.images import ImageError
+from editable.data.modules.augmented_views import AugmentedViews
+from editable.data.modules.cifar10 import CIFAR10DataModule
+from editable.data.modules.digits import DigitsDataModule
+from editable.data.modules.image_data_module import ImageDataModule
+from editable.data.modules.image_folder import ImageFolderDataModule
+from editable.data.modules.labelled_folder import labelled_folder
+from editable.data.modules.planted_patch import PlantedPatch
 
 __all__ = [
     "AskedImages",
@@ -60,4 +61,5 @@ __all__ = [
     "read_masks",
     "save_manipulated_folder",
     "shade",
+    "surroundings",
 ]

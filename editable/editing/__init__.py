@@ -1,15 +1,16 @@
 """The Edit operation: update rules, edit objective, editors, and the locality term that trains for them."""
 
-from editable.editing.base import BaseEditor, ForwardFunction, Inputs
-from editable.editing.edit_patch import EditPatch, EditRecord
-from editable.editing.editor import Editor
-from editable.editing.evaluation import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
-from editable.editing.higher_editor import HigherEditor
-from editable.editing.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
+from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs
+from editable.editing.editors.editor import Editor
+from editable.editing.editors.higher_editor import HigherEditor
+from editable.editing.editors.objective import MarginObjective
+from editable.editing.editors.result import EditResult
+from editable.editing.evaluation.evaluator import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
+from editable.editing.evaluation.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
+from editable.editing.evaluation.sampling import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
 from editable.editing.locality import kl_locality
-from editable.editing.objective import MarginObjective
-from editable.editing.result import EditResult
-from editable.editing.rules import (
+from editable.editing.patches.patch import EditPatch, EditRecord
+from editable.editing.rules.update_rules import (
     GD,
     Adam,
     AdaptiveRProp,
@@ -21,7 +22,6 @@ from editable.editing.rules import (
     State,
     UpdateRule,
 )
-from editable.editing.sampling import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
 
 __all__ = [
     "GD",

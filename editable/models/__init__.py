@@ -1,18 +1,18 @@
 """Backbones, their weights, and splitting a network at its first editable parameter."""
 
-from editable.models.densenet import cifar_densenet, cifar_densenet169
-from editable.models.efficientnet_lite import efficientnet_lite0
-from editable.models.extra_layer import ExtraLayer, add_extra_layer
-from editable.models.feature_network import feature_network
 from editable.models.fingerprint import fingerprint
-from editable.models.generator import Discriminator, Generator
-from editable.models.grown_network import GrownNetwork, Pooling, grow_classes
-from editable.models.latents import LatentSampler, NormalLatents, default_latents, generate
-from editable.models.resnet import cifar_resnet, cifar_resnet18
-from editable.models.scoring_form import ScoringForm, ScoringSettings, Weights
+from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
+from editable.models.networks.efficientnet_lite import efficientnet_lite0
+from editable.models.networks.extra_layer import ExtraLayer, add_extra_layer
+from editable.models.networks.feature_network import feature_network
+from editable.models.networks.generator import Discriminator, Generator
+from editable.models.networks.grown_network import GrownNetwork, Pooling, grow_classes
+from editable.models.networks.latents import LatentSampler, NormalLatents, default_latents, generate
+from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
+from editable.models.networks.torchvision_model import torchvision_model
 from editable.models.selection import select_parameters
-from editable.models.split import Features, SplitNetwork, evaluation_mode
-from editable.models.torchvision_model import torchvision_model
+from editable.models.split.scoring_form import ScoringForm, ScoringSettings, Weights
+from editable.models.split.split_network import Features, SplitNetwork, evaluation_mode
 from editable.models.weights import check_fit, load_weights, read_checkpoint
 
 __all__ = [

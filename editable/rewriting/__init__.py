@@ -1,37 +1,21 @@
 """Rewriting: a layer is an associative memory, and a low-rank update changes what it recalls for a key."""
 
-from editable.rewriting.block import LayerBlock
-from editable.rewriting.class_filter import (
-    ClassFilter,
-    ClassFilterTraining,
-    FilterExamples,
-    filter_maps,
-    make_filter_examples,
+from editable.rewriting.concepts.concept_finder import ConceptFinder
+from editable.rewriting.concepts.concept_replacement import ConceptReplacement, Replaced
+from editable.rewriting.concepts.context_finder import ContextFinder
+from editable.rewriting.concepts.detector_finder import DetectorFinder
+from editable.rewriting.concepts.first_finder import FirstFinder
+from editable.rewriting.concepts.mask_finder import MaskFinder
+from editable.rewriting.concepts.patch_finder import PatchFinder
+from editable.rewriting.concepts.segmentation_finder import SegmentationFinder
+from editable.rewriting.generators.generator_outcome import GeneratorOutcome, MatchedContext, measure_generator
+from editable.rewriting.generators.generator_rewrite import (
+    MOMENT_SEED,
+    UNSEEN_SEED,
+    GeneratorRewrite,
+    rewrite_generator,
 )
-from editable.rewriting.class_filter_sweep import SweepOutcome, sweep_negative_weights, train_for_each_weight
-from editable.rewriting.class_vectors import class_vector, compositional_vector, random_vector
-from editable.rewriting.concept_finder import ConceptFinder
-from editable.rewriting.concept_replacement import ConceptReplacement, Replaced
-from editable.rewriting.context_finder import ContextFinder
-from editable.rewriting.context_keys import Directions, key_directions, mean_key, resize_mask, span_directions
-from editable.rewriting.context_matching import ContextMatches, match_context
-from editable.rewriting.detector_finder import DetectorFinder
-from editable.rewriting.erase_problem import EraseRule, channel_scores, erase_problem
-from editable.rewriting.exemplars import Exemplars, exemplars_from_features, exemplars_from_images
-from editable.rewriting.final_features import FinalFeatures
-from editable.rewriting.fourier_memory import (
-    SpectralMoments,
-    Truncation,
-    correlate_periodically,
-    cut_kernel,
-    fourier_least_squares,
-    fourier_rewrite,
-    place_kernel,
-    truncate_kernel,
-)
-from editable.rewriting.generator_outcome import GeneratorOutcome, MatchedContext, measure_generator
-from editable.rewriting.generator_rewrite import MOMENT_SEED, UNSEEN_SEED, GeneratorRewrite, rewrite_generator
-from editable.rewriting.inverse_direction import (
+from editable.rewriting.inverse.inverse_direction import (
     InverseDirection,
     InverseResult,
     InverseUpdate,
@@ -42,52 +26,73 @@ from editable.rewriting.inverse_direction import (
     inverse_update,
     output_keys,
 )
-from editable.rewriting.inverse_moment import InverseMoment, Regularisation
-from editable.rewriting.inversion import invert_features, invert_images, num_open_dimensions, reconstruct_keys
-from editable.rewriting.logit_calibration import LogitCalibration, calibrate_logit
-from editable.rewriting.mask_finder import MaskFinder
-from editable.rewriting.memory import Architecture, ConvGeometry, Memory, PatchMemory, PixelMemory, make_memory
-from editable.rewriting.moment_cache import cached_second_moment
-from editable.rewriting.moment_collection import MomentCost, collect_second_moment, second_moment_cost
-from editable.rewriting.negatives import NegativeChoice, random_negatives, top_false_positives
-from editable.rewriting.output_change import OutputChange, relative_output_changes
-from editable.rewriting.paste_problem import PasteProblem, PasteRule, paste_problem
-from editable.rewriting.patch_least_squares import (
-    PatchLeastSquares,
-    constrained_patch_least_squares,
-    patch_least_squares,
+from editable.rewriting.inverse.inversion import invert_features, invert_images, num_open_dimensions, reconstruct_keys
+from editable.rewriting.inverse.perceptual_distance import (
+    PerceptualDistance,
+    PerceptualDistanceStandin,
+    perceptual_distance,
 )
-from editable.rewriting.perceptual_distance import PerceptualDistance, PerceptualDistanceStandin, perceptual_distance
-from editable.rewriting.periodic_change import PeriodicallyChanged, PeriodicRewrite, rewrite_periodically
-from editable.rewriting.plateau import Plateau
-from editable.rewriting.problem import RewriteProblem
-from editable.rewriting.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
-from editable.rewriting.result import RewriteResult
-from editable.rewriting.second_moment import SecondMoment
-from editable.rewriting.segmentation_finder import SegmentationFinder
-from editable.rewriting.selection import Candidate, choose_candidate, errors_corrected
-from editable.rewriting.selections import Selection
-from editable.rewriting.similarity import masked_similarity, position_similarity
-from editable.rewriting.solvers import (
-    ClosedForm,
-    FineTuning,
-    FourierClosedForm,
-    LambdaDescent,
-    LowRankUpdate,
-    ProjectedDescent,
-    SmoothDescent,
-    Solver,
-    closed_form_update,
-    least_squares_memory,
-    project_change,
+from editable.rewriting.inverse.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
+from editable.rewriting.inverse.similarity import masked_similarity, position_similarity
+from editable.rewriting.inverse.trace_back import TraceBack, Traced
+from editable.rewriting.keys.context_keys import Directions, key_directions, mean_key, resize_mask, span_directions
+from editable.rewriting.keys.context_matching import ContextMatches, match_context
+from editable.rewriting.keys.erase_problem import EraseRule, channel_scores, erase_problem
+from editable.rewriting.keys.exemplars import Exemplars, exemplars_from_features, exemplars_from_images
+from editable.rewriting.keys.paste_problem import PasteProblem, PasteRule, paste_problem
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.keys.selections import Selection
+from editable.rewriting.memory.block import LayerBlock
+from editable.rewriting.memory.fourier_memory import (
+    SpectralMoments,
+    Truncation,
+    correlate_periodically,
+    cut_kernel,
+    fourier_least_squares,
+    fourier_rewrite,
+    place_kernel,
+    truncate_kernel,
 )
-from editable.rewriting.trace_back import TraceBack, Traced
-from editable.rewriting.transposed_memory import (
+from editable.rewriting.memory.inverse_moment import InverseMoment, Regularisation
+from editable.rewriting.memory.memory import Architecture, ConvGeometry, Memory, PatchMemory, PixelMemory, make_memory
+from editable.rewriting.memory.moment_cache import cached_second_moment
+from editable.rewriting.memory.moment_collection import MomentCost, collect_second_moment, second_moment_cost
+from editable.rewriting.memory.output_change import OutputChange, relative_output_changes
+from editable.rewriting.memory.second_moment import SecondMoment
+from editable.rewriting.memory.transposed_memory import (
     TransposedMemory,
     TransposedPatchMemory,
     TransposedPixelMemory,
     transpose_memory,
 )
+from editable.rewriting.new_class.class_filter import (
+    ClassFilter,
+    ClassFilterTraining,
+    FilterExamples,
+    filter_maps,
+    make_filter_examples,
+)
+from editable.rewriting.new_class.class_filter_sweep import SweepOutcome, sweep_negative_weights, train_for_each_weight
+from editable.rewriting.new_class.class_vectors import class_vector, compositional_vector, random_vector
+from editable.rewriting.new_class.final_features import FinalFeatures
+from editable.rewriting.new_class.logit_calibration import LogitCalibration, calibrate_logit
+from editable.rewriting.new_class.negatives import NegativeChoice, random_negatives, top_false_positives
+from editable.rewriting.solvers.base import Solver
+from editable.rewriting.solvers.closed_form import ClosedForm, LowRankUpdate, closed_form_update, least_squares_memory
+from editable.rewriting.solvers.fine_tuning import FineTuning
+from editable.rewriting.solvers.fourier_closed_form import FourierClosedForm
+from editable.rewriting.solvers.lambda_descent import LambdaDescent
+from editable.rewriting.solvers.patch_least_squares import (
+    PatchLeastSquares,
+    constrained_patch_least_squares,
+    patch_least_squares,
+)
+from editable.rewriting.solvers.periodic_change import PeriodicallyChanged, PeriodicRewrite, rewrite_periodically
+from editable.rewriting.solvers.plateau import Plateau
+from editable.rewriting.solvers.projected_descent import ProjectedDescent, project_change
+from editable.rewriting.solvers.result import RewriteResult
+from editable.rewriting.solvers.selection import Candidate, choose_candidate, errors_corrected
+from editable.rewriting.solvers.smooth_descent import SmoothDescent
 
 __all__ = [
     "MOMENT_SEED",
@@ -109,6 +114,7 @@ __all__ = [
     "FilterExamples",
     "FinalFeatures",
     "FineTuning",
+    "FirstFinder",
     "FourierClosedForm",
     "GeneratorOutcome",
     "GeneratorRewrite",
@@ -129,6 +135,7 @@ __all__ = [
     "OutputChange",
     "PasteProblem",
     "PasteRule",
+    "PatchFinder",
     "PatchLeastSquares",
     "PatchMemory",
     "PerceptualDistance",

@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.data.edit_streams import Edits, random_training_edits
+from editable.data.edits.edit_streams import Edits, random_training_edits
 from editable.editing import BaseEditor, EditResult, kl_locality
 from editable.errors import UserError, require_at_least
 from editable.models import Features, SplitNetwork, select_parameters

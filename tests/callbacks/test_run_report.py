@@ -2,7 +2,6 @@ import csv
 import json
 import math
 import re
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -16,6 +15,7 @@ from editable.editing import Editor, RMSProp
 from editable.errors import UserError
 from editable.models import cifar_resnet
 from editable.tasks import ClassificationTask
+from tests.paths import DOCS
 from tests.tasks.reference import images_and_labels, loader, small_network
 
 
@@ -66,7 +66,7 @@ def test_metrics_are_flat_numbers(digits_test):
 
 
 def test_every_metric_is_defined_in_the_documentation(digits_test):
-    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     defined = set(re.findall(r"`(\w+)`", page))
     assert digits_test[1].keys() <= defined
 

@@ -5,11 +5,11 @@ import copy
 import torch
 from torch import nn
 
-from editable.rewriting.block import LayerBlock
-from editable.rewriting.exemplars import Exemplars
-from editable.rewriting.inverse_moment import InverseMoment, Regularisation
-from editable.rewriting.memory import make_memory
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.exemplars import Exemplars
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.memory.block import LayerBlock
+from editable.rewriting.memory.inverse_moment import InverseMoment, Regularisation
+from editable.rewriting.memory.memory import make_memory
 
 EXACT = Regularisation(epsilon=0.0)
 

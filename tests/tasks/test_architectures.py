@@ -13,7 +13,7 @@ from torchvision.models import DenseNet, ResNet
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vision_transformer import VisionTransformer
 
-from editable.data.edit_streams import Edits
+from editable.data.edits.edit_streams import Edits
 from editable.editing import EditEvaluator, Editor, RMSProp
 from editable.models import (
     ScoringSettings,

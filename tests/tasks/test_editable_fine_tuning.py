@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from editable.data import DigitsDataModule
-from editable.data.edit_streams import Edits
+from editable.data.edits.edit_streams import Edits
 from editable.editing import Editor, RMSProp
 from editable.errors import UserError
 from editable.models import add_extra_layer

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.optim import SGD
 
 from editable.data import DigitsDataModule
-from editable.data.edit_streams import Edits
+from editable.data.edits.edit_streams import Edits
 from editable.editing import GD, Editor, RMSProp
 from editable.errors import UserError
 from editable.models import cifar_resnet

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.paths import ROOT
 from tests.tasks import two_processes
 
 pytestmark = [
@@ -24,7 +24,7 @@ def folders(tmp_path_factory):
     """What one and two processes leave behind."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "tests.tasks.two_processes", str(two)]
-    root = Path(__file__).parents[2]
+    root = ROOT
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

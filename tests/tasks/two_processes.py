@@ -10,7 +10,7 @@ from torch import nn
 
 from editable.callbacks import DrawdownEvaluation, LearningRateSearch, RunReport
 from editable.data import DigitsDataModule
-from editable.data.edit_streams import Edits
+from editable.data.edits.edit_streams import Edits
 from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.tasks import EditableTrainingTask
 

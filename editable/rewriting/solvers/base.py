@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from editable.errors import UserError
 from editable.models import evaluation_mode
-from editable.rewriting.problem import RewriteProblem
-from editable.rewriting.result import RewriteResult
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.solvers.result import RewriteResult
 
 __all__ = ["Progress", "Solution", "Solver", "numerical_rank", "with_parameters"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError
-from editable.rewriting.inverse_moment import InverseMoment
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.memory.inverse_moment import InverseMoment
 from editable.rewriting.solvers.base import Progress, Solution, Solver
 
 __all__ = ["ClosedForm", "LowRankUpdate", "closed_form_update", "least_squares_memory"]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError, require_at_least
-from editable.rewriting.plateau import Plateau
 from editable.rewriting.solvers.base import Progress, Solver
+from editable.rewriting.solvers.plateau import Plateau
 
 __all__ = ["Descent"]
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from editable.errors import UserError
 from editable.models import SplitNetwork, evaluation_mode
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.solvers.base import Progress, Solution
 from editable.rewriting.solvers.descent import Descent
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from editable.rewriting.memory import ConvGeometry
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.memory.memory import ConvGeometry
 
 __all__ = ["focused_loss"]
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError
-from editable.rewriting.fourier_memory import SpectralMoments, cut_kernel, fourier_rewrite, place_kernel
-from editable.rewriting.memory import ConvGeometry, PatchMemory
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.memory.fourier_memory import SpectralMoments, cut_kernel, fourier_rewrite, place_kernel
+from editable.rewriting.memory.memory import ConvGeometry, PatchMemory
 from editable.rewriting.solvers.base import Progress, Solution, Solver
 
 __all__ = ["FourierClosedForm"]

@@ -1,6 +1,6 @@
 """Λ descent: the rewrite of a layer with BatchNorm and activation by gradient descent on the low-rank coefficients."""
 
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.solvers.base import Progress, Solution
 from editable.rewriting.solvers.descent import Descent
 from editable.rewriting.solvers.focus import focused_loss

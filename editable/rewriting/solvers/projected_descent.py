@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import require_at_least
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.solvers.base import Progress, Solution
 from editable.rewriting.solvers.descent import Descent
 from editable.rewriting.solvers.focus import focused_loss

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError, require_at_least
-from editable.rewriting.problem import RewriteProblem
+from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.solvers.base import Progress, Solution, with_parameters
 from editable.rewriting.solvers.descent import Descent
 

@@ -1,0 +1,315 @@
+"""Drawdown evaluation: make many edits of a trained network and count what each costs on other inputs."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics import Metric
+
+from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
+from editable.callbacks.run.context import network_of, require_gradients
+from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
+from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
+from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
+from editable.errors import UserError, require_at_least
+from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
+from editable.models import ScoringSettings, SplitNetwork, select_parameters
+from editable.visualize import plot_drawdown, plot_edited_images, plot_success
+
+__all__ = ["DrawdownEvaluation"]
+
+
+class DrawdownEvaluation(Callback):
+    """Evaluates edits by the published protocol, in ``test`` and, with fewer edits, in validation.
+
+    Each edit starts from the trained network and is judged by how often and how fast it succeeds, by what it changes on
+    the scoring images, on those that are sensitive among them, and by whether it holds on augmented views of the edited
+    input. Logs ``success_rate``, ``num_steps``, ``drawdown``, ``drawdown_absolute``, ``agreement``,
+    ``sensitive_agreement``, ``generality``, ``generality_before`` and ``generality_of_successes``, and numbers of
+    edits and images; ``docs/metrics.md`` defines them all. In validation ``val_`` stands before the name; after it, for
+    edits of another kind than random labels, that kind, such as ``mistake_``. A mean over nothing, such as the
+    agreement on no sensitive image, is left out.
+
+    With ``sampling``, drawdown and agreement are unbiased estimates, ``drawdown_half_width`` is the half-width of the
+    95 % confidence interval of the former, ``num_sampled_images`` the number of scoring images looked at over all
+    edits, and ``drawdown_absolute`` is left out, as the noise of an estimate would enlarge it. Edits are shared out
+    over ranks.
+
+    Args:
+        num_edits: Number of edits in ``test``; 0 evaluates none.
+        val_num_edits: Number of edits in validation; 0 evaluates none.
+        val_every_n_epochs: Evaluate edits in every n-th epoch of a training run.
+        edits: Which input gets which label: ``RandomLabelEdits`` (published, the default) or ``NaturalMistakeEdits``.
+        editor: Makes the edits; by default the task's own, with the constants that it has learnt.
+        editable_layers: Which parameters an edit may change; by default the task's own.
+        image_stride: Score on every n-th image of the data set; the published ImageNet protocol takes 10.
+        edits_at_once: Number of edits computed together; 1 repeats a loop over single edits bit for bit.
+        memory_budget: In GiB, for prefix features and edited parameters; features over half of it are kept on disk.
+        features_folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+        scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
+        sampling: Look at a random part of the scoring images for each edit: give its ``half_width``, or a number of
+            ``forward_passes``. By default all are looked at.
+        sensitive_margin: A scoring image is sensitive if the unedited network gets it right and its largest probability
+            is less than this above its second largest; 0 makes none sensitive.
+        generality_views: Number of augmented views of each edited input; 0 makes none.
+        generality_augmentation: What makes the views; by default what the data module augments training images with
+            or, where that is none, ``crop_flip``.
+        generality_seed: Seed of the views; a view depends on it, its number and the input's position alone.
+        edited_views: Number of further augmented views of each input that an edit shall give the same label, so that
+            it holds for more than the input itself; 0 edits the input alone, as published.
+
+    Raises:
+        UserError: If a number is out of its range; when evaluating, if there is nothing to edit with.
+    """
+
+    def __init__(
+        self,
+        num_edits: int = 1000,
+        val_num_edits: int = 0,
+        val_every_n_epochs: int = 1,
+        edits: EditStream | None = None,
+        editor: BaseEditor | None = None,
+        editable_layers: Sequence[str] | None = None,
+        image_stride: int = 1,
+        edits_at_once: int = 8,
+        memory_budget: float = 4.0,
+        features_folder: str | None = None,
+        scoring: ScoringSettings | None = None,
+        sampling: SamplingSettings | None = None,
+        sensitive_margin: float = 0.05,
+        generality_views: int = 8,
+        generality_augmentation: Literal["shift", "crop_flip", "resized_crop_flip"] | None = None,
+        generality_seed: int = 0,
+        edited_views: int = 0,
+    ) -> None:
+        require_at_least(0, num_edits=num_edits, val_num_edits=val_num_edits)
+        require_at_least(0, generality_views=generality_views, generality_seed=generality_seed)
+        require_at_least(0, edited_views=edited_views)
+        require_at_least(
+            1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once
+        )
+        if not memory_budget > 0:
+            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        if not 0 <= sensitive_margin <= 1:
+            raise UserError(
+                f"sensitive_margin, a difference of probabilities, must be in [0, 1], got {sensitive_margin}"
+            )
+        self.num_edits, self.val_num_edits, self.val_every_n_epochs = num_edits, val_num_edits, val_every_n_epochs
+        self.edits = edits or RandomLabelEdits()
+        self.editor = editor
+        self.editable_layers = editable_layers
+        self.image_stride, self.edits_at_once, self.memory_budget = image_stride, edits_at_once, memory_budget
+        self.features_folder = None if features_folder is None else Path(features_folder)
+        if self.features_folder is not None and not self.features_folder.is_dir():
+            raise UserError(f"features_folder {features_folder!r} is not a folder")
+        self.scoring, self.sampling, self.sensitive_margin = scoring, sampling, sensitive_margin
+        self.generality_views, self.generality_seed = generality_views, generality_seed
+        self.generality_augmentation, self.edited_views = generality_augmentation, edited_views
+        self.results: dict[str, EvaluatedEdits] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the evaluation fail, before anything is computed."""
+        if self.num_edits:
+            self.check(pl_module, trainer.test_loop.inference_mode)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the evaluation fail, before anything is computed."""
+        if self.val_num_edits:
+            self.check(pl_module, validates_alone(trainer) and trainer.validate_loop.inference_mode)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate edits on the test set."""
+        if self.num_edits:
+            self._evaluate(trainer, pl_module, "test", trainer.test_dataloaders, self.num_edits)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate a few edits on the validation set."""
+        due = validates_alone(trainer) or (trainer.current_epoch + 1) % self.val_every_n_epochs == 0
+        if self.val_num_edits and due and not trainer.sanity_checking:
+            self._evaluate(trainer, pl_module, "val", trainer.val_dataloaders, self.val_num_edits)
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Write the table and the figures of each evaluation; return the report's sections in Markdown."""
+        sections = []
+        for stage, result in self.results.items():
+            start = "" if stage == "test" else f"{stage}_"
+            images = _for_figure(result.images, _datamodule(trainer))
+            classes = getattr(_datamodule(trainer), "classes", None)
+            outcomes = result.outcomes
+            result.write_table(folder / f"{start}edits.csv")
+            plot_edited_images(folder / f"{start}edits.png", images, result.old_label, result.new_label, classes)
+            plot_drawdown(folder / f"{start}drawdown.png", {"edited": result.drawdown})
+            plot_success(folder / f"{start}success.png", {"edited": (outcomes.success, outcomes.num_steps)})
+            sections.append(
+                f"## Edits on the {stage} set\n\n"
+                f"{' '.join(result.describe())} Every edit has its line in [{start}edits.csv]({start}edits.csv).\n\n"
+                f"![The first edited images with old and asked label]({start}edits.png)\n\n"
+                f"![Distribution of drawdown over edits]({start}drawdown.png)\n\n"
+                f"![Success against number of steps]({start}success.png)\n"
+            )
+        return sections
+
+    def check(self, pl_module: LightningModule, inference_mode: bool) -> None:
+        """Raise a :class:`UserError` where edits cannot be made."""
+        require_gradients(inference_mode, "an edit needs gradients")
+        if self.editor_for(pl_module) is None:
+            raise UserError(
+                f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor, "
+                "or set evaluation.num_edits to 0"
+            )
+        if self.editable_layers_for(pl_module) is None:
+            raise UserError(
+                f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
+                "such as [layer3], or set evaluation.num_edits to 0"
+            )
+        network: Any = pl_module.network
+        select_parameters(network, self.editable_layers_for(pl_module))  # raises for names that match nothing
+
+    def editor_for(self, pl_module: LightningModule) -> Any:
+        """Return the editor that was given or else the task's own."""
+        return self.editor if self.editor is not None else getattr(pl_module, "editor", None)
+
+    def editable_layers_for(self, pl_module: LightningModule) -> Any:
+        """Return the editable layers that were given or else the task's own."""
+        return self.editable_layers if self.editable_layers is not None else getattr(pl_module, "editable_layers", None)
+
+    def make_evaluator(
+        self, pl_module: LightningModule, loader: DataLoader, sampling: SamplingSettings | None
+    ) -> EditEvaluator:
+        """Return what judges edits of a task's network on the images of a loader, by these settings."""
+        return EditEvaluator(
+            SplitNetwork(network_of(pl_module), self.editable_layers_for(pl_module)),
+            self.editor_for(pl_module).to(pl_module.device),
+            loader,
+            len(loader.dataset),  # type: ignore[arg-type]
+            pl_module.device,
+            self.image_stride,
+            self.edits_at_once,
+            self.memory_budget,
+            self.scoring,
+            sampling,
+            self.features_folder,
+            self.sensitive_margin,
+        )
+
+    def make_views(self, trainer: Trainer, dataset: Dataset) -> AugmentedViews | None:
+        """Return the views of images by which generality is judged and, behind them, those that are edited.
+
+        Args:
+            trainer: Of the run, whose data module says how it augments.
+            dataset: The images.
+
+        Returns:
+            The views; none where there are none of either.
+        """
+        if not self.generality_views + self.edited_views:
+            return None
+        datamodule = _datamodule(trainer)
+        trained_with = datamodule.augmentation if isinstance(datamodule, ImageDataModule) else "none"
+        augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
+        return AugmentedViews(dataset, self.generality_views + self.edited_views, augmentation, self.generality_seed)
+
+    def _evaluate(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
+    ) -> None:
+        loader = whole_loader(dataloaders)
+        num_images = len(loader.dataset)  # type: ignore[arg-type]
+        views = self.make_views(trainer, loader.dataset)
+        evaluator = self.make_evaluator(pl_module, loader, self.sampling)
+        with closing(evaluator), progress_bars(trainer) as progress:
+            task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
+            base = evaluator.measure_base(lambda images: progress.advance(task, images))
+            edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
+            own = slice(trainer.global_rank, None, trainer.world_size)
+            task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
+            outcomes = evaluator.score(
+                loader.dataset,
+                edits.indices[own],
+                edits.labels[own],
+                lambda done: progress.advance(task, done),
+                len(edits.indices),
+                trainer.global_rank,
+                views,
+                self.edited_views,
+            )
+        of_images = {
+            "num_test_images" if stage == "test" else "num_images": len(base.labels),
+            "num_scoring_images": evaluator.num_images,
+            "num_sensitive_images": evaluator.num_sensitive,
+            "scoring_error": evaluator.errors_before / evaluator.num_images,
+        }
+        of_edits: dict[str, Any] = _measure(outcomes, evaluator, self.generality_views, pl_module.device)
+        of_edits["num_edits"] = len(edits.indices)
+        estimate = None
+        if self.sampling:
+            estimate = merge_estimates(share for share in all_ranks(evaluator.estimate, trainer.world_size) if share)
+            of_edits |= {
+                "drawdown": estimate.drawdown,
+                "drawdown_half_width": estimate.half_width,
+                "num_sampled_images": estimate.forward_passes,
+            }
+        start = "" if stage == "test" else f"{stage}_"
+        kind = self.edits.metric_prefix
+        values = {f"{start}{name}": float(value) for name, value in of_images.items()}
+        values |= {f"{start}{kind}{name}": float(value) for name, value in of_edits.items()}
+        pl_module.log_dict(values, sync_dist=True)
+        self.results[stage] = EvaluatedEdits(
+            edits.indices,
+            base.predictions[edits.indices],
+            edits.labels,
+            gather_outcomes(outcomes, trainer.world_size),
+            evaluator.errors_before,
+            evaluator.num_images,
+            evaluator.num_sensitive,
+            self.generality_views,
+            self.edited_views,
+            views.augmentation if views else "none",
+            torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
+            estimate,
+        )
+
+
+def _measure(
+    outcomes: EditOutcomes, evaluator: EditEvaluator, num_views: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Compute the metrics from this rank's share of the edits; they sum over ranks, on the device of the network.
+
+    Means over nothing are left out.
+    """
+    metrics: dict[str, Metric] = {}
+
+    def measure(name: str, metric: Metric, *counts: Any) -> None:
+        metric.update(*counts)
+        metrics[name] = metric
+
+    measure("success_rate", SuccessRate(), outcomes.success)
+    measure("num_steps", NumSteps(), outcomes.num_steps)
+    if evaluator.sampling is None:  # else errors are not counted but estimated
+        before = torch.tensor(evaluator.errors_before)
+        measure("drawdown", Drawdown(), before, outcomes.errors_after, evaluator.num_images)
+        measure("drawdown_absolute", DrawdownAbsolute(), before, outcomes.errors_after, evaluator.num_images)
+    measure("agreement", Agreement(), outcomes.agreeing, evaluator.num_images)
+    measure("sensitive_agreement", Agreement(), outcomes.sensitive_agreeing, evaluator.num_sensitive)
+    measure("generality_before", Generality(), outcomes.views_before, num_views)
+    measure("generality", Generality(), outcomes.views_after, num_views)
+    measure("generality_of_successes", Generality(), outcomes.views_after[outcomes.success], num_views)
+    values = {name: metric.to(device).compute() for name, metric in metrics.items()}
+    return {name: value for name, value in values.items() if not value.isnan()}
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _for_figure(images: Tensor, datamodule: Any) -> Tensor:
+    """Return images in [0, 1], [n, C, H, W], with the data module's normalisation taken back."""
+    mean, std = (getattr(datamodule, name, None) for name in ("mean", "std"))
+    if mean is None or std is None:
+        low, high = images.amin(), images.amax()
+        return (images - low) / (high - low).clamp_min(1e-12)
+    return denormalise(images, mean, std)

@@ -1,0 +1,254 @@
+"""Correct a trained network: an edit of one's own images, kept as a patch where it costs little elsewhere."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from editable.callbacks.drawdown_evaluation.callback import DrawdownEvaluation
+from editable.callbacks.edit.outcome import EditedImages, ImageEditOutcome, ScoredImages
+from editable.callbacks.run.context import image_data, network_of
+from editable.callbacks.run.edit_loop import all_ranks
+from editable.callbacks.run.kept_edit import put_edited, write_edit
+from editable.callbacks.run.subcommand import Subcommand
+from editable.data import AskedImages, ImageDataModule, denormalise
+from editable.editing import BaseEditor, EditRecord, EditResult
+from editable.errors import UserError
+from editable.models import Features, SplitNetwork
+from editable.tables import markdown_table
+from editable.visualize import plot_changed_images, plot_image_edit
+
+__all__ = ["ImageEdit"]
+
+CHECKPOINT = "edited.ckpt"
+PATCH = "edit.safetensors"
+WHAT = "an edit of images"
+MOST_DRAWN = 12
+
+
+class ImageEdit(Subcommand):
+    """Edits the tested network so that images get the labels asked for, and keeps the edit if it costs little.
+
+    All images are edited together: the editor goes on until each has its label, with ``evaluation.edited_views`` views
+    of it. An edit that does not succeed ends the run. One that does is measured on the test images, each
+    ``evaluation.image_stride``-th. Where its drawdown is at most ``max_drawdown``, it is left as ``edit.safetensors``,
+    a patch for the tested weights (``--patches`` of other subcommands), and as the whole checkpoint ``edited.ckpt``.
+    The tested network itself never changes, and ``test_error`` is that of the unedited one.
+
+    Logs ``edit_num_steps``, ``edit_num_images`` and, on ``edit_num_scoring_images`` test images,
+    ``edit_error_before``, ``edit_error``, ``edit_drawdown``, ``edit_agreement``, ``edit_num_corrected`` and
+    ``edit_num_broken``; besides ``edit_generality_before`` and ``edit_generality``, on ``evaluation.generality_views``
+    views of each image that are no part of the edit.
+
+    Args:
+        evaluation: Whose editor, editable layers and views are taken; it does not run itself.
+        images: Image files, or positions of test images (from 0, in the order of the data set); one or several.
+        labels: For each image the label asked for: the name of a class, or its number where no class has that name. By
+            default the true labels, which only test images have.
+        max_drawdown: Largest rise of the error rate on the test images, as a fraction, at which the edit is kept.
+
+    Attributes:
+        outcome: What came out; none before the run.
+
+    Raises:
+        UserError: When it runs, if there is nothing to edit with, an image or label is not
+            there, or the edit does not succeed; at the end, if it costs too much to be kept.
+    """
+
+    def __init__(
+        self,
+        evaluation: DrawdownEvaluation,
+        images: list[int | str] | int | str,
+        labels: list[int | str] | int | str | None = None,
+        max_drawdown: float = 0.01,
+    ) -> None:
+        self.evaluation = evaluation
+        self.images = images if isinstance(images, list) else [images]
+        self.labels = labels if labels is None or isinstance(labels, list) else [labels]
+        self.max_drawdown = max_drawdown
+        self.outcome: ImageEditOutcome | None = None
+        self._split: SplitNetwork | None = None
+        self._edited: EditedImages | None = None
+        self._scored: list[ScoredImages] = []
+        self._num_seen = 0
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the edit, which is a matter of seconds, before the test images are run."""
+        self.evaluation.check(pl_module, trainer.test_loop.inference_mode)
+        data = image_data(trainer, WHAT)
+        asked = AskedImages(self.images, self.labels, data)
+        self._split = SplitNetwork(network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
+        self._edited = self._edit(trainer, pl_module, self._split, asked, data)
+        self._scored, self._num_seen = [], 0
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Run both networks on the scoring images of a batch of test images."""
+        assert self._split is not None, "the edit is made when the test starts"
+        assert self._edited is not None, "the edit is made when the test starts"
+        stride = self.evaluation.image_stride  # over all batches: 0, s, 2s, …
+        images, labels = (some[-self._num_seen % stride :: stride] for some in batch)
+        self._num_seen += len(batch[1])
+        if not len(labels):
+            return
+        with torch.no_grad(), trainer.precision_plugin.test_step_context():
+            features = self._split.prefix(images)
+            before, after = (
+                self._split.suffix(features, params).argmax(dim=-1)
+                for params in (self._split.params, self._edited.params)
+            )
+        self._scored.append(ScoredImages.of(images.cpu(), labels.cpu(), before.cpu(), after.cpu()))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count what the edit has changed, and keep it if it costs little."""
+        assert self._edited is not None, "the edit is made when the test starts"
+        scored = ScoredImages.join([some for own in all_ranks(self._scored, trainer.world_size) for some in own])
+        self.outcome = ImageEditOutcome(self._edited, scored)
+        pl_module.log_dict({f"edit_{name}": value for name, value in self.outcome.values().items()}, sync_dist=True)
+        if self.failure() is not None:
+            return
+        record = self._record(pl_module, self.outcome)
+        write_edit(trainer, network_of(pl_module), self._edited.params, record, PATCH, CHECKPOINT)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the edited parameters in place of the network's own, in the checkpoint alone."""
+        assert self._edited is not None, "the edit is made when the test starts"
+        put_edited(checkpoint, self._edited.params)
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Write the figures; return the report's section in Markdown."""
+        if self.outcome is None:
+            return []
+        edited, scored = self.outcome
+        kept = self.failure() or (
+            f"Kept as [{PATCH}]({PATCH}), to be added to the options of a test: `--patches {folder / PATCH}`, and as "
+            f"[{CHECKPOINT}]({CHECKPOINT}), with all other weights."
+        )
+        header, *rows = self.outcome.rows()
+        data = image_data(trainer, WHAT)
+        shown = denormalise(edited.images[:MOST_DRAWN], data.mean, data.std)
+        plot_image_edit(
+            folder / "edit.png", shown, edited.names, edited.labels, edited.before, edited.after, data.classes
+        )
+        text = (
+            f"## {self.outcome.title()}\n\n{kept}\n\n{markdown_table(header, rows)}\n\n"
+            "![Each image with the probabilities of classes before and after](edit.png)\n\n"
+            f"Of {len(scored.labels)} test images {scored.num_corrected} became right and {scored.num_broken} wrong: a "
+            f"drawdown of {100 * scored.drawdown:.2f} points.\n"
+        )
+        if len(scored.changed):
+            which = scored.before != scored.after
+            labels, before, after = (some[which] for some in scored[:3])
+            shown = denormalise(scored.changed, data.mean, data.std)
+            plot_changed_images(folder / "changed.png", shown, labels, before, after, data.classes)
+            text += "\n![The first test images whose prediction has changed](changed.png)\n"
+        return [text]
+
+    def table(self) -> Table:
+        """Return what became of the images and of the test error, to be printed."""
+        assert self.outcome is not None, "there is a table once the edit has run"
+        return self.outcome.table()
+
+    def failure(self) -> str | None:
+        """Return why the edit was not kept, and what to do."""
+        assert self.outcome is not None, "an edit is kept or not once it has run"
+        drawdown = self.outcome.scored.drawdown
+        if drawdown <= self.max_drawdown:
+            return None
+        return (
+            f"the edit succeeds, but raises the error rate by {100 * drawdown:.2f} points where edit.max_drawdown "
+            f"allows {100 * self.max_drawdown:g}, and was not kept: allow more, lower the editor's learning rate, or "
+            "make the network ready for edits (docs/editable-training.md)"
+        )
+
+    def _edit(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        split: SplitNetwork,
+        asked: AskedImages,
+        data: ImageDataModule,
+    ) -> EditedImages:
+        """Make the edit, and look at what it does to its images and to other views of them."""
+        dataset, labels = data.evaluated(asked), asked.labels
+        images = torch.stack([dataset[index][0] for index in range(len(dataset))])
+        judged, learnt = self._views(trainer, dataset, images)
+        params = {name: param.detach() for name, param in split.params.items()}
+
+        def prefix(some: Tensor) -> Features:
+            with torch.no_grad():
+                return split.prefix(some.to(pl_module.device, next(iter(params.values())).dtype))
+
+        def probabilities(some: Tensor, own: dict[str, Tensor]) -> Tensor:
+            with torch.no_grad():
+                return split.suffix(prefix(some), own).softmax(dim=-1).cpu()
+
+        def held(own: dict[str, Tensor]) -> Tensor:
+            predicted = [probabilities(some, own).argmax(dim=1) for some in judged if len(some)]
+            return torch.stack(predicted) == labels[:, None] if predicted else torch.zeros(len(labels), 0) > 0
+
+        before = probabilities(images, params)
+        editor: BaseEditor = self.evaluation.editor_for(pl_module).to(pl_module.device)
+        together = torch.cat([images, learnt.flatten(0, 1)])
+        targets = torch.cat([labels, labels.repeat_interleave(learnt.shape[1])])
+        result = editor(split.suffix, params, prefix(together), targets.to(pl_module.device))
+        after = probabilities(images, result.params)
+        self._refuse_failure(result, int((after.argmax(dim=1) == labels).sum()), len(labels))
+        return EditedImages(
+            asked.names,
+            data.classes,
+            images,
+            labels,
+            before,
+            after,
+            held(params),
+            held(result.params),
+            int(result.num_steps),
+            result.params,
+        )
+
+    def _views(self, trainer: Trainer, dataset: Dataset, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the views of images [N, C, H, W] that judge their edit, and those that are part of it."""
+        views = self.evaluation.make_views(trainer, dataset)
+        if views is None:
+            none = images.new_zeros(len(images), 0, *images.shape[1:])
+            return none, none
+        made = torch.stack([views[index] for index in range(len(views))])
+        judged, edited = made.tensor_split([self.evaluation.generality_views], dim=1)
+        return judged, edited
+
+    def _refuse_failure(self, result: EditResult, num_held: int, num_images: int) -> None:
+        if not result.num_steps and result.success:
+            raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
+        if not result.success:
+            fewer = " edit fewer views (evaluation.edited_views), or" if self.evaluation.edited_views else ""
+            raise UserError(
+                f"the edit does not succeed in {int(result.num_steps)} steps, after which {num_held} of {num_images} "
+                f"images have the labels asked for:{fewer} allow more steps (the editor's max_steps), a higher "
+                "learning rate or more editable layers"
+            )
+
+    def _record(self, pl_module: LightningModule, outcome: ImageEditOutcome) -> EditRecord:
+        """Return what the patch tells of itself."""
+        editor = self.evaluation.editor_for(pl_module)
+        try:
+            made_by = editor.configuration()
+        except UserError:  # a user's own editor need not be one that can be written down
+            made_by = {"class_path": f"{type(editor).__module__}.{type(editor).__qualname__}"}
+        return EditRecord(
+            outcome.edited.asked(),
+            {"editor": made_by, "editable_layers": self.evaluation.editable_layers_for(pl_module)},
+            f"{len(outcome.scored.labels)} test images",
+            outcome.values(),
+        )

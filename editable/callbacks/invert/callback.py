@@ -1,0 +1,325 @@
+"""Compare a rewrite in the inverse direction with the forward one: does the rule survive, and at what cost?"""
+
+import math
+import warnings
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from rich.progress import Progress
+from rich.table import Table
+from torch import nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from editable.callbacks.invert.methods import (
+    METHODS,
+    Constraint,
+    MethodName,
+    MethodOutcome,
+    chosen_methods,
+    met_constraint,
+)
+from editable.callbacks.invert.report import InverseDirectionReport
+from editable.callbacks.rewrite.trials import SetErrors
+from editable.callbacks.run.context import image_data, network_of, require_gradients
+from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.site.predictions import RewrittenPredictions
+from editable.callbacks.site.sets import check_rules, moment_dataset, rule_images
+from editable.callbacks.site.site import MomentImages, RewriteSite
+from editable.data import ImageDataModule, RewriteRule
+from editable.errors import UserError, require_at_least
+from editable.rewriting import (
+    Architecture,
+    LayerBlock,
+    Regularisation,
+    RewriteProblem,
+    RewriteResult,
+    correlate_periodically,
+)
+from editable.rewriting.memory.output_change import OutputChange, relative_output_changes
+from editable.rewriting.solvers.periodic_change import rewrite_periodically
+
+__all__ = ["InverseDirectionStudy"]
+
+WHAT = "a study of the inverse direction"
+GIB = 2**30
+BATCH = 50  # images whose change of outputs is looked at at once
+
+
+class _Rewrite(NamedTuple):
+    """A rewrite before errors are counted: the network that its parameters are of, what was solved, what was met."""
+
+    network: nn.Module
+    result: RewriteResult
+    constraint: Constraint
+
+
+class InverseDirectionStudy(Subcommand):
+    """Puts one rule into one layer forwards, backwards and in the Fourier domain, and tells whether it survives.
+
+    In ``test``: the closed form with keys that are pixels and patches (architectures 1 and 2 of Elango 2021; the latter
+    is the exact least change of the kernel, borders included), Wᵀ and W† with the same memories read backwards (3 and
+    4), and the closed form in the Fourier domain, with a kernel as large as the map and cut to the layer's. Tells of
+    each whether the constraint survives inversion, what is left of it, how much the layer's outputs change on other
+    images, and the errors on test images, the exemplars and, where given, held-out images of the concept. All see the
+    same exemplars and the same images for second moments. The tested network itself never changes.
+
+    Logs ``invert_num_<set>_images`` and ``invert_<set>_error_before`` for the sets ``report``, ``exemplars`` and
+    ``held_out``; and of each method, with ``invert_<method>_`` before, ``residual_before``, ``residual``,
+    ``inverse_residual``, ``survives``, ``loss_before``, ``loss``, ``output_change``, ``relative_norm``, ``seconds`` and
+    ``<set>_error`` at full strength, or the last one. Leaves ``methods.csv`` with all strengths, and figures.
+
+    Args:
+        rule: Exemplars of the new concept in the place of the one that it shall be taken for.
+        layer: Name of the rewritten layer.
+        methods: What to compare; by default all that the layer allows: ``closed_form_pixel``, ``closed_form_patch``,
+            ``transpose_pixel``, ``transpose_patch``, ``pseudo_inverse_pixel``, ``pseudo_inverse_patch``; of
+            convolutions of stride 1 whose outputs are as large as their inputs also ``fourier_full_size`` and
+            ``fourier_cut``.
+        strengths: Scales on the updates, θ₀ + s·Δθ.
+        held_out: Exemplars of the same concept that are no part of the rule.
+        route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
+        regularisation: Of second moments; by default 1e-4 of the mean eigenvalue is added to each.
+        moment_split: Images for second moments: unaugmented ``train``, ``val`` or ``test`` images.
+        num_moment_images: Largest number of images for second moments, drawn by seed.
+        cache: Folder for second moments of inputs, which are used again for the same network, layer and images; null
+            keeps none.
+        num_images: Largest number of test images that errors are counted on, drawn by seed; null takes all.
+        memory_budget: In GiB, for features of images.
+        seed: Of all draws.
+
+    Attributes:
+        outcomes: What each method came to, by its name.
+        before: Errors of the unedited network on each set.
+
+    Raises:
+        UserError: If a number is out of its range or there is nothing to compare; when it runs, if layer, rule or
+            images do not fit the network or a method.
+    """
+
+    def __init__(
+        self,
+        rule: RewriteRule,
+        layer: str,
+        methods: list[MethodName] | None = None,
+        strengths: list[float] | None = None,
+        held_out: RewriteRule | None = None,
+        route: Literal["images", "features"] = "images",
+        regularisation: Regularisation | None = None,
+        moment_split: Literal["train", "val", "test"] = "train",
+        num_moment_images: int = 500,
+        cache: str | None = "runs/second_moments",
+        num_images: int | None = None,
+        memory_budget: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        self.rule, self.layer, self.held_out = rule, layer, held_out
+        self.methods, self.strengths = methods, sorted(set(strengths or [1.0]))
+        if methods is not None and (
+            not methods or len(set(methods)) < len(methods) or not set(methods) <= set(METHODS)
+        ):
+            raise UserError(
+                f"invert.methods must be different ones of {', '.join(METHODS)}, and at least one, got {methods}"
+            )
+        if not all(map(math.isfinite, self.strengths)):
+            raise UserError(f"invert.strengths must be finite numbers, got {strengths}")
+        require_at_least(1, num_moment_images=num_moment_images)
+        if num_images is not None:
+            require_at_least(1, num_images=num_images)
+        require_at_least(0, seed=seed)
+        if not memory_budget > 0:
+            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        self.route, self.regularisation = route, regularisation or Regularisation(epsilon=1e-4)
+        self.moment_split, self.num_moment_images, self.cache = moment_split, num_moment_images, cache
+        self.num_images, self.memory_budget, self.seed = num_images, memory_budget, seed
+        self.outcomes: dict[MethodName, MethodOutcome] = {}
+        self.before: dict[str, SetErrors] = {}
+        self._report: InverseDirectionReport | None = None
+
+    @property
+    def reported_strength(self) -> float:
+        """The strength whose errors are logged: 1, or the largest."""
+        return 1.0 if 1.0 in self.strengths else self.strengths[-1]
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make it fail, before anything is computed."""
+        require_gradients(trainer.test_loop.inference_mode, "a rewrite needs gradients")
+        data = image_data(trainer, WHAT)
+        block = LayerBlock(network_of(pl_module), self.layer)
+        chosen_methods(self.methods, block)
+        check_rules((self.rule, self.held_out), data)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Rewrite the layer in all ways, and count errors."""
+        data, network = image_data(trainer, WHAT), network_of(pl_module)
+        block, sets = LayerBlock(network, self.layer), self._image_sets(trainer, data)
+        names = chosen_methods(self.methods, block)
+        with progress_bars(trainer) as progress:
+            problems = self._problems(names, trainer, pl_module, data, progress)
+            rewrites = self._rewrites(names, problems, progress)
+            changes = self._output_changes(rewrites, problems, progress)
+            self._count_errors(rewrites, changes, network, sets, data.batch_size, progress)
+        self._report = InverseDirectionReport(self)
+        values: dict[str, float] = {}
+        for name, errors in self.before.items():
+            values |= {
+                f"num_{name}_images": float(errors.num_images),
+                f"{name}_error_before": errors.before / errors.num_images,
+            }
+        for method, outcome in self.outcomes.items():
+            figures = outcome.values(self.reported_strength)
+            values |= {f"{method}_{figure}": value for figure, value in figures.items()}
+        pl_module.log_dict({f"invert_{name}": value for name, value in values.items()})
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Write tables and figures; return the report's sections in Markdown."""
+        return [] if self._report is None else self._report.write(folder)
+
+    def table(self) -> Table:
+        """Return what became of the constraint and of the errors, to be printed."""
+        assert self._report is not None, "there is a table once everything is measured"
+        return self._report.table()
+
+    def _image_sets(self, trainer: Trainer, data: ImageDataModule) -> dict[str, Dataset]:
+        reported: Dataset = whole_loader(trainer.test_dataloaders).dataset
+        total = _count(reported)
+        if self.num_images is not None and self.num_images < total:
+            order = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))
+            reported = Subset(reported, order[: self.num_images].sort().values.tolist())
+        sets = {"report": reported, "exemplars": _with_the_concept(self.rule, data)}
+        if self.held_out is not None:
+            sets["held_out"] = _with_the_concept(self.held_out, data)
+        return sets
+
+    def _problems(
+        self,
+        names: list[MethodName],
+        trainer: Trainer,
+        pl_module: LightningModule,
+        data: ImageDataModule,
+        progress: Progress,
+    ) -> dict[Architecture, RewriteProblem]:
+        """Return the rule at the layer as each of the memories sees it, with the images for second moments."""
+        images = moment_dataset(self.moment_split, data)
+        moment = MomentImages.of_run(trainer, images, self.num_moment_images, None, self.seed, self.cache)
+        drawn = moment.drawn
+        references = torch.stack([torch.as_tensor(drawn[index][0]) for index in range(len(drawn))])
+        rule = rule_images(self.rule, data)
+        problems: dict[Architecture, RewriteProblem] = {}
+        for architecture in dict.fromkeys(METHODS[name].architecture for name in names):
+            task = progress.add_task(f"second moment of inputs ({architecture})", total=len(drawn))
+            site = RewriteSite(
+                network_of(pl_module),
+                self.layer,
+                rule,
+                moment,
+                route=self.route,
+                keys="rule",
+                architecture=architecture,
+                regularisation=self.regularisation,
+                progress=lambda images, task=task: progress.advance(task, images),  # type: ignore[misc]
+            )
+            problems[architecture] = replace(site.problem(1), reference_images=references)
+            progress.remove_task(task)
+        return problems
+
+    def _rewrites(
+        self, names: list[MethodName], problems: dict[Architecture, RewriteProblem], progress: Progress
+    ) -> dict[MethodName, _Rewrite]:
+        """Rewrite the layer by each method."""
+        task = progress.add_task("rewrites", total=len(names))
+        rewrites: dict[MethodName, _Rewrite] = {}
+        for name in names:
+            method = METHODS[name]
+            problem, solver = problems[method.architecture], None if method.solver is None else method.solver()
+            network = problem.block.network
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*‖W V", UserWarning)  # the table and the report say it
+                if solver is None:
+                    network, result = rewrite_periodically(problem)
+                else:
+                    result = solver(problem)
+            rewrites[name] = _Rewrite(network, result, met_constraint(problem, solver, result))
+            progress.advance(task)
+        progress.remove_task(task)
+        return rewrites
+
+    def _output_changes(
+        self,
+        rewrites: dict[MethodName, _Rewrite],
+        problems: dict[Architecture, RewriteProblem],
+        progress: Progress,
+    ) -> dict[MethodName, float]:
+        """Return how much the layer's outputs change on the images for second moments, by method."""
+        problem = next(iter(problems.values()))
+        block, references = problem.block, problem.reference_images
+        assert references is not None, "they are part of each problem"
+
+        batches = progress.track(references.split(BATCH), description="change of outputs")
+        changes = {name: _change_of_outputs(block, rewrite.result) for name, rewrite in rewrites.items()}
+        return relative_output_changes(block, batches, changes)
+
+    def _count_errors(
+        self,
+        rewrites: dict[MethodName, _Rewrite],
+        changes: dict[MethodName, float],
+        network: nn.Module,
+        sets: dict[str, Dataset],
+        batch_size: int,
+        progress: Progress,
+    ) -> None:
+        """Count the errors of all rewrites; those of one network share the features that lead to the layer."""
+        num_images = sum(map(_count, sets.values()))
+        budget = int(self.memory_budget * GIB)
+        errors: dict[MethodName, dict[float, dict[str, SetErrors]]] = {}
+        for variant in [network, *(rewrite.network for rewrite in rewrites.values() if rewrite.network is not network)]:
+            own = {name: rewrite for name, rewrite in rewrites.items() if rewrite.network is variant}
+            params = next((list(rewrite.result.params) for rewrite in own.values()), [f"{self.layer}.weight"])
+            task = progress.add_task("features of images", total=num_images)
+            advance = partial(progress.advance, task)
+            predictions = RewrittenPredictions(variant, params, sets, batch_size, budget, advance)
+            progress.remove_task(task)
+            task = progress.add_task("errors", total=len(own))
+            with closing(predictions):
+                if variant is network:
+                    self.before = _errors(predictions, predictions.unedited)
+                for name, rewrite in own.items():
+                    errors[name] = {
+                        strength: _errors(predictions, predictions(rewrite.result.scaled(variant, strength)))
+                        for strength in self.strengths
+                    }
+                    progress.advance(task)
+            progress.remove_task(task)
+        self.outcomes = {
+            name: MethodOutcome(rewrite.result, rewrite.constraint, changes[name], errors[name])
+            for name, rewrite in rewrites.items()
+        }
+
+
+def _count(images: Dataset) -> int:
+    return len(images)  # type: ignore[arg-type]
+
+
+def _change_of_outputs(block: LayerBlock, result: RewriteResult) -> OutputChange:
+    """Return the change of the layer's outputs for its inputs."""
+    if block.weight_name in result.params:
+        weight = result.params[block.weight_name]
+        return lambda inputs: block.outputs(inputs, weight) - block.outputs(inputs)
+    (change,) = result.params.values()
+    return lambda inputs: correlate_periodically(inputs, change)
+
+
+def _errors(predictions: RewrittenPredictions, after: dict[str, torch.Tensor]) -> dict[str, SetErrors]:
+    return {
+        name: SetErrors.of(labels, predictions.unedited[name], after[name])
+        for name, labels in predictions.labels.items()
+    }
+
+
+def _with_the_concept(rule: RewriteRule, data: ImageDataModule) -> Dataset:
+    return TensorDataset(data.normalisation(rule.manipulated), rule.labels(data.classes))

@@ -1,0 +1,9 @@
+"""`manipulate`: a concept is replaced in all test images that show it, and what comes out is kept as an image folder.
+
+Start with ``callback.py``; ``unfinished_folder.py`` is the folder while it is made, ``outcome.py`` what comes out,
+``report.py`` what is printed and drawn of it.
+"""
+
+from editable.callbacks.manipulate.callback import Manipulation
+
+__all__ = ["Manipulation"]

@@ -1,0 +1,230 @@
+"""Look for what a classifier wrongly goes by: replace a concept wherever it is, and see which classes break."""
+
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor, nn
+
+from editable.callbacks.run.context import image_data, network_of, run_folder
+from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_shares import ImageShares
+from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.scan.classes import Change, ClassChange, RankBy, class_changes, ranking
+from editable.callbacks.scan.records import ScanRecords, look_at, read_records, write_records
+from editable.callbacks.scan.report import SpuriousScanReport
+from editable.data import ImageDataModule
+from editable.errors import UserError, require_at_least
+from editable.models import fingerprint, load_weights
+from editable.rewriting.concepts.concept_replacement import ConceptReplacement
+
+__all__ = ["SpuriousScan"]
+
+WHAT = "a scan"
+SECONDS_BETWEEN_WRITES = 10
+LOOKED_AT = 16
+"""Images by which a data set is recognised."""
+
+
+class SpuriousScan(Subcommand):
+    """Ranks classes by the harm that the replacement of a concept does to them, and tells what an edit has changed.
+
+    In ``scan``: the concept is looked for in every test image and replaced wherever it is found. A class whose images
+    are then no longer recognised hangs on the concept: where the concept does not make the class, that is a spurious
+    correlation (Elango 2021, section 2.3). A class that the network gives other classes' images with the concept to,
+    and no longer when it is replaced, is what the concept stands for. Nothing is trained, and no network changes.
+
+    Logs, with ``scan_`` before each: ``num_images``, ``num_found``, ``num_ranked_classes``; ``error``,
+    ``top_probability`` and ``true_probability`` on the images where the concept was found, each with ``_before`` and
+    ``_after``; the same of the target class, and what it takes of others, as ``target_…``; ``effect``. Those of the
+    edited network begin with ``edited_``, and ``effect_removed`` compares the two. ``docs/metrics.md`` defines them.
+    Leaves ``scan.csv`` with a line for each class, ``scan.png``, and ``scan.safetensors`` with what became of each
+    image, kept every ten seconds. Images are shared out over ranks.
+
+    Args:
+        concept: Finds the concept in images, and puts something else in its place.
+        edited: Weights of a rewritten network of the same architecture, a checkpoint or ``.safetensors`` file, to be
+            put beside; null scans the network alone.
+        target: The class that the figures ``target_…`` and ``effect`` are of; null takes the first of the ranking.
+        rank_by: Rank by the rise in ``error``, or by the fall in ``top_probability``.
+        min_found: Least number of images with the concept in a class; classes with fewer are not ranked.
+        resume: Folder of a scan that was interrupted: its finished images are taken over.
+
+    Attributes:
+        changes: Of each class by label, once it has run.
+        edited_changes: The same of the edited network; none without one.
+        order: Labels of the ranked classes, first the one that suffers most.
+
+    Raises:
+        UserError: If a number is out of its range; when it runs, if there is no such class, the edited network is
+            missing or another one, the scan in the folder was another one, or the concept is found nowhere.
+    """
+
+    def __init__(
+        self,
+        concept: ConceptReplacement,
+        edited: str | None = None,
+        target: str | None = None,
+        rank_by: RankBy = "error",
+        min_found: int = 10,
+        resume: str | None = None,
+    ) -> None:
+        require_at_least(1, min_found=min_found)
+        if rank_by not in get_args(RankBy):
+            raise UserError(f"scan.rank_by is {rank_by!r}, but must be one of {', '.join(get_args(RankBy))}")
+        self.concept, self.edited, self.target = concept, edited, target
+        self.rank_by, self.min_found, self.resume = rank_by, min_found, resume
+        self.changes: list[ClassChange] = []
+        self.edited_changes: list[ClassChange] | None = None
+        self.order: list[int] = []
+        self._networks: list[nn.Module] = []
+        self._report: SpuriousScanReport | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make it fail, before anything is computed."""
+        data = image_data(trainer, WHAT)
+        classes = data.classes
+        if self.target is not None and self.target not in classes:
+            raise UserError(
+                f"scan.target is '{self.target}', which is none of the data's classes, {', '.join(classes[:10])}"
+                f"{', …' if len(classes) > 10 else ''}"
+            )
+        network = network_of(pl_module)
+        self._networks = [network]
+        if self.edited is not None:
+            edited = deepcopy(network)
+            load_weights(edited, self.edited)
+            self._networks.append(edited.eval())
+        if self.resume is not None:
+            read_records(Path(self.resume), self._identity(data))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the concept, and count what that does to each class."""
+        data, folder = image_data(trainer, WHAT), run_folder(trainer)
+        with progress_bars(trainer) as progress, torch.no_grad():
+            shares = ImageShares(trainer, data, pl_module.device, progress)
+            self._prepare(trainer, pl_module, progress)
+            records = self._scan(shares, folder, trainer)
+        if not records.found.any():
+            raise UserError(
+                f"the concept is found in none of the {len(records.found)} test images: look for it with a lower "
+                "threshold, or with masks whose names are those of the test images"
+            )
+        of_networks = [
+            class_changes(records, shares.labels, data.num_classes, position) for position in range(len(self._networks))
+        ]
+        self.changes, self.edited_changes = of_networks[0], of_networks[1] if self.edited is not None else None
+        self.order = ranking(self.changes, self.rank_by, self.min_found)
+        if not self.order:
+            most = max(self.changes, key=lambda some: some.num_found)
+            raise UserError(
+                f"scan.min_found is {self.min_found}, but the class with most images of the concept, "
+                f"'{data.classes[most.label]}', has {most.num_found}: lower it, and go on with scan.resume={folder}"
+            )
+        values = self._values(records, shares.labels, data.classes)
+        pl_module.log_dict({f"scan_{name}": value for name, value in values.items()})
+        self._report = SpuriousScanReport(self, data.classes)
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Write the table and the figure; return the report's section in Markdown."""
+        return [] if self._report is None else self._report.write(folder)
+
+    def table(self) -> Table:
+        """Return the ranking, to be printed."""
+        assert self._report is not None, "there is a table once the scan has run"
+        return self._report.table()
+
+    def target_label(self, classes: list[str]) -> int:
+        """Return the class that the concept is held against: the one that was named, or the first of the ranking."""
+        return self.order[0] if self.target is None else classes.index(self.target)
+
+    def _prepare(self, trainer: Trainer, pl_module: LightningModule, progress: Progress) -> None:
+        """Let the finder look at the network and the test images, where it has to."""
+        data, loader = image_data(trainer, WHAT), whole_loader(trainer.test_dataloaders)
+        # Those that look at them go through them twice: for what is usual, and for where to draw the line.
+        task = progress.add_task("images for the finder", total=2 * len(data.test_dataset))
+        self.concept.finder.prepare(
+            network_of(pl_module), data.normalisation, loader, lambda images: progress.advance(task, images)
+        )
+        progress.remove_task(task)
+
+    def _scan(self, shares: ImageShares, folder: Path, trainer: Trainer) -> ScanRecords:
+        """Return the records of all images; those of this process are kept on disk as they come."""
+        identity = self._identity(image_data(trainer, WHAT))
+        finished = [] if self.resume is None else [read_records(Path(self.resume), identity)]
+        done = torch.cat([records.positions for records in finished]) if finished else torch.empty(0)
+        waiting = sorted(set(range(len(shares.labels))) - set(done.tolist()))
+        own = finished if trainer.global_rank == 0 else []
+        written = time.monotonic()
+        try:
+            for images, names, positions in shares.batches(waiting, "images where the concept is replaced"):
+                own.append(self._look(images, names, positions, shares.labels, trainer))
+                if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+                    write_records(folder, trainer.global_rank, identity, ScanRecords.join(own))
+                    written = time.monotonic()
+        finally:
+            if own:
+                write_records(folder, trainer.global_rank, identity, ScanRecords.join(own))
+        return ScanRecords.join(shares.gather(own))
+
+    def _look(
+        self, images: Tensor, names: list[str], positions: Tensor, labels: Tensor, trainer: Trainer
+    ) -> ScanRecords:
+        """Run images with the concept through the networks, as they are and with the concept replaced."""
+        replaced = self.concept(images, names)
+        found, data = replaced.found.cpu(), image_data(trainer, WHAT)
+        if not found.any():
+            nothing = torch.zeros(0, len(self._networks), 2, data.num_classes)
+            return look_at(nothing, labels[positions], positions, found)
+        pairs = [data.normalisation(some[replaced.found]) for some in (images, replaced.images)]
+        with trainer.precision_plugin.forward_context():
+            logits = torch.stack(
+                [torch.stack([network(some) for some in pairs], dim=1) for network in self._networks], dim=1
+            )
+        return look_at(logits, labels[positions], positions, found)
+
+    def _identity(self, data: ImageDataModule) -> dict[str, Any]:
+        """Return what the records depend on, as JSON holds it."""
+        weights = [fingerprint(network.state_dict()) for network in self._networks]
+        images = data.test_dataset
+        step = max(1, len(images) // LOOKED_AT)
+        some = torch.stack([images[index][0] for index in range(0, len(images), step)])
+        return {
+            "weights": weights[0],
+            "edited": weights[1] if len(weights) > 1 else None,
+            "concept": dict(self.concept.settings),
+            "num_images": len(images),
+            "images": fingerprint({"labels": ImageShares.labels_of(data), "some": some}),
+        }
+
+    def _values(self, records: ScanRecords, labels: Tensor, classes: list[str]) -> dict[str, float]:
+        """Return all figures by name."""
+        values: dict[str, float] = {
+            "num_images": len(records.found),
+            "num_found": int(records.found.sum()),
+            "num_ranked_classes": len(self.order),
+        }
+        some, target = records.of_found, self.target_label(classes)
+        wrong = some.predictions != labels[some.positions][:, None, None]
+        effects = []
+        for position, changes in enumerate(filter(None, (self.changes, self.edited_changes))):
+            means = {"error": wrong, "top_probability": some.top, "true_probability": some.true}
+            own: dict[str, float] = {}
+            for name, field in means.items():
+                change = Change.of(field[:, position])
+                own |= {f"{name}_before": change.before, f"{name}_after": change.after}
+            own |= {f"target_{name}": value for name, value in changes[target].values().items()}
+            effects.append(changes[target].taken.before - changes[target].taken.after)
+            own["effect"] = effects[-1]
+            values |= {f"{'edited_' if position else ''}{name}": value for name, value in own.items()}
+        values["target_num_found"] = self.changes[target].num_found
+        if target in self.order:
+            values["target_rank"] = self.order.index(target) + 1
+        if len(effects) == 2 and effects[0] != 0:
+            values["effect_removed"] = 1 - effects[1] / effects[0]
+        return {name: float(value) for name, value in values.items() if value == value}  # NaN: undefined

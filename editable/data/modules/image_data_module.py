@@ -1,0 +1,289 @@
+"""What all image data modules share: splits, transforms, loaders and a training order that survives resuming."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms import v2
+
+from editable.data.images.images import LabelledImages
+from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation
+from editable.data.modules.splits import hold_out, limit
+from editable.data.modules.training_order import AugmentedImages, EpochSampler
+from editable.errors import UserError
+
+__all__ = ["EvaluationImages", "ImageDataModule", "Split"]
+
+Split = Literal["train", "val", "test"]
+"""The name of a part of a data set."""
+
+
+class EvaluationImages(Dataset[tuple[Tensor, int]]):
+    """Images as the network gets them; an item is ``(normalise(resize(image)), label)``.
+
+    Args:
+        images: data set of ``(image, label)``.
+        resize: what brings a stored image to its size, without randomness.
+        normalise: what makes numbers of its pixels.
+    """
+
+    def __init__(self, images: Dataset[tuple[Tensor, int]], resize: nn.Module, normalise: nn.Module) -> None:
+        self.images = images
+        self.resize = resize
+        self.normalise = normalise
+
+    def __len__(self) -> int:
+        return len(self.images)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.images[index]
+        return self.normalise(self.resize(image)), label
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Base of the image data modules; a subclass says where the images come from.
+
+    A batch is ``(images, labels)``: normalised float32 ``[B, C, H, W]``, int64 ``[B]``. Order and augmentation of the
+    training images depend on seed, epoch and position alone (:mod:`editable.data.modules.training_order`): a run
+    resumed from a checkpoint made at the end of an epoch sees what an uninterrupted one sees. The last, incomplete
+    training batch is dropped, because BatchNorm is poor on few images. Validation and test images are never shuffled
+    or augmented.
+
+    Where the data set has no validation images of its own, ``validation_fraction`` of its training images are held
+    out, class by class, chosen by seed; the fraction 0 fits without validation. Where it has no test images, the
+    validation images are the test images. ``predict`` runs over the test images.
+
+    After :meth:`setup`: ``image_shape`` (C, H, W), and ``train_dataset``, ``val_dataset``, ``test_dataset`` as far as
+    the stage needs them (``val_dataset`` is ``None`` where there is no validation). ``classes`` and ``num_classes``
+    are known before. ``mean`` and ``std`` are there to undo the normalisation in figures.
+
+    Args:
+        batch_size: images in a batch, per device.
+        num_workers: worker processes that load images; 0 loads in the main process.
+        seed: seed of the training order, the augmentation, the held-out part and the limited part.
+        validation_fraction: part of the training images to hold out for validation, from 0 to below 1.
+        train_limit: number of training images to use, chosen by seed; ``None`` uses all.
+        mean: mean of each channel, on a scale of 0 to 1.
+        std: standard deviation of each channel, on a scale of 0 to 1.
+        augmentation: name of the augmentation, see :func:`~editable.data.modules.augmentations.make_augmentation`.
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+
+    image_shape: tuple[int, int, int]
+    train_dataset: AugmentedImages
+    val_dataset: EvaluationImages | None
+    test_dataset: EvaluationImages
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        validation_fraction: float,
+        train_limit: int | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augmentation: str,
+    ) -> None:
+        super().__init__()
+        _demand(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        _demand(num_workers >= 0, "num_workers", num_workers, "0 or more")
+        _demand(seed >= 0, "seed", seed, "0 or more")
+        _demand(0 <= validation_fraction < 1, "validation_fraction", validation_fraction, "from 0 to below 1")
+        _demand(train_limit is None or train_limit >= 1, "train_limit", train_limit, "at least 1, or null for all")
+        _demand(all(value > 0 for value in std), "std", list(std), "above 0 in each channel")
+        _demand(len(mean) == len(std), "mean", list(mean), f"as long as std, which is {list(std)}")
+        _demand(augmentation in AUGMENTATIONS, "augmentation", augmentation, f"one of {', '.join(AUGMENTATIONS)}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.validation_fraction = validation_fraction
+        self.train_limit = train_limit
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.augmentation = augmentation
+        self._loaded: dict[Split, LabelledImages | None] = {}
+
+    @property
+    @abstractmethod
+    def classes(self) -> list[str]:
+        """Class names; the position is the label."""
+
+    @abstractmethod
+    def load_split(self, split: Split) -> LabelledImages | None:
+        """Load a part of the data set as it is stored.
+
+        Args:
+            split: which part.
+
+        Returns:
+            The images, or ``None`` if the data set has no validation or test images of its own.
+
+        Raises:
+            UserError: the images cannot be had; always for missing training images.
+        """
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def tests_on_validation(self) -> bool:
+        """Whether the test images are the validation images, for want of others."""
+        return self._split("test") is None
+
+    @property
+    def resize(self) -> nn.Module:
+        """What brings a stored image ``[C, H', W']`` to the size that the network gets; here nothing."""
+        return v2.Identity()
+
+    @property
+    def normalisation(self) -> nn.Module:
+        """What makes numbers of pixels: uint8 in 0..255 or float32 in 0..1, to normalised float32."""
+        return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)])
+
+    def setup(self, stage: str) -> None:
+        """Load what a stage needs; a part that is loaded already is kept.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            UserError: images are missing, broken, or unlike what the arguments say.
+        """
+        if stage == "fit":
+            self._setup_training()
+        if stage in ("fit", "validate"):
+            self._setup_validation(required=stage == "validate")
+        if stage in ("test", "predict"):
+            test_images = self._split("test")
+            self.test_dataset = self.evaluated(test_images if test_images is not None else self._validation_images())
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader of augmented training images, this rank's part only.
+
+        Raises:
+            UserError: the rank has fewer images than one batch.
+        """
+        sampler = self._training_sampler()
+        if len(sampler) < self.batch_size:
+            raise UserError(
+                f"batch_size is {self.batch_size}, but must be at most {len(sampler)}, the number of training images "
+                "per device."
+            )
+        return self._loader(self.train_dataset, sampler=sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Return the loader of validation images; an empty list where there is no validation."""
+        return [] if self.val_dataset is None else self._loader(self.val_dataset)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the loader of test images, this rank's part only.
+
+        No image is repeated to give all ranks as many, as Lightning would do by itself, so that errors are exact.
+        Ranks may differ by a batch, which is harmless: without training there is no message in a step.
+        """
+        ranks = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        sampler = UnrepeatedDistributedSampler(self.test_dataset, shuffle=False, **ranks) if ranks else None
+        return self._loader(self.test_dataset, sampler=sampler)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return the loader of test images."""
+        return self._loader(self.test_dataset)
+
+    def evaluated(self, images: Dataset[tuple[Tensor, int]]) -> EvaluationImages:
+        """Return stored images, of this data set or from elsewhere, as the network gets them in evaluation.
+
+        Args:
+            images: data set of ``(image, label)``; image ``[C, H, W]``, uint8 in 0..255 or float32 in 0..1.
+
+        Raises:
+            UserError: their size or number of channels is another than that of the data set's own images.
+        """
+        self._see_shape(images)
+        return EvaluationImages(images, self.resize, self.normalisation)
+
+    def unaugmented_training_images(self) -> EvaluationImages:
+        """Return the training images as the network gets images in evaluation: in order, and not augmented.
+
+        Raises:
+            UserError: there are no training images.
+        """
+        return self.evaluated(self._training_parts()[0])
+
+    def _split(self, split: Split) -> LabelledImages | None:
+        if split not in self._loaded:
+            self._loaded[split] = self.load_split(split)
+        return self._loaded[split]
+
+    def _training_parts(self) -> tuple[Dataset[tuple[Tensor, int]], Dataset[tuple[Tensor, int]] | None]:
+        """Return the training images and those held out of them, ``None`` where there are none to hold out."""
+        images = self._split("train")
+        assert images is not None, "load_split must raise where there are no training images"
+        fraction = 0.0 if self._split("val") is not None else self.validation_fraction
+        kept, held_out = hold_out(images.labels, fraction, self.seed)
+        training = Subset(images, limit(kept, self.train_limit, self.seed).tolist())
+        return training, Subset(images, held_out.tolist()) if len(held_out) else None
+
+    def _validation_images(self) -> Dataset[tuple[Tensor, int]]:
+        own = self._split("val")
+        images = own if own is not None else self._training_parts()[1]
+        if images is None:
+            raise UserError(
+                f"There are no validation images: validation_fraction is {self.validation_fraction}, and must be above "
+                "0, with two or more training images in a class, to hold some out."
+            )
+        return images
+
+    def _setup_training(self) -> None:
+        images, _ = self._training_parts()
+        self._see_shape(images)
+        transform = make_augmentation(self.augmentation, self.image_shape[1:], self.resize)
+        self.train_dataset = AugmentedImages(images, v2.Compose([transform, self.normalisation]), self.seed)
+
+    def _setup_validation(self, required: bool) -> None:
+        wanted = required or self.validation_fraction > 0 or self._split("val") is not None
+        self.val_dataset = self.evaluated(self._validation_images()) if wanted else None
+
+    def _see_shape(self, images: Dataset[tuple[Tensor, int]]) -> None:
+        """Set ``image_shape`` from the first image; all parts of a data set must agree on it."""
+        channels, height, width = self.resize(images[0][0]).shape
+        _demand(len(self.mean) == channels, "mean", list(self.mean), f"one number for each of {channels} channels")
+        shape = (channels, height, width)
+        if getattr(self, "image_shape", shape) != shape:
+            raise UserError(
+                f"The images of one part are {height}×{width} pixels (height × width) and those of another "
+                f"{self.image_shape[1]}×{self.image_shape[2]}: set image_size to bring them to one size."
+            )
+        self.image_shape = shape
+
+    def _training_sampler(self) -> EpochSampler:
+        if self.trainer is None:
+            return EpochSampler(self.train_dataset, self.seed)
+        sampler = EpochSampler(self.train_dataset, self.seed, **(self.trainer.distributed_sampler_kwargs or {}))
+        # On resuming, Lightning lets the workers fetch their first batches before it calls set_epoch.
+        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        return sampler
+
+    def _loader(self, dataset: Dataset, **kwargs: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            **kwargs,
+        )
+
+
+def _demand(condition: bool, name: str, value: object, right: str) -> None:
+    if not condition:
+        raise UserError(f"{name} is {value}, but must be {right}.")

@@ -1,0 +1,185 @@
+"""What all editors share: the contract of an Edit operation and the conditions under which its inner loop runs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from editable.editing.editors.configuration import configuration_of
+from editable.editing.editors.objective import MarginObjective
+from editable.editing.editors.result import EditResult
+from editable.errors import UserError
+
+__all__ = ["BaseEditor", "ForwardFunction", "Inputs"]
+
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
+"""What a network, or its suffix, reads: one tensor or several, each with the samples in its first dimension."""
+
+ForwardFunction: TypeAlias = Callable[..., Tensor]
+"""``forward(inputs, params) -> logits [N, C]``, such as :meth:`editable.models.SplitNetwork.suffix`."""
+
+
+class BaseEditor(nn.Module, ABC):
+    """Edit(θ, l_e, k): change θ step by step until l_e ≤ 0, at most k times (Sinitsin et al., ICLR 2020).
+
+    The edit is out of place: the given parameters are never written to. The objective is looked at before each update
+    and once after the last, so that k updates see k + 1 evaluations.
+
+    Args:
+        max_steps: k, the largest number of updates.
+        margin: By how much, in nats, the asked label has to lead all others; see
+            :class:`~editable.editing.MarginObjective`.
+
+    Raises:
+        UserError: If ``max_steps`` is negative.
+    """
+
+    def __init__(self, max_steps: int = 10, margin: float = 0.0) -> None:
+        super().__init__()
+        if max_steps < 0:
+            raise UserError(f"max_steps, the number of updates an edit may make, must not be negative, got {max_steps}")
+        self.max_steps = max_steps
+        self.objective = MarginObjective(margin)
+
+    @abstractmethod
+    def forward(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool = False,
+    ) -> EditResult:
+        """Make one edit.
+
+        Args:
+            forward: ``forward(inputs, params) -> logits [N, C]``.
+            params: The parameters that the edit may change, by name.
+            inputs: The N edited samples, usually one: a tensor [N, ...] or a tuple of such.
+            targets: The labels asked for, int64, shape [N].
+            differentiable: Keep the graph through all steps, so that the result can be differentiated with respect
+                to ``params``, ``inputs`` and the editor's own constants; otherwise the result carries no graph.
+
+        Raises:
+            UserError: If a target is not a class of the network, if there is nothing to edit, or in inference mode.
+        """
+
+    def edit_many(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool = False,
+    ) -> EditResult:
+        """Make E independent edits, each from the same parameters; here one after the other.
+
+        Args:
+            forward: ``forward(inputs, params) -> logits [N, C]`` for one edit.
+            params: The parameters that every edit starts from, by name, without the dimension E.
+            inputs: Edited samples, [E, N, ...] or a tuple of such.
+            targets: The labels asked for, int64, shape [E, N].
+            differentiable: As in :meth:`forward`.
+
+        Returns:
+            The result with a leading dimension E.
+
+        Raises:
+            UserError: As :meth:`forward`.
+        """
+        check_edit(params, targets)
+        results = []
+        for edit, target in enumerate(targets):
+            sample = inputs[edit] if isinstance(inputs, Tensor) else tuple(tensor[edit] for tensor in inputs)
+            results.append(self(forward, params, sample, target, differentiable))
+        return EditResult(
+            {name: torch.stack([result.params[name] for result in results]) for name in params},
+            torch.stack([result.loss for result in results]),
+            torch.stack([result.success for result in results]),
+            torch.stack([result.num_steps for result in results]),
+        )
+
+    @property
+    def margin(self) -> float:
+        """By how much, in nats, the asked label has to lead all others."""
+        return self.objective.margin
+
+    def with_learning_rate(self, learning_rate: float) -> "BaseEditor":
+        """Return a copy of this editor with another learning rate, which is no longer learnt.
+
+        Raises:
+            UserError: If the learning rate is not positive, or, as here, if the editor is not known to have one.
+        """
+        raise UserError(
+            f"the learning rate of {type(self).__name__} cannot be set: use Editor with an update rule or HigherEditor "
+            "with an optimizer, or define with_learning_rate"
+        )
+
+    def configuration(self) -> dict[str, Any]:
+        """Return class path and arguments that make this editor again; see :func:`configuration_of`.
+
+        Raises:
+            UserError: If it cannot be written into a configuration file.
+        """
+        return configuration_of(self)
+
+    def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., Tensor]:
+        """Return ``l_e(params, inputs, targets)``; the range of all targets is read once, outside of any transform."""
+        lowest, highest = int(targets.min()), int(targets.max())
+
+        def loss_function(params: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> Tensor:
+            logits = forward(inputs, params)
+            if lowest < 0 or highest >= logits.shape[-1]:
+                wrong = lowest if lowest < 0 else highest
+                raise UserError(
+                    f"label {wrong} was asked for, but the network's classes are 0 … {logits.shape[-1] - 1}"
+                )
+            return self.objective(logits, targets)
+
+        return loss_function
+
+    def extra_repr(self) -> str:
+        """Show k and the objective."""
+        return f"max_steps={self.max_steps}, objective={self.objective}"
+
+
+def check_edit(params: Mapping[str, Tensor], targets: Tensor) -> None:
+    """Raise a :class:`UserError` where an edit cannot be made, before anything is computed."""
+    if torch.is_inference_mode_enabled():
+        raise UserError(
+            "an edit needs gradients, but inference mode is on; use Trainer(inference_mode=False), or torch.no_grad()"
+        )
+    if not params:
+        raise UserError("an edit needs at least one parameter that it may change, got none")
+    if targets.numel() == 0:
+        raise UserError("an edit needs at least one sample with a label, got none")
+
+
+@contextmanager
+def inner_loop(device: torch.device, differentiable: bool, autocast: bool = False) -> Iterator[None]:
+    """Set the conditions of an inner loop: gradients on, autocast off, attention that has a double backward.
+
+    With ``autocast`` it stays as it is around the loop.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        if not autocast:
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        if differentiable:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+def match_precision(inputs: Inputs, params: Mapping[str, Tensor], differentiable: bool) -> Inputs:
+    """Give inputs of lower precision (from an autocast prefix) the parameters' own; drop their graph if unwanted."""
+    dtype = next(iter(params.values())).dtype
+
+    def match(tensor: Tensor) -> Tensor:
+        tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        return tensor if differentiable else tensor.detach()
+
+    return match(inputs) if isinstance(inputs, Tensor) else tuple(match(tensor) for tensor in inputs)

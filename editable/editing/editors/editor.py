@@ -1,0 +1,167 @@
+"""The Edit operation by an update rule: one edit, or many at once, plain or differentiable."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.editors.result import EditResult
+from editable.editing.rules.update_rules import UpdateRule
+
+__all__ = ["Editor", "are_large"]
+
+# Edits of more bytes of parameters are bound by memory on a CPU: together they only leave its caches. Measured by
+# benchmarks/edits_together.py: at 8 MiB up to a third is gained, at 16 MiB they cost three times as much.
+LARGE_EDIT = 12 * 2**20
+
+_Map = Callable[[Callable[..., Any]], Callable[..., Any]]
+_T = TypeVar("_T")
+
+
+class Editor(BaseEditor):
+    """Repeats an update rule until the edit objective is ≤ 0 or ``max_steps`` updates were made.
+
+    Args:
+        rule: The update rule; its learnable constants are this module's parameters.
+        max_steps: k, the largest number of updates.
+        margin: By how much, in nats, the asked label has to lead all others.
+        autocast: Leave the surrounding autocast on in the inner loop, which else runs in the parameters' own precision.
+            Of no use on a CPU; see ``docs/performance.md``.
+
+    Raises:
+        UserError: If ``max_steps`` is negative.
+
+    Example:
+        >>> network = torch.nn.Linear(4, 3)
+        >>> def forward(inputs, params):
+        ...     return torch.func.functional_call(network, params, inputs)
+        >>> editor = Editor(GD(learning_rate=0.1))
+        >>> result = editor(forward, dict(network.named_parameters()), torch.randn(1, 4), torch.tensor([2]))
+
+    See Also:
+        :class:`~editable.editing.HigherEditor`, which runs any ``torch.optim`` optimizer instead of a rule.
+    """
+
+    def __init__(self, rule: UpdateRule, max_steps: int = 10, margin: float = 0.0, autocast: bool = False) -> None:
+        super().__init__(max_steps, margin)
+        self.rule = rule
+        self.autocast = autocast
+
+    def forward(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool = False,
+    ) -> EditResult:
+        """Make one edit; see :meth:`BaseEditor.forward`."""
+        inputs, targets = tree_map(lambda tensor: tensor.unsqueeze(0), (inputs, targets))
+        result = self._edit(_map_single, forward, params, inputs, targets, differentiable)
+        return EditResult(*tree_map(lambda tensor: tensor.squeeze(0), tuple(result)))
+
+    def edit_many(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool = False,
+    ) -> EditResult:
+        """Make E edits at once by ``torch.func.vmap``, large ones on a CPU one by one: :meth:`BaseEditor.edit_many`.
+
+        ``forward`` must be a function that vmap can map. An edit that has met its objective leaves the computation
+        while the others go on, so that its parameters stay as they were when it succeeded.
+        """
+        if are_large(params):
+            return super().edit_many(forward, params, inputs, targets, differentiable)
+        map_edits = _map_single if len(targets) == 1 else torch.func.vmap
+        return self._edit(map_edits, forward, params, inputs, targets, differentiable)
+
+    def with_learning_rate(self, learning_rate: float) -> "Editor":
+        """Return a copy with another learning rate of the rule; see :meth:`BaseEditor.with_learning_rate`."""
+        editor = copy.deepcopy(self)
+        editor.rule = self.rule.with_learning_rate(learning_rate)
+        return editor
+
+    def _edit(
+        self,
+        map_edits: _Map,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool,
+    ) -> EditResult:
+        """Run the loop on a leading dimension E that ``map_edits`` maps functions over."""
+        check_edit(params, targets)
+        objective = map_edits(self._loss_function(forward, targets))
+        update = map_edits(self.rule.update)
+        inputs = match_precision(inputs, params, differentiable)
+        edits = torch.arange(len(targets), device=targets.device)
+        finished: list[tuple[Tensor, EditResult]] = []
+        with inner_loop(targets.device, differentiable, self.autocast):
+            # Copies, so that the result of an edit that needs no step shares no memory with the network.
+            current = {
+                name: param.expand(len(targets), *param.shape).clone().requires_grad_()
+                for name, param in params.items()
+            }
+            state = map_edits(self.rule.init)(current)
+            for step in range(self.max_steps + 1):
+                if not differentiable:
+                    current = {name: param.detach().requires_grad_() for name, param in current.items()}
+                loss = objective(current, inputs, targets)
+                success = loss.detach() <= 0
+                leaving = success if step < self.max_steps else torch.ones_like(success)
+                if leaving.any():
+                    result = EditResult(current, loss, success, torch.full_like(edits, step))
+                    finished.append(_take(leaving, (edits, result)))
+                if leaving.all():
+                    break
+                # Each edit's loss depends on its own parameters alone, so the gradient of the sum is all gradients.
+                # A parameter that the logits do not depend on, such as an auxiliary head's, has a gradient of zero.
+                values = torch.autograd.grad(
+                    loss.sum(), list(current.values()), create_graph=differentiable, materialize_grads=True
+                )
+                gradients = dict(zip(current, values, strict=True))
+                if leaving.any():
+                    going_on = (edits, inputs, targets, current, state, gradients)
+                    edits, inputs, targets, current, state, gradients = _take(~leaving, going_on)
+                current, state = update(gradients, state, current)
+        return _in_order(finished, differentiable)
+
+
+def are_large(params: Mapping[str, Tensor]) -> bool:
+    """Tell whether edits of these parameters cost less one by one than together: on a CPU, from 12 MiB."""
+    on_cpu = all(param.device.type == "cpu" for param in params.values())
+    return on_cpu and sum(param.nbytes for param in params.values()) > LARGE_EDIT
+
+
+def _map_single(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map a function over a leading dimension of size 1 without vmap, whose batched weights cost time."""
+
+    def mapped(*arguments: Any) -> Any:
+        result = function(*tree_map(lambda tensor: tensor.squeeze(0), arguments))
+        return tree_map(lambda tensor: tensor.unsqueeze(0), result)
+
+    return mapped
+
+
+def _take(mask: Tensor, tree: _T) -> _T:
+    """Select edits from all tensors of a tree; a mask that selects every edit copies nothing."""
+    return tree if mask.all() else tree_map(lambda tensor: tensor[mask], tree)
+
+
+def _in_order(finished: list[tuple[Tensor, EditResult]], differentiable: bool) -> EditResult:
+    """Put edits that finished at different steps back into the order in which they were asked for."""
+    edits, results = zip(*finished, strict=True)
+    if len(finished) == 1:
+        result = results[0]
+    else:
+        order = torch.cat(edits).argsort()
+        result = tree_map(lambda *tensors: torch.cat(tensors)[order], *results)
+    return result if differentiable else tree_map(torch.Tensor.detach, result)

@@ -1,0 +1,348 @@
+"""Judging edits on a data set: each edit starts from the base network, each edited network sees the same images."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from editable.editing.editors.base import BaseEditor
+from editable.editing.editors.editor import are_large
+from editable.editing.evaluation.feature_store import FeatureStore
+from editable.editing.evaluation.sampling import DrawdownEstimate, DrawdownSampler
+from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
+from editable.errors import UserError, require_at_least
+from editable.models import Features, ScoringSettings, SplitNetwork
+
+__all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes", "SamplingSettings"]
+
+GIB = 2**30
+
+
+class BasePredictions(NamedTuple):
+    """What the unedited network predicts on a data set of N images.
+
+    Attributes:
+        labels: True labels, int64 [N], on the CPU.
+        predictions: Predicted labels, int64 [N], on the CPU.
+        num_classes: Number of logits.
+    """
+
+    labels: Tensor
+    predictions: Tensor
+    num_classes: int
+
+
+class EditOutcomes(NamedTuple):
+    """What became of each edit; all fields have shape [E] and lie on the CPU.
+
+    Numbers of scoring images are int64, or where images were sampled unbiased estimates, float64.
+
+    Attributes:
+        success: Whether the edit objective reached ≤ 0, bool.
+        num_steps: Number of updates made, int64.
+        errors_after: Number of scoring images that are misclassified after the edit.
+        agreeing: Number of scoring images whose prediction after the edit is that before.
+        sensitive_agreeing: The same of sensitive images.
+        views_before: Number of views of the edited input that have the label asked for before the edit, int64; 0
+            without views.
+        views_after: The same after the edit.
+    """
+
+    success: Tensor
+    num_steps: Tensor
+    errors_after: Tensor
+    agreeing: Tensor
+    sensitive_agreeing: Tensor
+    views_before: Tensor
+    views_after: Tensor
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How large a random part of the scoring images is looked at; exactly one of the first two is given.
+
+    Attributes:
+        half_width: Half-width of the 95 % confidence interval of the mean drawdown that is aimed at, as a fraction:
+            0.001 is a tenth of a point.
+        forward_passes: Largest number of images looked at, over all edits.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: If not exactly one is given, or one is out of its range.
+    """
+
+    half_width: float | None = None
+    forward_passes: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what is given, before anything is computed."""
+        if (self.half_width is None) == (self.forward_passes is None):
+            raise UserError(
+                "sampling needs either half_width or forward_passes, got "
+                f"half_width={self.half_width}, forward_passes={self.forward_passes}"
+            )
+        if self.half_width is not None and not 0 < self.half_width < 1:
+            raise UserError(f"half_width must be a fraction between 0 and 1, got {self.half_width}")
+        if self.forward_passes is not None:
+            require_at_least(1, forward_passes=self.forward_passes)
+
+
+class EditEvaluator:
+    """Makes edits and scores each edited network: on the scoring images, and on views of the edited input.
+
+    Every edit starts from the base network. Prefix features of the scoring images are computed once and kept, in memory
+    where they fit into half of the budget, else on disk. The suffix runs over them in its scoring form: images outside,
+    edited networks inside. Running statistics are used; the network is not changed.
+
+    Args:
+        split: The network, split at its first editable parameter.
+        editor: Makes the edits.
+        batches: Batches (images [N, C, H, W], labels [N]) of the data set; read once.
+        num_images: Number of images in all batches together.
+        device: Where the network lives.
+        image_stride: Score on images 0, s, 2s, … of the data set (the published ImageNet protocol takes every tenth).
+        edits_at_once: Number of edits computed together by the editor, fewer where the memory budget does not hold
+            them, and 1 on a CPU where each changes more than 12 MiB; 1 repeats a loop over single edits bit for bit.
+        memory_budget: In GiB, for kept features and edited parameters together.
+        scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
+        sampling: Look at a random part of the scoring images for each edit; by default at all of them.
+        folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+        sensitive_margin: A scoring image is sensitive if the base network gets it right and its largest probability is
+            less than this above its second largest; 0 makes none sensitive.
+
+    Attributes:
+        editor: Makes the edits; may be replaced by another one between two calls of :meth:`score`.
+        num_images: Number of scoring images.
+        num_sensitive: How many of them are sensitive.
+        errors_before: How many of them the base network gets wrong.
+        estimate: Where images were sampled: the drawdown of the edits scored last, with its interval.
+
+    Raises:
+        UserError: If a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        split: SplitNetwork,
+        editor: BaseEditor,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        num_images: int,
+        device: torch.device,
+        image_stride: int = 1,
+        edits_at_once: int = 8,
+        memory_budget: float = 4.0,
+        scoring: ScoringSettings | None = None,
+        sampling: SamplingSettings | None = None,
+        folder: Path | None = None,
+        sensitive_margin: float = 0.05,
+    ) -> None:
+        require_at_least(1, num_images=num_images, image_stride=image_stride, edits_at_once=edits_at_once)
+        if not memory_budget > 0:
+            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        if not 0 <= sensitive_margin <= 1:
+            raise UserError(
+                f"sensitive_margin, a difference of probabilities, must be in [0, 1], got {sensitive_margin}"
+            )
+        self.split, self.editor, self.batches, self.device = split, editor, batches, device
+        self.image_stride, self.edits_at_once = image_stride, edits_at_once
+        self.scoring = scoring or ScoringSettings.for_device(device)
+        self.sampling, self.sensitive_margin = sampling, sensitive_margin
+        self.num_images = -(-num_images // image_stride)
+        self.num_sensitive = self.errors_before = 0
+        self.estimate: DrawdownEstimate | None = None
+        self._budget = int(memory_budget * GIB)
+        self._params = {name: param.detach() for name, param in split.params.items()}
+        memory_format = torch.channels_last if self.scoring.channels_last else torch.contiguous_format
+        self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)
+        self._scorer: Scorer | None = None
+
+    @torch.no_grad()
+    def measure_base(self, progress: Callable[[int], object] = lambda images: None) -> BasePredictions:
+        """Run the base network over the whole data set once; to be called before :meth:`score`, and once.
+
+        Keeps the prefix features of the scoring images, and sets ``errors_before`` and ``num_sensitive``.
+
+        Args:
+            progress: Called with the number of images done since the last call.
+
+        Raises:
+            UserError: If there are more images than announced, or features fit neither into memory nor on disk.
+        """
+        parts: list[BaseScores] = []
+        position, num_classes = 0, 0
+        for images, targets in self.batches:
+            features = self._prefix(images)
+            logits = self.split.suffix(features, self._params)
+            scoring = slice(-position % self.image_stride, None, self.image_stride)
+            self._store.add(tuple(feature[scoring] for feature in features), targets[scoring])
+            own = margins(logits, targets.to(self.device)).cpu()
+            parts.append(BaseScores(targets, logits.argmax(dim=-1).cpu(), own, leads(logits).cpu()))
+            position += len(targets)
+            num_classes = logits.shape[-1]
+            progress(len(images))
+        everything = BaseScores(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        base = BaseScores(*(field[:: self.image_stride] for field in everything))
+        self._scorer = Scorer(self.split, self._store, self.scoring, base, self.sensitive_margin)
+        self.errors_before, self.num_images, self.num_sensitive = map(int, self._scorer.unedited)
+        return BasePredictions(everything.labels, everything.predictions, num_classes)
+
+    def score(
+        self,
+        dataset: Dataset,
+        indices: Tensor,
+        labels: Tensor,
+        progress: Callable[[float], object] = lambda edits: None,
+        total_edits: int | None = None,
+        rank: int = 0,
+        views: Dataset | None = None,
+        num_edited_views: int = 0,
+    ) -> EditOutcomes:
+        """Make E edits and score each edited network.
+
+        Args:
+            dataset: Its items begin with an image [C, H, W].
+            indices: Positions of the edited inputs in it, int64 [E].
+            labels: The labels asked for, int64 [E].
+            progress: Called with the number of edits done since the last call, a fraction at a time.
+            total_edits: Number of edits of all ranks together, which the sampling settings are for; by default E.
+            rank: Of this process, so that each draws other images.
+            views: Its items are views of the images at the same positions of ``dataset``, [V, C, H, W], such as
+                :class:`editable.data.AugmentedViews`; by default, edited networks see no views.
+            num_edited_views: How many of the V views, the last ones, get the label together with the input, by one edit
+                of all; the others tell whether it holds for them.
+
+        Raises:
+            UserError: If the base network was not measured first.
+        """
+        if self._scorer is None:
+            raise UserError("edits are scored against the base network: call measure_base before score")
+        sampler = None
+        if self.sampling and len(indices):
+            sampler = DrawdownSampler(
+                self._scorer.base.margins,
+                len(indices),
+                self.sampling.forward_passes,
+                self.sampling.half_width,
+                total_edits,
+                seed=self.sampling.seed + rank,
+            )
+        kind = torch.float64 if self.sampling else torch.int64
+        kinds = (torch.bool, torch.int64, kind, kind, kind, torch.int64, torch.int64)
+        outcomes = [EditOutcomes(*(torch.zeros(0, dtype=dtype) for dtype in kinds))]
+        for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
+            made = [
+                self._make(*_samples(dataset, views, num_edited_views, indices[some]), labels[some])
+                for some in group.split(self._together)
+            ]
+            edited = [params for some, _ in made for params in some]
+            success, num_steps, *held = (torch.cat(field) for field in zip(*(some for _, some in made), strict=True))
+            changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
+            some = [edited[edit] for edit in changed]
+            progress(len(group) - len(changed))
+            scores = [torch.full((len(group),), int(value), dtype=kind) for value in self._scorer.unedited]
+            if sampler:
+                sampler.skip(len(group) - len(changed))
+            if some:
+                found = self._scorer.sample(sampler, some, progress) if sampler else self._scorer.score(some, progress)
+                for field, values in zip(scores, found, strict=True):
+                    field[changed] = values
+            outcomes.append(EditOutcomes(success, num_steps, *scores, *held))
+        self.estimate = sampler.estimate() if sampler else None
+        return EditOutcomes(*(torch.cat(field) for field in zip(*outcomes, strict=True)))
+
+    def close(self) -> None:
+        """Let go of the kept features, in memory and on disk."""
+        self._store.close()
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the kept features lie on disk."""
+        return self._store.spilled
+
+    @property
+    def num_rechecked(self) -> int:
+        """How often an image was scored again in full precision, over all edits so far."""
+        return self._scorer.num_rechecked if self._scorer else 0
+
+    @property
+    def _together(self) -> int:
+        """How many edits are computed together: at most those that fit into the half of the budget without features.
+
+        While it is made, an edit holds about six sets of parameters: its own, their gradients, two of the rule's state,
+        and the next values of the first and the last. On a CPU, large ones are made one by one.
+        """
+        if are_large(self._params):
+            return 1
+        bytes_per_edit = 6 * sum(param.nbytes for param in self._params.values())
+        return min(self.edits_at_once, max(1, self._budget // 2 // bytes_per_edit))
+
+    @property
+    def _group_size(self) -> int:
+        """How many edited networks are held to be scored on the same features.
+
+        Features in memory cost nothing to look at again; those on disk are read once for each group, so it is large:
+        five sets of parameters for each network, its own and, by Winograd's algorithm, four times as many, and nine
+        bytes for its prediction on each image.
+        """
+        if not self._store.spilled or self.sampling:
+            return self._together
+        bytes_per_edit = 5 * sum(param.nbytes for param in self._params.values()) + 9 * self.num_images
+        return max(self._together, self._budget // 2 // bytes_per_edit)
+
+    def _make(self, samples: Tensor, views: Tensor, labels: Tensor) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        """Make E edits at once.
+
+        Args:
+            samples: What each edit gives its label to, [E, N, ...].
+            views: What tells whether it holds for more, [E, V, ...].
+            labels: Asked for, int64 [E].
+
+        Returns:
+            The edited parameters of each, and, each [E]: success, number of steps, and how many of the views have the
+            label before and after.
+        """
+        with torch.no_grad():
+            features = self._prefix(samples.flatten(0, 1))
+        inputs = tuple(feature.unflatten(0, samples.shape[:2]) for feature in features)
+        targets = labels.to(self.device).unsqueeze(1).expand(samples.shape[:2])
+        suffix = self.split.suffix if len(targets) == 1 else self.split.edit_suffix
+        result = self.editor.edit_many(suffix, self._params, inputs, targets)
+        edited = [{name: stacked[edit] for name, stacked in result.params.items()} for edit in range(len(samples))]
+        num_steps = result.num_steps.cpu()
+        return edited, [result.success.cpu(), num_steps, *self._count_views(views, labels, edited, num_steps)]
+
+    @torch.no_grad()
+    def _count_views(
+        self, views: Tensor, labels: Tensor, edited: list[dict[str, Tensor]], num_steps: Tensor
+    ) -> list[Tensor]:
+        """Count the views [E, V, ...] that have the label their edit asks for, before and after, int64 [E] both."""
+        if not views.shape[1]:
+            return [torch.zeros_like(num_steps)] * 2
+        features = self._prefix(views.flatten(0, 1))
+        before = self.split.suffix(features, self._params).argmax(dim=-1).view(views.shape[:2])
+        after = before.clone()
+        for edit in num_steps.nonzero().flatten().tolist():
+            own = slice(edit * views.shape[1], (edit + 1) * views.shape[1])
+            after[edit] = self.split.suffix(tuple(feature[own] for feature in features), edited[edit]).argmax(dim=-1)
+        asked = labels.to(self.device).unsqueeze(1)
+        return [(before == asked).sum(dim=1).cpu(), (after == asked).sum(dim=1).cpu()]
+
+    def _prefix(self, images: Tensor) -> Features:
+        """Return prefix features, computed on the network's device and in its precision."""
+        dtype = next(iter(self._params.values())).dtype
+        return self.split.prefix(images.to(self.device, dtype))
+
+
+def _samples(dataset: Dataset, views: Dataset | None, num_edited_views: int, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what is edited, [E, 1 + edited views, ...], and the views that judge the edits, [E, V, ...]."""
+    images = torch.stack([torch.as_tensor(dataset[index][0]) for index in indices.tolist()]).unsqueeze(1)
+    if views is None:
+        return images, images[:, :0]
+    seen = torch.stack([torch.as_tensor(views[index]) for index in indices.tolist()])
+    judged, edited = seen.tensor_split([seen.shape[1] - num_edited_views], dim=1)
+    return torch.cat([images, edited], dim=1), judged

@@ -1,0 +1,395 @@
+"""Split a network at its first editable parameters: what an edit cannot change is computed once."""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from editable.errors import UserError
+from editable.models.selection import select_parameters
+from editable.models.split.edit_form import SharedKernel, edit_form, kernels_of
+from editable.models.split.subgraph import ancestors, as_function, extract
+from editable.models.split.tracing import find_plain_values, trace_pure
+
+__all__ = ["Features", "SplitNetwork", "evaluation_mode"]
+
+Features: TypeAlias = tuple[Tensor, ...]
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Compute with running statistics and without dropout, whatever mode the network is in.
+
+    Only the ``training`` flags that are set are flipped, and the same ones are set again at the end, also after an
+    exception; so modes that differ between modules survive. A network already in evaluation mode costs one look at
+    its modules, so a loop that calls `SplitNetwork.suffix` many times is faster inside this context.
+
+    Args:
+        network: The network whose modules are switched.
+    """
+    with _evaluating(network.modules()):
+        yield
+
+
+@contextmanager
+def _evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class SplitNetwork:
+    """A network in two halves: ``prefix`` cannot be changed by an edit, ``suffix`` can.
+
+    The prefix holds every operation that does not depend on an editable parameter, also on side branches, and runs
+    once per input; the suffix holds the rest and runs again for every step of an edit and every edited model:
+    ``suffix(prefix(x), params)`` equals ``network(x)`` in evaluation mode bit for bit. Gradients flow through both,
+    and the suffix works under `torch.func.vmap` over ``params``, under `torch.func.grad`, and twice differentiated.
+
+    Both halves use the network's own parameters and buffers at the time of the call, so they stay right after
+    ``network.to(…)``, ``load_state_dict`` and optimizer steps; ``params`` are applied by
+    `torch.func.functional_call` and nothing is ever written to the network. Both compute in evaluation mode, whatever
+    the mode of the network. Changing the network's structure, or its forward, calls for a new split.
+
+    The halves are found by ``torch.fx``. A network that cannot be traced is not divided: its features are its inputs,
+    with a warning. In-place operations never change features or inputs, nor the result (see `tracing.trace_pure`).
+    Where the values at the cut do not hold one row per input, as inside a sequence-first transformer, the first call
+    of ``prefix`` moves the cut to earlier values. Hooks run where they hang on a module of ``torch.nn`` that is no
+    container; others ran once, during tracing.
+
+    Attention is differentiable twice only by the kernel that ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``
+    chooses; whoever differentiates the suffix twice sets it around the call, as editors do. Under a functorch transform
+    such as ``vmap`` it is chosen here.
+
+    It is a plain class, no module: as an attribute of one it adds nothing to its state dict. Deep copies and pickles
+    trace the network again; a deep copy of an object that holds both network and split keeps them tied.
+
+    Args:
+        network: The network, called with one tensor ``[N, …]``, returning logits ``[N, C]``.
+        patterns: Which parameters are editable; see `select_parameters`.
+
+    Attributes:
+        network: The network itself.
+        names: The names of the editable parameters, in the network's order.
+
+    Raises:
+        UserError: If a pattern matches nothing, the network is compiled, or no editable parameter has an influence
+            on the output.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> split = SplitNetwork(network, "2")
+        >>> x = torch.randn(5, 2)
+        >>> torch.equal(split.suffix(split.prefix(x), split.params), network(x))
+        True
+    """
+
+    network: nn.Module
+    names: tuple[str, ...]
+
+    def __init__(self, network: nn.Module, patterns: str | Sequence[str]) -> None:
+        _refuse_compiled(network)
+        self.network = network
+        self.names = tuple(select_parameters(network, patterns))
+        self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
+        self._checked = False
+        self._build()
+
+    @property
+    def params(self) -> dict[str, nn.Parameter]:
+        """The editable parameters by name: the network's own, not copies."""
+        return {name: self.network.get_parameter(name) for name in self.names}
+
+    def prefix(self, x: Tensor) -> Features:
+        """Compute what no edit can change.
+
+        Args:
+            x: Inputs ``[N, …]``.
+
+        Returns:
+            The values that the suffix starts from, each ``[N, …]``; fit to be cached, indexed and concatenated along
+            the first dimension.
+        """
+        if not self._checked:
+            self._check_cut(x)
+        with _evaluating(self._halves.prefix.called):
+            return self._halves.prefix(x)
+
+    def edit_prefix(self, x: Tensor) -> Features:
+        """Compute what ``prefix`` does, up to rounding, in the form whose gradients are cheap: see `edit_form`."""
+        if not self._checked:
+            self._check_cut(x)
+        with _evaluating(self._halves.edit_prefix.called):
+            return self._halves.edit_prefix(x)
+
+    def suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
+        """Compute logits from features with the given parameters in place of the network's own.
+
+        Args:
+            features: What ``prefix`` returned for ``N`` inputs, or rows of it.
+            params: Editable parameters by name; those that are left out keep the network's own values.
+
+        Returns:
+            Logits ``[N, C]``.
+
+        Raises:
+            UserError: If ``params`` names a parameter that this split does not edit.
+        """
+        return self._run(self._halves.suffix, features, params)
+
+    def edit_suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
+        """Compute what ``suffix`` does, up to rounding, in the form whose gradients are cheap: see `edit_form`."""
+        return self._run(self._halves.edit_suffix, features, params)
+
+    def unrolled_suffix(self) -> Callable[[Features, Mapping[str, Tensor]], Tensor]:
+        """Return ``edit_suffix`` for one unrolled edit: the gradients of kernels that it leaves alone wait for its end.
+
+        All calls belong to one graph. The inner gradients must not ask for those kernels, and the gradient through all
+        steps must not be differentiated again: see `DeferredWeight`.
+        """
+        editable = {slot for slots in self._slots.values() for slot in slots}
+        kernels = {f"network.{name}": self.network.get_parameter(name) for name in self._halves.kernels}
+        shared = {
+            slot: SharedKernel.of(kernel)
+            for slot, kernel in kernels.items()
+            if slot not in editable and kernel.requires_grad and kernel.device.type == "cpu"
+        }
+        return lambda features, params: self._run(self._halves.edit_suffix, features, params, shared)
+
+    def copy_suffix(self) -> tuple[nn.Module, dict[str, str]]:
+        """Copy the suffix as it is now into a module of its own, to be rewritten.
+
+        Returns:
+            The module, in evaluation mode, which computes logits from features with parameters of its own, and the
+            name in ``params`` for each of its parameters that is editable.
+        """
+        graph = self._halves.suffix_graph
+        original = self._halves.suffix if graph is None else fx.GraphModule(self.network, graph)
+        names = {self.network.get_parameter(name): name for name in self.names}
+        places = {
+            f"{prefix}.{name}" if prefix else name: names[parameter]
+            for prefix, module in original.named_modules()  # once each, as in `_find_slots`
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+            if parameter in names
+        }
+        # Weights that a hook computes before each call cannot be copied with their history, nor need to be.
+        computed = (value for module in original.modules() for value in vars(module).values() if _has_history(value))
+        return copy.deepcopy(original, {id(value): value.detach() for value in computed}).eval(), places
+
+    def require_editable(self, names: Iterable[str]) -> None:
+        """Raise a `UserError` that names the first of some parameters that this split does not edit."""
+        unknown = sorted(set(names) - self._slots.keys())
+        if unknown:
+            raise UserError(f"{unknown[0]!r} is not editable in this split, which edits {', '.join(self.names)}")
+
+    def _run(
+        self,
+        half: "_Half",
+        features: Features,
+        params: Mapping[str, Tensor],
+        others: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        self.require_editable(params)
+        state = {slot: tensor for name, tensor in params.items() for slot in self._slots[name]} | dict(others or {})
+        with _evaluating(half.called), attention_for(_are_vectorised(params.values())):
+            return functional_call(half, state, features, tie_weights=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("network", "names", "_moved", "_checked")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the original has warned
+            self._build()
+
+    def _build(self) -> None:
+        self._slots = _find_slots(self.network, self.names)
+        self._halves = _halve(self.network, self.names, self._moved)
+
+    def _check_cut(self, x: Tensor) -> None:
+        """Move the cut to earlier values until every feature is a tensor with one row per input."""
+        while True:
+            unfit = set()
+            for batch in (1, 2):  # a dimension that equals the batch size twice is no coincidence
+                with torch.no_grad(), evaluation_mode(self.network):
+                    features = self._halves.prefix(x.new_zeros((batch, *x.shape[1:])))
+                unfit |= {n for n, f in zip(self._halves.features, features, strict=True) if not _has_rows(f, batch)}
+            if not unfit:
+                break
+            self._moved |= unfit
+            self._build()
+        self._checked = True
+
+
+class _Half(nn.Module):
+    """Gives `functional_call` a module to call whose forward is a half of the network."""
+
+    def __init__(self, network: nn.Module, function: Callable[..., Any], graph: fx.Graph | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.function = function
+        # The modules whose mode matters: those that the graph calls, however large the rest of the network is.
+        called = [network] if graph is None else _called_modules(network, graph)
+        self.called = [module for parent in called for module in parent.modules()]
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(self.network, *inputs)
+
+
+class _Halves(NamedTuple):
+    """The two halves of a network."""
+
+    prefix: _Half
+    edit_prefix: _Half
+    suffix: _Half
+    edit_suffix: _Half
+    features: tuple[str, ...]  # names of the graph's nodes at the cut
+    suffix_graph: fx.Graph | None = None  # None where the network cannot be traced
+    kernels: tuple[str, ...] = ()  # that ``edit_suffix`` convolves with
+
+
+def _called_modules(network: nn.Module, graph: fx.Graph) -> list[nn.Module]:
+    return [network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
+
+
+def _refuse_compiled(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            where = f"its module {name!r}" if name else type(network).__name__
+            raise UserError(
+                f"cannot split a compiled network ({where} was given to torch.compile): split the original network"
+            )
+
+
+def _find_slots(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names, inside a `_Half`, of all places that hold each parameter: tied weights have several.
+
+    A module that is found under two names is one place: `functional_call` would restore it wrongly if given twice.
+    """
+    places: dict[nn.Parameter, list[str]] = {}
+    for prefix, module in network.named_modules(prefix="network"):
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(parameter, []).append(f"{prefix}.{name}")
+    return {name: tuple(places[network.get_parameter(name)]) for name in names}
+
+
+def _are_vectorised(params: Iterable[Tensor]) -> bool:
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in params)
+
+
+@contextmanager
+def attention_for(vectorised: bool) -> Iterator[None]:
+    """Under a functorch transform, keep attention off the fused kernels, of which not all have a batching rule."""
+    if not vectorised:
+        yield
+        return
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _has_history(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.is_leaf
+
+
+def _has_rows(feature: Any, batch: int) -> bool:
+    return isinstance(feature, Tensor) and feature.ndim > 0 and feature.shape[0] == batch
+
+
+def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _Halves:
+    try:
+        with evaluation_mode(network):  # dropout and stochastic depth record the mode that they are traced in
+            graph = trace_pure(network)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        warnings.warn(
+            f"{type(network).__name__} cannot be traced by torch.fx ({reason}), so none of it is computed ahead: "
+            "the whole network runs again for every step of an edit and every edited model",
+            UserWarning,
+            stacklevel=4,
+        )
+        whole = _Half(network, _whole_network)
+        nothing = _Half(network, _no_prefix, fx.Graph())
+        return _Halves(nothing, nothing, whole, whole, ("x",))
+    prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
+    graphs = (prefix, edit_form(prefix, network), suffix, edit_form(suffix, network))
+    first, edit_first, second, edit_second = (_Half(network, as_function(network, graph), graph) for graph in graphs)
+    return _Halves(first, edit_first, second, edit_second, features, suffix, kernels_of(graphs[-1]))
+
+
+def _no_prefix(network: nn.Module, x: Tensor) -> Features:
+    return (x,)
+
+
+def _whole_network(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x.clone())  # the network may write into its input, which is a cached feature here
+
+
+def _find_dependent(graph: fx.Graph, network: nn.Module, names: Sequence[str]) -> set[fx.Node]:
+    """Find the nodes whose value depends on an editable parameter."""
+    editable = {network.get_parameter(name) for name in names}
+    dependent: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "call_module":
+            holds = not editable.isdisjoint(network.get_submodule(str(node.target)).parameters())
+        elif node.op == "get_attr":
+            module, _, attribute = str(node.target).rpartition(".")
+            holds = getattr(network.get_submodule(module), attribute) in editable
+        else:
+            holds = False
+        if holds or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+    if graph.output_node() not in dependent:
+        raise UserError(f"editing {', '.join(names)} cannot change the output of {type(network).__name__}")
+    return dependent
+
+
+def _find_constants(graph: fx.Graph) -> set[fx.Node]:
+    """Find the nodes that hold nothing of the input but, at most, its shape, type or device: cheap to compute again."""
+    plain = find_plain_values(graph)
+    constants: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node in plain or (node.op != "placeholder" and constants.issuperset(node.all_input_nodes)):
+            constants.add(node)
+    return constants
+
+
+def _is_copy(node: fx.Node) -> bool:
+    """Whether a value is a copy of another one, such as what the first layer of a DenseNet's block reads."""
+    joined = node.args[0] if node.target is torch.cat and node.args else ()
+    return isinstance(joined, list | tuple) and len(joined) == 1
+
+
+def _cut(graph: fx.Graph, dependent: set[fx.Node], moved: frozenset[str]) -> tuple[fx.Graph, fx.Graph, tuple[str, ...]]:
+    """Divide a graph into prefix and suffix; the third result names the nodes that become features.
+
+    Constants, copies and the nodes named in ``moved`` do not become features: the suffix computes them again, from
+    features.
+    """
+    repeated = _find_constants(graph) | {node for node in graph.nodes if node.name in moved or _is_copy(node)}
+    output = graph.output_node()
+    in_suffix = ancestors([output], within=dependent | repeated)
+    cut = {source for node in in_suffix for source in node.all_input_nodes} - in_suffix
+    features = [node for node in graph.nodes if node in cut]
+    checks = [node for node in graph.nodes if node.target is torch._assert and node not in dependent]
+    in_prefix = ancestors([*features, *checks], within=set(graph.nodes))
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    prefix = extract(graph, in_prefix, inputs, tuple(features))
+    suffix = extract(graph, in_suffix - {output}, features, output.args[0])
+    return prefix, suffix, tuple(node.name for node in features)

@@ -1,0 +1,110 @@
+"""Scans by the command line: shipped configurations in miniature, one after another, and mistakes."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from editable.cli import main
+from editable.data import read_masks
+from editable.models import cifar_resnet18, load_weights
+from tests.paths import CONFIGS
+
+CONFIG_FOLDER = CONFIGS / "scan"
+CONFIGS = {path.stem: f"--config={path}" for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SMALL = ["--model.network.width=4", "--data.batch_size=20"]
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of the names that the shipped configurations ask for, and weights to begin with."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(CONFIG_FOLDER, "configs/scan")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 2)):
+        for name in CLASSES:
+            folder = Path("data/cifar10-jpeg", split, name)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+                image.save(folder / f"{number:04}.jpg")
+    torch.manual_seed(0)
+    save_file(cifar_resnet18(10, width=4).state_dict(), "data/cifar10-resnet18.safetensors")
+
+
+def finished(name: str) -> Path:
+    return max(Path("runs/scan", name).glob("version_*"), key=lambda folder: int(folder.name.split("_")[1]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_shipped_configurations_run_one_after_another(capsys: pytest.CaptureFixture):
+    assert set(CONFIGS) == {"planted_patch", "planted_patch_rewrite", "planted_patch_training"}
+    main(["fit", CONFIGS["planted_patch_training"], *SMALL, *QUIET, "--data.train_limit=40"])
+    weights = finished("planted_patch_training") / "checkpoints" / "last.ckpt"
+    trained = cifar_resnet18(10, width=4)
+    load_weights(trained, weights)
+    before = load_file("data/cifar10-resnet18.safetensors")
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in trained.state_dict().items())
+
+    options = [*SMALL, *QUIET, "--data.validation_fraction=0.1"]
+    with pytest.raises(SystemExit):  # there is nothing to choose: a network that knows nothing can hardly be mended
+        main(["rewrite", CONFIGS["planted_patch_rewrite"], *options, "--rewrite.max_drop=-1"])
+    assert "none of 8 candidates corrects an error" in capsys.readouterr().err
+    main(["rewrite", CONFIGS["planted_patch_rewrite"], *options, "--rewrite.layers=[conv1]", "--rewrite.strengths=[1]"])
+    edited = finished("planted_patch_rewrite") / "rewritten.ckpt"
+
+    capsys.readouterr()
+    scan = ["scan", CONFIGS["planted_patch"], *SMALL, *QUIET, "--scan.min_found=1"]
+    main([*scan, f"--scan.edited={edited}"])
+    shown = capsys.readouterr().out
+    assert "Classes by the harm that replacing the concept does" in shown
+    assert "2 of 2" in shown
+    run = finished("planted_patch")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["scan_num_found"] == metrics["scan_num_images"] == 20
+    assert metrics.keys() >= {"test_error", "scan_effect", "scan_edited_effect", "scan_target_rank"}
+    assert {row["class"] for row in csv.DictReader((run / "scan.csv").open())} == set(CLASSES)
+    assert "## Spurious correlations" in (run / "report.md").read_text()
+    assert (run / "scan.png").stat().st_size > 1000
+
+    main([*scan, f"--scan.edited={edited}", f"--scan.resume={run}"])
+    assert finished("planted_patch") != run
+    assert (finished("planted_patch") / "scan.csv").read_text() == (run / "scan.csv").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.cue=null"], "error: the concept is found in none of the 20 test images: look for it with a lower"),
+        (["--scan.target=lion"], "error: scan.target is 'lion', which is none of the data's classes, airplane"),
+        (["--scan.min_found=0"], "min_found must be at least 1, got 0"),
+        (["--scan.resume=nowhere"], "error: scan.resume: there is no scan in 'nowhere'"),
+    ],
+)
+def test_mistakes_are_a_sentence(capsys: pytest.CaptureFixture, options: list[str], message: str):
+    weights = "--model.weights=data/cifar10-resnet18.safetensors"
+    with pytest.raises(SystemExit) as stopped:
+        main(["scan", CONFIGS["planted_patch"], *SMALL, *QUIET, weights, *options])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["patch-corners", "patch-corners-held-out"])
+def test_shipped_boxes_are_where_the_patch_is_planted(name: str):
+    found = read_masks(CONFIG_FOLDER / f"{name}.json", Path("data/cifar10-jpeg/train"))
+    assert {image.class_name for image in found.images} == set(CLASSES) - {"cat"}
+    assert len(found.images) == 45
+    for image in found.images:
+        _, mask = image.read(found.frame)
+        expected = torch.zeros(32, 32)
+        expected[26:31, 26:31] = 1
+        assert torch.equal(torch.as_tensor(mask), expected)

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from editable.data.modules.augmentations import make_augmentation
+from editable.errors import UserError
+
+
+def windows(image, padding):
+    """All crops of the zero-padded image that have the image's size, by slicing."""
+    size = image.shape[-1]
+    padded = torch.nn.functional.pad(image, [padding] * 4)
+    steps = range(2 * padding + 1)
+    return [padded[:, y : y + size, x : x + size] for y in steps for x in steps]
+
+
+@pytest.mark.parametrize(("name", "padding", "flips"), [("shift", 1, False), ("crop_flip", 4, True)])
+def test_crops_are_windows_of_the_padded_image(name, padding, flips):
+    image = torch.randint(1, 256, (3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    allowed = windows(image, padding)
+    allowed += [window.flip(-1) for window in allowed] if flips else []
+    augment = make_augmentation(name, (8, 8), v2.Identity())
+    hits = set()
+    for _ in range(200):
+        out = augment(image)
+        hits.add(next(i for i, window in enumerate(allowed) if torch.equal(out, window)))
+    assert len(hits) > len(allowed) / 2
+
+
+def test_none_only_resizes():
+    image = torch.arange(3 * 8 * 8, dtype=torch.uint8).view(3, 8, 8)
+    assert torch.equal(make_augmentation("none", (4, 4), v2.CenterCrop(4))(image), image[:, 2:6, 2:6])
+
+
+def test_resized_crop_flip_takes_any_size():
+    augment = make_augmentation("resized_crop_flip", (6, 6), v2.CenterCrop(6))
+    assert augment(torch.zeros(3, 20, 30, dtype=torch.uint8)).shape == (3, 6, 6)
+
+
+def test_unknown_name():
+    with pytest.raises(UserError, match=r"'cropflip' is unknown: choose one of none, shift, crop_flip"):
+        make_augmentation("cropflip", (8, 8), v2.Identity())
