@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet18
+from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet18, lay_out_channels_last
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHAINS = ("layer1", "layer2", "layer3", "layer4")
@@ -145,12 +145,13 @@ def halves_of(network: nn.Module, images: Tensor, layer: str) -> dict[str, Part]
 def steps_of(make: Callable[[], nn.Module], images: Tensor, labels: Tensor) -> dict[str, Part]:
     """Plain training steps, forward and backward, each of a network of its own."""
     parts = {}
-    for name, memory_format, precision in (
-        ("plain step", torch.contiguous_format, "float32"),
-        ("plain step, channels last", torch.channels_last, "float32"),
-        ("plain step, channels last, bfloat16", torch.channels_last, "bfloat16"),
+    for name, channels_last, precision in (
+        ("plain step", False, "float32"),
+        ("plain step, channels last", True, "float32"),
+        ("plain step, channels last, bfloat16", True, "bfloat16"),
     ):
-        network = make().to(memory_format=memory_format)
+        network = make()
+        memory_format = lay_out_channels_last(network) if channels_last else torch.contiguous_format
         run = partial(step, network, images.contiguous(memory_format=memory_format), labels, precision == "bfloat16")
         parts[name] = Part(run, precision, *work(network, run))
     return parts

@@ -1,6 +1,7 @@
 """Backbones, their weights, and splitting a network at its first editable parameter."""
 
 from editable.models.fingerprint import fingerprint
+from editable.models.memory_format import lay_out_channels_last
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
 from editable.models.networks.extra_layer import ExtraLayer, add_extra_layer
@@ -41,6 +42,7 @@ __all__ = [
     "fingerprint",
     "generate",
     "grow_classes",
+    "lay_out_channels_last",
     "load_weights",
     "read_checkpoint",
     "select_parameters",

@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from editable.errors import UserError
-from editable.models import check_fit, load_weights
+from editable.models import check_fit, lay_out_channels_last, load_weights
 
 __all__ = ["ClassificationTask"]
 
@@ -29,7 +29,8 @@ class ClassificationTask(LightningModule):
         network: The classifier, any module from images [N, C, H, W] to logits [N, classes], by its class, or by a
             function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
-        channels_last: Lay out weights, and with them activations, with their channels last.
+        channels_last: Lay out weights, and with them activations, with their channels last; a network that torch cannot
+            train so stays contiguous, with a warning, see `editable.models.lay_out_channels_last`.
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
@@ -55,8 +56,8 @@ class ClassificationTask(LightningModule):
         self.lr_scheduler_interval = lr_scheduler_interval
         if weights is not None:
             load_weights(network, weights)
-        if channels_last:  # images and activations follow the weights of the first convolution
-            network.to(memory_format=torch.channels_last)
+        if channels_last:
+            lay_out_channels_last(network)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
         self.val_error = 1 - MulticlassAccuracy(average="micro")
         self.test_error = 1 - MulticlassAccuracy(average="micro")

@@ -50,7 +50,8 @@ class EditableFineTuningTask(EditableTrainingTask):
             original, which then stay as they are. With these, and no trainable parameter before the editable ones,
             everything up to there is computed once for the original, the network and the edited network.
         weights: Weights of the original, a ``.safetensors`` file or a checkpoint of tensors.
-        channels_last: Lay out weights, and with them activations, with their channels last.
+        channels_last: Lay out weights, and with them activations, with their channels last; a network that torch cannot
+            train so stays contiguous, with a warning, see `editable.models.lay_out_channels_last`.
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rates.
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.

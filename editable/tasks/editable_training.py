@@ -62,7 +62,8 @@ class EditableTrainingTask(ClassificationTask):
             by default that of the network.
         first_edit_epoch: Epoch, counted from 0, in which edits begin; before it the loss is the base term alone.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
-        channels_last: Lay out weights, and with them activations, with their channels last.
+        channels_last: Lay out weights, and with them activations, with their channels last; a network that torch cannot
+            train so stays contiguous, with a warning, see `editable.models.lay_out_channels_last`.
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
