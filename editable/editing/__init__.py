@@ -7,10 +7,10 @@ from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
 from editable.editing.evaluation.evaluator import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
 from editable.editing.evaluation.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
-from editable.editing.evaluation.sampling import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
+from editable.editing.evaluation.sampler import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
 from editable.editing.locality import kl_locality
 from editable.editing.patches.patch import EditPatch, EditRecord
-from editable.editing.rules.update_rules import (
+from editable.editing.rules.update_rule import (
     GD,
     Adam,
     AdaptiveRProp,

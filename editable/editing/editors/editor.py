@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
 from editable.editing.editors.result import EditResult
-from editable.editing.rules.update_rules import UpdateRule
+from editable.editing.rules.update_rule import UpdateRule
 
 __all__ = ["Editor", "are_large"]
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.editor import are_large
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.editing.evaluation.sampling import DrawdownEstimate, DrawdownSampler
+from editable.editing.evaluation.sampler import DrawdownEstimate, DrawdownSampler
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
 from editable.errors import UserError, require_at_least
 from editable.models import Features, ScoringSettings, SplitNetwork

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.editing.evaluation.sampling import DrawdownSampler
+from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights
 
 __all__ = ["BaseScores", "Scorer", "Scores", "leads", "margins"]

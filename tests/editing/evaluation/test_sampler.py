@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from editable.editing import GD, DrawdownEstimate, DrawdownSampler, Editor, merge_estimates
-from editable.editing.evaluation.sampling import stratified_estimates
+from editable.editing.evaluation.sampler import stratified_estimates
 from editable.errors import UserError
 from editable.models import SplitNetwork
 
