@@ -10,18 +10,14 @@ from editable.editing.evaluation.learning_rates import RateOutcome, choose_learn
 from editable.editing.evaluation.sampler import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
 from editable.editing.locality import kl_locality
 from editable.editing.patches.patch import EditPatch, EditRecord
-from editable.editing.rules.update_rule import (
-    GD,
-    Adam,
-    AdaptiveRProp,
-    Momentum,
-    Params,
-    RMSProp,
-    RProp,
-    ScaledGD,
-    State,
-    UpdateRule,
-)
+from editable.editing.rules.adam import Adam
+from editable.editing.rules.adaptive_rprop import AdaptiveRProp
+from editable.editing.rules.gd import GD
+from editable.editing.rules.momentum import Momentum
+from editable.editing.rules.rmsprop import RMSProp
+from editable.editing.rules.rprop import RProp
+from editable.editing.rules.scaled_gd import ScaledGD
+from editable.editing.rules.update_rule import Params, State, UpdateRule
 
 __all__ = [
     "GD",

@@ -1,4 +1,4 @@
-"""Update rules equal torch.optim or a recursion written out by hand, and are differentiable through all updates."""
+"""Every update rule equals torch.optim or a recursion written out by hand, and keeps the promises of the contract."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,61 +11,17 @@ from torch.autograd import gradcheck
 from editable.editing import GD, Adam, AdaptiveRProp, Momentum, RMSProp, RProp, ScaledGD, UpdateRule
 from editable.errors import UserError
 from tests.editing import reference
+from tests.editing.rules.running import (
+    assert_same,
+    assert_same_within_float32,
+    name_of,
+    run,
+    run_by_hand,
+    run_optimizer,
+    start,
+)
 
-SHAPES = {"weight": (3, 2), "bias": (4,), "scale": (), "kernel": (2, 1, 2, 2)}
 SIGN_RULES = (RProp, AdaptiveRProp)
-
-
-def start(seed: int = 0, shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
-
-
-def loss_of(params: dict[str, Tensor]) -> Tensor:
-    """Smooth, not quadratic, and coupling all tensors."""
-    flat = torch.cat([param.flatten() for param in params.values()])
-    waves = torch.sin(flat * torch.linspace(0.5, 3, len(flat), dtype=flat.dtype)).sum()
-    return waves + (flat.mean() * 2).cosh() + (flat**4).mean()
-
-
-def gradients(params: dict[str, Tensor], **options: bool) -> dict[str, Tensor]:
-    return dict(zip(params, torch.autograd.grad(loss_of(params), list(params.values()), **options), strict=True))
-
-
-def run(rule: UpdateRule, params: dict[str, Tensor], updates: int, create_graph: bool = False) -> dict[str, Tensor]:
-    params = {name: param if param.requires_grad else param.clone().requires_grad_() for name, param in params.items()}
-    state = rule.init(params)
-    for _ in range(updates):
-        params, state = rule.update(gradients(params, create_graph=create_graph), state, params)
-        if not create_graph:
-            params = {name: param.detach().requires_grad_() for name, param in params.items()}
-    return params
-
-
-def run_optimizer(optimizer: Callable[..., torch.optim.Optimizer], updates: int) -> dict[str, Tensor]:
-    params = {name: param.requires_grad_() for name, param in start().items()}
-    running = optimizer(list(params.values()))
-    for _ in range(updates):
-        running.zero_grad()
-        loss_of(params).backward()
-        running.step()
-    return params
-
-
-def run_by_hand(step: Callable[..., None], updates: int) -> dict[str, Tensor]:
-    params, state = start(), {}
-    for _ in range(updates):
-        grads = gradients({name: param.clone().requires_grad_() for name, param in params.items()})
-        step(list(params.values()), list(grads.values()), state)
-    return params
-
-
-def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert list(first) == list(second)
-    for name in first:
-        torch.testing.assert_close(first[name].detach(), second[name].detach(), rtol=1e-9, atol=1e-12)
-
-
 optim = torch.optim
 
 
@@ -127,11 +83,6 @@ RULES = [
     partial(Adam, 0.05, 0.7, 0.9),
 ]
 LEARNABLE_DECAY = (Momentum, RMSProp, Adam)
-DECAY_RULES = [partial(Momentum, 0.05), partial(RMSProp, 0.05), partial(Adam, 0.05)]
-
-
-def name_of(rule: Callable[..., UpdateRule]) -> str:
-    return rule.func.__name__
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name_of)
@@ -161,25 +112,6 @@ def test_learnable_learning_rate(rule):
     learnt.double()
     assert_same_within_float32(run(learnt, start(), 4), run(fixed, start(), 4))
     assert gradcheck(lambda _: tuple(run(learnt, start(), 4, True).values()), (learnt.log_learning_rate,))
-
-
-@pytest.mark.parametrize("decay", [0.1, 0.5, 0.95])
-@pytest.mark.parametrize("rule", DECAY_RULES, ids=name_of)
-def test_learnable_decay(rule, decay: float):
-    learnt, fixed = rule(decay=decay, learn_learning_rate=True, learn_decay=True), rule(decay=decay)
-    assert {name for name, _ in learnt.named_parameters()} == {"log_learning_rate", "logit_decay"}
-    assert learnt.decay.item() == pytest.approx(decay, rel=1e-6)
-    learnt.double()
-    assert_same_within_float32(run(learnt, start(), 4), run(fixed, start(), 4))
-    assert gradcheck(lambda *_: tuple(run(learnt, start(), 4, True).values()), tuple(learnt.parameters()))
-    sum(param.sum() for param in run(learnt, start(), 4, True).values()).backward()
-    assert all(constant.grad != 0 for constant in learnt.parameters())
-
-
-def assert_same_within_float32(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    """The constant itself was rounded to float32 before it became double."""
-    for name in first:
-        torch.testing.assert_close(first[name].detach(), second[name].detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -242,27 +174,6 @@ def test_out_of_place(rule):
 def test_learning_rate_must_be_positive(rule, bad: float):
     with pytest.raises(UserError, match=f"positive, got {bad}"):
         rule.func(bad)
-
-
-@pytest.mark.parametrize("bad", [-0.1, 1.0, 1.5, float("nan")])
-@pytest.mark.parametrize("rule", DECAY_RULES, ids=name_of)
-def test_decay_must_be_below_one(rule, bad: float):
-    with pytest.raises(UserError, match=rf"decay of {name_of(rule)} must lie in \[0, 1\), got {bad}"):
-        rule(decay=bad)
-    with pytest.raises(UserError, match="strictly between 0 and 1 to be learnt, got 0"):
-        rule(decay=0.0, learn_decay=True)
-
-
-@pytest.mark.parametrize("bad", [-0.1, 1.0, float("nan")])
-def test_square_decay_of_adam_must_be_below_one(bad: float):
-    with pytest.raises(UserError, match=f"square_decay of Adam .*{bad}"):
-        Adam(0.1, square_decay=bad)
-
-
-@pytest.mark.parametrize("bad", [{"shrink": 0.0}, {"shrink": 1.0}, {"grow": 1.0}, {"min_step": 1.0, "max_step": 0.1}])
-def test_factors_and_limits_of_adaptive_rprop(bad: dict[str, float]):
-    with pytest.raises(UserError, match="AdaptiveRProp needs"):
-        AdaptiveRProp(0.1, **bad)
 
 
 @pytest.mark.filterwarnings("error")
