@@ -5,9 +5,12 @@ from editable.editing.editors.editor import Editor
 from editable.editing.editors.higher_editor import HigherEditor
 from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
-from editable.editing.evaluation.evaluator import BasePredictions, EditEvaluator, EditOutcomes, SamplingSettings
+from editable.editing.evaluation.estimate import DrawdownEstimate, merge_estimates
+from editable.editing.evaluation.evaluator import EditEvaluator
 from editable.editing.evaluation.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
-from editable.editing.evaluation.sampler import DrawdownEstimate, DrawdownSampler, Sample, merge_estimates
+from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes
+from editable.editing.evaluation.sampler import DrawdownSampler, Sample
+from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.locality import kl_locality
 from editable.editing.patches.patch import EditPatch, EditRecord
 from editable.editing.rules.adam import Adam

@@ -1,9 +1,7 @@
 """Judging edits on a data set: each edit starts from the base network, each edited network sees the same images."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,85 +9,18 @@ from torch.utils.data import Dataset
 
 from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.editor import are_large
+from editable.editing.evaluation.estimate import DrawdownEstimate
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.editing.evaluation.sampler import DrawdownEstimate, DrawdownSampler
+from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes
+from editable.editing.evaluation.sampler import DrawdownSampler
+from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
 from editable.errors import UserError, require_at_least
 from editable.models import Features, ScoringSettings, SplitNetwork
 
-__all__ = ["BasePredictions", "EditEvaluator", "EditOutcomes", "SamplingSettings"]
+__all__ = ["EditEvaluator"]
 
 GIB = 2**30
-
-
-class BasePredictions(NamedTuple):
-    """What the unedited network predicts on a data set of N images.
-
-    Attributes:
-        labels: True labels, int64 [N], on the CPU.
-        predictions: Predicted labels, int64 [N], on the CPU.
-        num_classes: Number of logits.
-    """
-
-    labels: Tensor
-    predictions: Tensor
-    num_classes: int
-
-
-class EditOutcomes(NamedTuple):
-    """What became of each edit; all fields have shape [E] and lie on the CPU.
-
-    Numbers of scoring images are int64, or where images were sampled unbiased estimates, float64.
-
-    Attributes:
-        success: Whether the edit objective reached ≤ 0, bool.
-        num_steps: Number of updates made, int64.
-        errors_after: Number of scoring images that are misclassified after the edit.
-        agreeing: Number of scoring images whose prediction after the edit is that before.
-        sensitive_agreeing: The same of sensitive images.
-        views_before: Number of views of the edited input that have the label asked for before the edit, int64; 0
-            without views.
-        views_after: The same after the edit.
-    """
-
-    success: Tensor
-    num_steps: Tensor
-    errors_after: Tensor
-    agreeing: Tensor
-    sensitive_agreeing: Tensor
-    views_before: Tensor
-    views_after: Tensor
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How large a random part of the scoring images is looked at; exactly one of the first two is given.
-
-    Attributes:
-        half_width: Half-width of the 95 % confidence interval of the mean drawdown that is aimed at, as a fraction:
-            0.001 is a tenth of a point.
-        forward_passes: Largest number of images looked at, over all edits.
-        seed: Seed of the draws.
-
-    Raises:
-        UserError: If not exactly one is given, or one is out of its range.
-    """
-
-    half_width: float | None = None
-    forward_passes: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check what is given, before anything is computed."""
-        if (self.half_width is None) == (self.forward_passes is None):
-            raise UserError(
-                "sampling needs either half_width or forward_passes, got "
-                f"half_width={self.half_width}, forward_passes={self.forward_passes}"
-            )
-        if self.half_width is not None and not 0 < self.half_width < 1:
-            raise UserError(f"half_width must be a fraction between 0 and 1, got {self.half_width}")
-        if self.forward_passes is not None:
-            require_at_least(1, forward_passes=self.forward_passes)
 
 
 class EditEvaluator:

@@ -5,30 +5,24 @@ makes image i wrong, −1 when it makes it right, and 0 otherwise. Looking at ev
 """
 
 import random
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from editable.editing.evaluation.allocation import PRIOR_CHANGED, Allocation
+from editable.editing.evaluation.estimate import NORMAL_QUANTILE, DrawdownEstimate
+from editable.editing.evaluation.strata import cut_strata
+from editable.editing.evaluation.stratified_estimates import stratified_estimates, third_moment, unit_variances
 from editable.errors import UserError, require_at_least
 
-__all__ = ["DrawdownEstimate", "DrawdownSampler", "Sample", "merge_estimates", "stratified_estimates"]
+__all__ = ["DrawdownSampler", "Sample"]
 
-NORMAL_QUANTILE = 1.959964  # 97.5 %, for an interval of 95 %
 SAFETY = 0.97  # the half-width aimed at, as a fraction of the one asked for
 IMAGINED_EDITS = 0.05  # as a fraction of all edits
-IMAGES_PER_STRATUM = 12  # planned sample size for each stratum of images that the base network gets right
-MAX_STRATA = 8  # of images that the base network gets right; beyond, the sample size hardly falls any more
-INNERMOST = 1 / 50  # part of the images with the smallest margins that are a stratum of their own
 PILOT_PART = 0.05  # of the planned forward passes
 MAX_PILOT = 2000  # forward passes; beyond, the edits themselves teach the allocation soon enough
-PRIOR_CHANGED = 0.1  # part of the images that an edit is expected to change, before any was seen ...
-PRIOR_IMAGES = 10  # ... and how many observed images this expectation is worth
-# Degrees of freedom that the expected variance of a stratum is worth: many in the allocation, where a stratum that got
-# too few images costs more than one that got too many, few in the interval.
-ALLOCATION_FREEDOM = 100
-INTERVAL_FREEDOM = 2
+INTERVAL_FREEDOM = 2  # degrees of freedom that the expected variance of a stratum is worth in the interval
 
 
 class Sample(NamedTuple):
@@ -45,99 +39,6 @@ class Sample(NamedTuple):
     is_pilot: bool
 
 
-class DrawdownEstimate(NamedTuple):
-    """Estimated drawdown of some edits as sums, so that estimates of other edits are added field by field.
-
-    Attributes:
-        num_edits: E, the number of edits seen, those of 0 steps included.
-        drawdown_sum: Sum of the edits' drawdowns, as fractions.
-        variance_sum: Sum of the estimated variances of the edits' drawdowns.
-        third_moment_sum: Sum of the estimated third central moments of the edits' drawdowns.
-        forward_passes: Images looked at, the pilot's included.
-    """
-
-    num_edits: int
-    drawdown_sum: float
-    variance_sum: float
-    third_moment_sum: float
-    forward_passes: int
-
-    @property
-    def drawdown(self) -> float:
-        """Mean drawdown, as a fraction of the scoring images; NaN without edits."""
-        return self.drawdown_sum / self.num_edits if self.num_edits else float("nan")
-
-    @property
-    def half_width(self) -> float:
-        r"""Half-width h of the 95 % interval around :attr:`drawdown`; 0 where every image was looked at.
-
-        An estimate that by chance is low comes with a variance that is low. As the score interval (Wilson 1927) does
-        for a proportion, h takes the variance at the end of the interval that lies where the variance is larger,
-
-        .. math:: h^2 = z^2 \left(V + \frac{|M_3|}{V} h\right), \qquad z = 1.96,
-
-        where V and M₃, variance and third moment of the mean, give the slope of the variance: M₃ is its covariance with
-        the mean (Zhang 2007, "Sample mean and sample variance: their covariance and their (in)dependence").
-        """
-        if not self.num_edits:
-            return float("nan")
-        slope = abs(self.third_moment_sum) / self.variance_sum if self.variance_sum else 0.0
-        shift = NORMAL_QUANTILE**2 * slope / 2
-        return (shift + (NORMAL_QUANTILE**2 * self.variance_sum + shift**2) ** 0.5) / self.num_edits
-
-
-def merge_estimates(estimates: Iterable[DrawdownEstimate]) -> DrawdownEstimate:
-    """Add up estimates of different edits, such as those of each rank, drawn with different seeds."""
-    empty = DrawdownEstimate(0, 0.0, 0.0, 0.0, 0)
-    return DrawdownEstimate(*(sum(field) for field in zip(empty, *estimates, strict=True)))
-
-
-def stratified_estimates(changes: Tensor, strata: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Estimate the mean of a population from a sample without replacement within each of H strata.
-
-    .. math:: \bar y = \sum_h W_h \bar y_h, \qquad v_h = W_h^2 \left(1 - \frac{n_h}{N_h}\right) \frac{s_h^2}{n_h},
-       \qquad W_h = \frac{N_h}{N}
-
-    Both are unbiased: the mean for the population's, the sum of the v_h for the variance of the estimated mean
-    (Cochran, Sampling Techniques, 3rd edition, 1977, theorems 5.1 and 5.4).
-
-    Args:
-        changes: Observed values of E populations, [E, n].
-        strata: The stratum of each column, int64 [n]; at least two columns of each stratum that has two members.
-        sizes: Number of members of each stratum, N_h, int64 [H].
-
-    Returns:
-        Estimated means, float64 [E], and the contributions v_h to their variances, float64 [E, H].
-    """
-    counts = strata.bincount(minlength=len(sizes)).clamp(min=1)
-    weights = sizes / sizes.sum(dtype=torch.float64)
-    means, squares = _moments(changes, strata, len(sizes))
-    contributions = _unit_variances(sizes, counts) * squares / (counts - 1).clamp(min=1)
-    return means @ weights, contributions
-
-
-def _moments(changes: Tensor, strata: Tensor, num_strata: int) -> tuple[Tensor, Tensor]:
-    """Return the mean and the sum of squared deviations from it within each stratum, float64 [E, H] both."""
-    member = torch.nn.functional.one_hot(strata, num_strata).double()
-    means = changes.double() @ member / member.sum(dim=0).clamp(min=1)
-    return means, (changes - means[:, strata]) ** 2 @ member
-
-
-def _third_moment(changes: Tensor, strata: Tensor, sizes: Tensor) -> float:
-    """Return the sum of the estimated third central moments of the edits' estimated means."""
-    counts = strata.bincount(minlength=len(sizes))
-    weights, sampled = sizes / sizes.sum(dtype=torch.float64), counts / sizes.double()
-    means, _ = _moments(changes, strata, len(sizes))
-    cubes = ((changes - means[:, strata]) ** 3).sum(dim=0)
-    return float(cubes @ (weights**3 * (1 - sampled) * (1 - 2 * sampled) / counts.clamp(min=1) ** 3)[strata])
-
-
-def _unit_variances(sizes: Tensor, counts: Tensor) -> Tensor:
-    """Return what a variance of 1 in a stratum adds to the variance of the estimated mean, float64 [H]."""
-    weights = sizes / sizes.sum(dtype=torch.float64)
-    return weights**2 * (1 - counts / sizes.double()) / counts
-
-
 class DrawdownSampler:
     """Chooses the images that each edited network is scored on, and estimates the mean drawdown with an interval.
 
@@ -146,11 +47,8 @@ class DrawdownSampler:
     geometric progression: fine where the margin is small. Each edit draws its own images, without replacement within
     each stratum.
 
-    **Allocation.** Stratum h with N_h images, in which changes have the standard deviation S_h within an edit, gets
-    n_h ∝ N_h S_h images (Neyman 1934), in whole numbers by the exact rule of Wright (2012, "The equivalence of Neyman
-    optimum allocation for sampling and equal proportions for apportioning the U.S. House of Representatives"), at
-    least 2 and at most N_h. S_h comes from all outcomes so far, shrunk towards what would be expected if each stratum
-    had the same number of changes; so a stratum without any change yet still gets images.
+    **Allocation.** How many images of each stratum depends on where earlier edits made changes; see
+    :class:`~editable.editing.evaluation.allocation.Allocation`.
 
     **No bias.** An allocation that depended on the outcomes it yields would be biased: stopping early where few
     changes were seen favours few changes. Here the allocation for an edit depends only on a pilot, whose outcomes
@@ -160,10 +58,10 @@ class DrawdownSampler:
     **Interval.** For the mean over these edits on all scoring images, and with two remedies for few edits or rare
     changes, where ± 1.96 estimated standard deviations would be too short (Brown, Cai & DasGupta 2001, "Interval
     estimation for a binomial proportion"). A stratum without an observed change would count as certain; therefore its
-    variance, pooled over edits, is shrunk towards the expected one above, which is worth two degrees of freedom. And a
-    low estimate comes with a low variance; see :attr:`DrawdownEstimate.half_width`. With many edits both vanish. With
-    few, the planned sample size rests on little, and the half-width may come out above the one asked for, or below;
-    with hundreds, it ends a few per cent below, unless much the costliest edits come last.
+    variance, pooled over edits, is shrunk towards the one that the allocation expects, which is worth two degrees of
+    freedom. And a low estimate comes with a low variance; see :attr:`DrawdownEstimate.half_width`. With many edits both
+    vanish. With few, the planned sample size rests on little, and the half-width may come out above the one asked for,
+    or below; with hundreds, it ends a few per cent below, unless much the costliest edits come last.
 
     Use: for each group of edits, :meth:`skip` those of 0 steps; before the first :meth:`draw`, :meth:`draw_pilot` for
     the same edits; each sample goes back with its outcomes by :meth:`update`.
@@ -216,11 +114,10 @@ class DrawdownSampler:
         self._forward_passes = None if forward_passes is None else forward_passes * num_edits // total_edits
         # Of the variance of the total over all ranks, a rank's share is as large as its share of the edits.
         self._max_half_width = SAFETY * (half_width or 0) * (total_edits / num_edits) ** 0.5
-        self._members = _cut_strata(margins.cpu(), self._planned_size())
+        self._members = cut_strata(margins.cpu(), self._planned_size())
         self._sizes = torch.tensor([len(members) for members in self._members])
-        self._weights = self._sizes.double() / self.num_images
-        self._least = self._sizes.clamp(max=2)
-        least = int(self._least.sum())
+        self._allocation = Allocation(self._sizes)
+        least = int(self._allocation.least.sum())
         if self._forward_passes is not None and self._forward_passes < least * num_edits:
             raise UserError(
                 f"forward_passes must be at least {least * total_edits}, {least} for each of {total_edits} edits, "
@@ -234,8 +131,6 @@ class DrawdownSampler:
         self._drawdowns: list[Tensor] = []
         self._sample_sizes: list[Tensor] = []
         zeros = torch.zeros(len(self._sizes), dtype=torch.float64)
-        # What allocations learn from, the pilot included: images looked at, changes, squared deviations, freedom.
-        self._looked, self._changed, self._squares, self._freedom = (zeros.clone() for _ in range(4))
         # What the interval is made of: contributions to the variance, those of a variance of 1, degrees of freedom.
         self._contributions, self._unit_contributions, self._interval_freedom = (zeros.clone() for _ in range(3))
 
@@ -261,13 +156,13 @@ class DrawdownSampler:
             UserError: If these are more edits than are left.
         """
         edits_left = self._check_left(num)
-        least = int(self._least.sum())
+        least = int(self._allocation.least.sum())
         planned = int(min(PILOT_PART * self._planned_size() * self.num_edits, MAX_PILOT)) // num
         if self._forward_passes is not None and (
             planned < least or self._forward_passes - self._used < planned * num + least * edits_left
         ):
             return self._draw(num, torch.zeros_like(self._sizes), is_pilot=True)
-        return self._draw(num, self._allocate(size=planned), is_pilot=True)
+        return self._draw(num, self._allocation.best(size=planned), is_pilot=True)
 
     def draw(self, num: int) -> Sample:
         """Draw images to score each of the next edits on.
@@ -289,10 +184,10 @@ class DrawdownSampler:
             imagined = IMAGINED_EDITS * self.num_edits
             allowed = (1 + IMAGINED_EDITS) * self._max_variance() - self.estimate().variance_sum
             variance = allowed / (edits_left + imagined * share)
-            return self._draw(num, self._allocate(variance=variance), is_pilot=False)
+            return self._draw(num, self._allocation.best(variance=variance), is_pilot=False)
         left = self._forward_passes - self._used
-        size = min(left / edits_left, (left - int(self._least.sum()) * later) / num)
-        return self._draw(num, self._allocate(size=int(size)), is_pilot=False)
+        size = min(left / edits_left, (left - int(self._allocation.least.sum()) * later) / num)
+        return self._draw(num, self._allocation.best(size=int(size)), is_pilot=False)
 
     def update(self, sample: Sample, changes: Tensor) -> Tensor:
         """Take in the outcomes on a sample, the last one drawn.
@@ -318,18 +213,14 @@ class DrawdownSampler:
         self._pending = None
         num, size = changes.shape
         self._used += num * size
-        counts = sample.strata.bincount(minlength=len(self._sizes))
-        freedom = num * (counts - 1).clamp(min=0)
-        self._looked += num * counts
-        self._changed.index_add_(0, sample.strata, changes.abs().sum(dim=0).double())
-        self._squares += _moments(changes, sample.strata, len(self._sizes))[1].sum(dim=0)
-        self._freedom += freedom
+        self._allocation.learn(changes, sample.strata)
         drawdowns, contributions = stratified_estimates(changes, sample.strata, self._sizes)
         if not sample.is_pilot:
+            counts = sample.strata.bincount(minlength=len(self._sizes))
             self._contributions += contributions.sum(dim=0)
-            self._unit_contributions += num * _unit_variances(self._sizes, counts)
-            self._interval_freedom += freedom
-            self._third_moment += _third_moment(changes, sample.strata, self._sizes)
+            self._unit_contributions += num * unit_variances(self._sizes, counts)
+            self._interval_freedom += num * (counts - 1).clamp(min=0)
+            self._third_moment += third_moment(changes, sample.strata, self._sizes)
             self._drawdowns.append(drawdowns)
             self._sample_sizes.append(torch.full((num,), size))
         return drawdowns
@@ -348,7 +239,7 @@ class DrawdownSampler:
     def estimate(self) -> DrawdownEstimate:
         """Estimate the mean drawdown of the edits seen so far."""
         drawdowns = self.drawdowns
-        expected = INTERVAL_FREEDOM * self._unit_contributions * self._expected_variances()
+        expected = INTERVAL_FREEDOM * self._unit_contributions * self._allocation.expected_variances()
         observed = self._interval_freedom * self._contributions
         variances = (observed + expected) / (self._interval_freedom + INTERVAL_FREEDOM)
         return DrawdownEstimate(
@@ -397,45 +288,3 @@ class DrawdownSampler:
         strata = torch.arange(len(counts)).repeat_interleave(counts)
         self._pending = Sample(torch.cat(columns, dim=1), strata, is_pilot)
         return self._pending
-
-    def _expected_variances(self) -> Tensor:
-        """Return the variance within each stratum if each had the same number of changes, float64 [H]."""
-        observed = float(self._weights @ (self._changed / self._looked.clamp(min=1)))
-        images = float(self._looked.sum())
-        share = (PRIOR_IMAGES * PRIOR_CHANGED + images * observed) / (PRIOR_IMAGES + images)
-        rates = (share / len(self._sizes) / self._weights).clamp(max=0.5)
-        return rates * (1 - rates)
-
-    def _allocate(self, size: int = 0, variance: float = float("inf")) -> Tensor:
-        """Return the best allocation n_h, int64 [H], of ``size`` images, or of as few as reach ``variance``."""
-        expected = ALLOCATION_FREEDOM * self._expected_variances()
-        variances = (self._squares + expected) / (self._freedom + ALLOCATION_FREEDOM)
-        # The step from k to k + 1 images in stratum h lowers the variance of the mean by W_h² S_h² / (k (k + 1)).
-        steps = [torch.arange(2, max(2, members), dtype=torch.float64) for members in self._sizes.tolist()]
-        owners = torch.arange(len(steps)).repeat_interleave(torch.tensor([len(step) for step in steps]))
-        k = torch.cat(steps)
-        gains = (self._weights**2 * variances)[owners] / (k * (k + 1))
-        gains, order = gains.sort(descending=True, stable=True)
-        # A census has variance 0, so what the steps not taken would gain is the variance that remains.
-        num_steps = int((gains.flip(0).cumsum(0) > max(variance, 0.0)).sum())
-        num_steps = max(num_steps, size - int(self._least.sum()))
-        return self._least + owners[order[:num_steps]].bincount(minlength=len(steps))
-
-
-def _cut_strata(margins: Tensor, planned_size: int) -> list[Tensor]:
-    """Return the positions of the images of each stratum."""
-    order = margins.abs().argsort(stable=True)
-    right = margins[order] > 0
-    num_strata = max(1, min(MAX_STRATA, planned_size // IMAGES_PER_STRATUM))
-    return [*_cut(order[right], num_strata), *_cut(order[~right], max(1, num_strata // 2))]
-
-
-def _cut(positions: Tensor, num_strata: int) -> list[Tensor]:
-    """Cut positions at ranks in geometric progression, into at most ``num_strata`` parts of at least two."""
-    ends = [round(len(positions) * INNERMOST ** (k / max(1, num_strata - 1))) for k in reversed(range(num_strata))]
-    parts, start = [], 0
-    for end in ends:
-        if end - start >= 2 or (end == len(positions) > start):
-            parts.append(positions[start:end])
-            start = end
-    return parts

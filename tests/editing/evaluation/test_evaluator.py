@@ -351,21 +351,6 @@ def test_the_same_seed_samples_the_same_and_ranks_differ(network: nn.Module):
     assert errors_after(0, 0) != errors_after(0, 1)
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({}, "either half_width or forward_passes, got half_width=None, forward_passes=None"),
-        ({"half_width": 0.1, "forward_passes": 3}, "either half_width or forward_passes, got half_width=0.1"),
-        ({"half_width": 0.0}, "half_width must be a fraction between 0 and 1, got 0.0"),
-        ({"half_width": 1.0}, "half_width must be a fraction between 0 and 1, got 1.0"),
-        ({"forward_passes": 0}, "forward_passes must be at least 1, got 0"),
-    ],
-)
-def test_sampling_out_of_range(bad: dict[str, float], message: str):
-    with pytest.raises(UserError, match=message):
-        SamplingSettings(**bad)
-
-
 def test_kept_features_do_not_follow_later_changes_of_the_images(network: nn.Module):
     data = data_for(network)
     batches = batches_of(data, 16)

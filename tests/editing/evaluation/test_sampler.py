@@ -1,7 +1,6 @@
 """`DrawdownSampler` estimates, without bias and with honest intervals, what looking at every image would give."""
 
 import math
-from itertools import combinations, product
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from editable.editing import GD, DrawdownEstimate, DrawdownSampler, Editor, merge_estimates
-from editable.editing.evaluation.sampler import stratified_estimates
 from editable.errors import UserError
 from editable.models import SplitNetwork
 
@@ -60,40 +58,6 @@ def repeat(margins: Tensor, populations: tuple[Tensor, ...], **target: float) ->
 
 def coverage(errors: Tensor, half_widths: Tensor) -> float:
     return float((errors.abs() <= half_widths + 1e-12).double().mean())
-
-
-# Formulas
-
-
-def test_formula_is_unbiased_over_all_samples_of_a_tiny_population() -> None:
-    population = torch.tensor([1, 0, 0, 1, -1, 0])
-    strata = [(0, 1, 2, 3), (4, 5)], [(0, 1, 2), (3, 4, 5)]
-    for parts, counts in product(strata, ((2, 2), (3, 2))):
-        if any(count > len(part) for part, count in zip(parts, counts, strict=True)):
-            continue
-        choices = [combinations(part, count) for part, count in zip(parts, counts, strict=True)]
-        samples = torch.tensor([sum(choice, ()) for choice in product(*choices)])
-        columns = torch.arange(2).repeat_interleave(torch.tensor(counts))
-        sizes = torch.tensor([len(part) for part in parts])
-        means, contributions = stratified_estimates(population[samples], columns, sizes)
-        assert means.mean().item() == pytest.approx(population.double().mean().item(), abs=1e-12)
-        true_variance = means.var(correction=0).item()
-        assert contributions.sum(dim=1).mean().item() == pytest.approx(true_variance, abs=1e-12)
-
-
-def test_estimate_weighs_strata_by_their_size() -> None:
-    sizes, strata = torch.tensor([8, 2]), torch.tensor([0, 0, 0, 1, 1])
-    means, contributions = stratified_estimates(torch.tensor([[1, 0, 0, 0, 1]]), strata, sizes)
-    assert means.item() == pytest.approx(0.8 / 3 + 0.2 / 2)
-    assert contributions.tolist() == [[pytest.approx(0.8**2 * (1 - 3 / 8) / 3 / 3), 0]]
-
-
-def test_right_and_wrong_images_share_no_stratum() -> None:
-    margins, _ = make_population(1000, 1)
-    sample = DrawdownSampler(margins, 4, forward_passes=400).draw(4)
-    right = margins[sample.indices] > 0
-    for stratum in sample.strata.unique():
-        assert len(right[:, sample.strata == stratum].unique()) == 1
 
 
 # Statistics
@@ -176,6 +140,14 @@ def test_needs_clearly_fewer_images_than_simple_random_sampling() -> None:
 # Samples
 
 
+def test_right_and_wrong_images_share_no_stratum() -> None:
+    margins, _ = make_population(1000, 1)
+    sample = DrawdownSampler(margins, 4, forward_passes=400).draw(4)
+    right = margins[sample.indices] > 0
+    for stratum in sample.strata.unique():
+        assert len(right[:, sample.strata == stratum].unique()) == 1
+
+
 @pytest.mark.parametrize("num_images", [1, 2, 3, 5, 20, 400])
 @pytest.mark.parametrize("equal", [False, True])
 def test_samples_are_distinct_images_at_least_two_of_each_stratum(num_images: int, equal: bool) -> None:
@@ -250,22 +222,6 @@ def test_same_seed_same_draws_and_no_global_randomness() -> None:
 
 
 # Ranks
-
-
-def test_merged_estimates_follow_the_formula() -> None:
-    first, second = DrawdownEstimate(3, 0.3, 0.02, 0.001, 100), DrawdownEstimate(1, 0.5, 0.07, 0.002, 50)
-    merged = merge_estimates([first, second])
-    assert merged.drawdown == pytest.approx(0.2)
-    assert merged.forward_passes == 150
-    # The half-width solves h² = z² (V + M₃ h / V), with the moments of the mean of four edits.
-    variance, third, h = 0.09 / 4**2, 0.003 / 4**3, merged.half_width
-    assert h**2 == pytest.approx(1.959964**2 * (variance + third / variance * h))
-    assert math.isnan(merge_estimates([]).drawdown)
-    assert math.isnan(merge_estimates([]).half_width)
-
-
-def test_half_width_without_skewness_is_the_normal_one() -> None:
-    assert DrawdownEstimate(4, 0.8, 0.09, 0.0, 1).half_width == pytest.approx(1.959964 * 0.3 / 4)
 
 
 @pytest.mark.parametrize("target", [{"half_width": 0.005}, {"forward_passes": 90 * 80}])
