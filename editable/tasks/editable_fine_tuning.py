@@ -32,29 +32,16 @@ class EditableFineTuningTask(EditableTrainingTask):
 
     Args:
         network: The trained classifier, such as ``editable.models.add_extra_layer`` makes of it.
-        editor: Makes the edits, in training and in evaluation.
-        editable_layers: Which parameters an edit may change; see :class:`EditableTrainingTask`.
-        c_edit: Weight of the edit term.
-        c_loc: Weight of the locality term.
         c_labels: Weight of the cross-entropy in L_base; at 0 (published) labels serve only to log errors.
-        edits_per_batch: Number of edits for each batch (on each rank).
-        locality_fraction: Part of each batch that the edit and locality terms look at, in (0, 1].
-        locality_share: Measure locality on the ``whole`` of that part for each edit, or on each edit's ``own`` share.
-        detach_base: Let no gradient of the locality term flow into the unedited network's probabilities (published).
-        edit_seed: Seed of the training edits.
         learning_rates: The optimizer's learning rates for some parameters, by name pattern as in ``editable_layers``:
             ``{extra_layer: 1.0e-3}``. The last pattern that matches counts; all other parameters have the optimizer's.
-        editor_learning_rate: The optimizer's learning rate for the editor's learnable constants.
         trainable_layers: Which parameters are trained, by name pattern; by default all.
         statistics: Of BatchNorm in the base term: of the ``batch`` (published), or the ``running`` ones of the
             original, which then stay as they are. With these, and no trainable parameter before the editable ones,
             everything up to there is computed once for the original, the network and the edited network.
         weights: Weights of the original, a ``.safetensors`` file or a checkpoint of tensors.
-        channels_last: Lay out weights, and with them activations, with their channels last; a network that torch cannot
-            train so stays contiguous, with a warning, see `editable.models.lay_out_channels_last`.
-        optimizer: The optimizer, given its parameters.
-        lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rates.
-        lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
+
+    Further arguments: see :class:`EditableTrainingTask` and :class:`ClassificationTask`.
 
     Raises:
         UserError: If a value is out of its range, the weights cannot be read, or a pattern matches no parameter.

@@ -44,8 +44,6 @@ class EditableTrainingTask(ClassificationTask):
     E edits each train as one process with R·E edits and ``locality_share=own`` on the whole batch does.
 
     Args:
-        network: The classifier, any module from images [N, C, H, W] to logits [N, classes], by its class, or by a
-            function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``.
         editor: Makes the edits, in training and in evaluation; its learnable constants are trained with the network.
         editable_layers: Which parameters an edit may change: names of layers, or patterns such as ``layer4.1.*``,
             or ``all``. ``layer3`` of a ResNet-18 is "Chain 3" of the paper.
@@ -61,12 +59,8 @@ class EditableTrainingTask(ClassificationTask):
         editor_learning_rate: The optimizer's learning rate for the editor's learnable constants, log α and logit β;
             by default that of the network.
         first_edit_epoch: Epoch, counted from 0, in which edits begin; before it the loss is the base term alone.
-        weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
-        channels_last: Lay out weights, and with them activations, with their channels last; a network that torch cannot
-            train so stays contiguous, with a warning, see `editable.models.lay_out_channels_last`.
-        optimizer: The optimizer, given its parameters.
-        lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
-        lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
+
+    Further arguments: see :class:`ClassificationTask`.
 
     Raises:
         UserError: If a value is out of its range, the weights cannot be read, or a pattern matches no parameter.

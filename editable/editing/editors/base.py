@@ -31,11 +31,13 @@ class BaseEditor(nn.Module, ABC):
 
     Args:
         max_steps: k, the largest number of updates.
-        margin: By how much, in nats, the asked label has to lead all others; see
-            :class:`~editable.editing.MarginObjective`.
+        margin: By how much, in nats, the asked label has to lead all others.
 
     Raises:
         UserError: If ``max_steps`` is negative.
+
+    See Also:
+        :class:`~editable.editing.MarginObjective`, the objective l_e.
     """
 
     def __init__(self, max_steps: int = 10, margin: float = 0.0) -> None:

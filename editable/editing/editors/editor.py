@@ -27,13 +27,10 @@ class Editor(BaseEditor):
 
     Args:
         rule: The update rule; its learnable constants are this module's parameters.
-        max_steps: k, the largest number of updates.
-        margin: By how much, in nats, the asked label has to lead all others.
         autocast: Leave the surrounding autocast on in the inner loop, which else runs in the parameters' own precision.
             Of no use on a CPU; see ``docs/performance.md``.
 
-    Raises:
-        UserError: If ``max_steps`` is negative.
+    Further arguments and errors: see :class:`~editable.editing.BaseEditor`.
 
     Example:
         >>> network = torch.nn.Linear(4, 3)

@@ -30,11 +30,8 @@ class HigherEditor(BaseEditor):
 
     Args:
         optimizer: From parameters to an optimizer, such as ``functools.partial(torch.optim.SGD, lr=0.1)``.
-        max_steps: k, the largest number of updates.
-        margin: By how much, in nats, the asked label has to lead all others.
 
-    Raises:
-        UserError: If ``max_steps`` is negative.
+    Further arguments and errors: see :class:`~editable.editing.BaseEditor`.
 
     See Also:
         :class:`~editable.editing.Editor`, which runs the package's own rules, also many edits at once.
