@@ -141,7 +141,8 @@ class ScoringForm:
         self._run: Callable[..., Tensor] = partial(functional_call, self._module, tie_weights=False)
         if settings.compile:
             mode = "reduce-overhead" if features[0].is_cuda else None
-            self._run = torch.compile(self._run, mode=mode)
+            options = _own_instruction_set() if features[0].device.type == "cpu" else None
+            self._run = torch.compile(self._run, mode=mode, options=options)
 
     @torch.no_grad()
     def prepare(self, params: Mapping[str, Tensor]) -> Weights:
@@ -286,6 +287,17 @@ class ScoringForm:
                 fast.spaces = spaces
                 module.set_submodule(place, fast.to(convolution.weight))
                 self._transforms[f"{place}.weight"] = WinogradConv2d.transform
+
+
+def _own_instruction_set() -> dict[str, str | int | bool | Callable[..., Any]]:
+    """Return the options of ``torch.compile`` that name the vector width it would choose by itself.
+
+    Its cache on disk knows code by its options, not by the width the code was written for. A cache that machines with
+    AVX-512 and AVX2 share, or that ``ATEN_CPU_CAPABILITY`` divides, would give one the other's code: wrong values.
+    """
+    from torch._inductor.cpu_vec_isa import pick_vec_isa  # slow to import, and only needed here
+
+    return {"cpp.simdlen": pick_vec_isa().bit_width()}
 
 
 def _propagate_shapes(module: fx.GraphModule, features: Features) -> list[int]:

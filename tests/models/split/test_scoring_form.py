@@ -3,7 +3,10 @@
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -484,10 +487,13 @@ def test_together_where_different_parameters_were_edited() -> None:
         torch.testing.assert_close(form.run_together(features, several), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile on a CPU needs a C++ compiler: g++ or CXX"
 )
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_compiled() -> None:
     split = SplitNetwork(Program(two_branches, **all_four()), "a")
     features, params = split.prefix(normal(2, 64, 4, 4)), edited(split)
@@ -495,6 +501,26 @@ def test_compiled() -> None:
     with torch.no_grad():
         expected = split.suffix(features, params)
     torch.testing.assert_close(form(features, form.prepare(params)), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_compiled_with_a_cache_that_another_instruction_set_filled(tmp_path: Path) -> None:
+    """As machines do that share a cache directory; on a processor without AVX-512 both runs are alike."""
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment.pop("ATEN_CPU_CAPABILITY", None)
+    program = "from tests.models.split.test_scoring_form import test_compiled; test_compiled()"
+    for variables in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}):
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parents[3],
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert ended.returncode == 0, f"with {variables}: {ended.stderr}"
 
 
 def test_unknown_parameters_are_refused() -> None:
