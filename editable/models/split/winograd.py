@@ -107,8 +107,9 @@ class WinogradConv2d(nn.Module):
 
     def _space(self, name: str, like: Tensor, *shape: int) -> Tensor | None:
         """Return memory to write a large intermediate value into, None for fresh memory, whose pages cost time."""
-        wrapped = any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in (like, self.weight))
-        if wrapped or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return None
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in (like, self.weight)):
             return None
         key = (name, shape, like.dtype, like.device)
         if key not in self.spaces:
