@@ -1,14 +1,12 @@
 """Files that are written whole or not at all."""
 
-import csv
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-__all__ = ["write_atomically", "write_csv"]
+__all__ = ["write_atomically"]
 
 
 @contextmanager
@@ -35,17 +33,6 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write rows as CSV, whole or not at all.
-
-    Args:
-        path: Where the finished file shall be; an existing file is replaced.
-        rows: The first one names the columns.
-    """
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
 
 
 def _umask() -> int:

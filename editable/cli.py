@@ -1,184 +1,19 @@
-"""The command line: Lightning's subcommands on editable tasks, and the default run."""
+"""The command line: what the first word asks for, and a user's mistake as one sentence."""
 
-import inspect
 import logging
 import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-import editable.data
-import editable.editing
-import editable.models
-import editable.rewriting
-import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
-from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
-from editable.callbacks.run.context import run_folder
 from editable.comparison import compare
+from editable.default_run import default_run
 from editable.errors import UserError
-from editable.models import read_checkpoint
-from editable.trainer import SUBCOMMANDS, EditableTrainer
+from editable.lightning_cli import EditableCLI
 
 __all__ = ["EditableCLI", "main"]
-
-DESCRIPTION = """Train, evaluate and rewrite editable neural networks.
-
-Without arguments: the default run, which trains a small ResNet on handwritten digits twice, without and with editable
-training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
-(see configs/) and options:
-`python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`.
-Each subcommand's `--help` says what it does.
-`python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
-
-
-TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite, "new_class": NewClass}
-"""Sections of a configuration that make ``test`` run a callback besides: the same as those of the subcommands."""
-
-
-class RunConfig(SaveConfigCallback):
-    """Saves the run's ``config.yaml`` in its log folder, from which the same run can be started again."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the configuration, unless that would overwrite another run's."""
-        path = run_folder(trainer) / self.config_filename
-        if not self.already_saved and trainer.is_global_zero and path.exists():
-            raise UserError(
-                f"'{path}' is the configuration of another run, which would be overwritten; "
-                "choose another trainer.logger or trainer.default_root_dir"
-            )
-        super().setup(trainer, pl_module, stage)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the folder of a run that ends before it has begun: the next run shall have its version number."""
-        folder = getattr(trainer.logger, "log_dir", None)
-        if self.already_saved or not folder or not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            logger.finalize("failed")
-        found = list(Path(folder).glob("*"))
-        if len(found) == 1 and found[0].name.startswith("events.out.tfevents"):
-            found[0].unlink()
-            Path(folder).rmdir()
-
-
-class EditableCLI(LightningCLI):
-    """Lightning's command line with the settings that editing needs.
-
-    Tasks and data modules are named by class; ``evaluation.…`` configures
-    :class:`~editable.callbacks.DrawdownEvaluation`. In a further subcommand, the options with its name configure its
-    callback, which is given the evaluation and takes its place in the run. Evaluation keeps gradients possible (no
-    inference mode), runs log to ``runs/``, and each leaves ``config.yaml``, ``metrics.json`` and ``report.md`` in its
-    log folder.
-
-    Args:
-        args: Command line arguments; by default those of the process.
-        run: Run the subcommand; otherwise the classes are only made, and no subcommand is expected.
-    """
-
-    def __init__(self, args: Sequence[str] | None = None, run: bool = True) -> None:
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            save_config_callback=RunConfig,
-            trainer_class=EditableTrainer,
-            trainer_defaults={
-                "inference_mode": False,
-                "logger": {
-                    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": "runs", "name": "unnamed"},
-                },
-                "callbacks": [RunReport(), PredictionTable()],
-            },
-            seed_everything_default=0,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            args=args if args is None else list(args),
-            run=run,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs={"description": DESCRIPTION, "exit_on_error": False},
-        )
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the subcommands, each with the arguments of the trainer's method that are no options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in SUBCOMMANDS}}
-
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Make the parser of a subcommand; a further one has the options of its callback beside those of its method."""
-        if subcommand not in SUBCOMMANDS:
-            parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-            if subcommand == "test":
-                _add_test_sections(parser)
-            return parser if subcommand == "fit" else _add_patches(parser)
-        callback = SUBCOMMANDS[subcommand]
-        parser = self.init_parser(**kwargs)
-        self._add_arguments(parser)
-        parser.add_lightning_class_args(callback, subcommand)
-        if "evaluation" in inspect.signature(callback).parameters:
-            parser.link_arguments("evaluation", f"{subcommand}.evaluation", apply_on="instantiate")
-            parser.callback_keys.remove("evaluation")
-        else:
-            parser.set_defaults({"evaluation.num_edits": 0})
-        skip: set[str | int] = set(self.subcommands()[subcommand])
-        # Not as a group: that would have the same name as the callback's.
-        added = parser.add_method_arguments(klass, subcommand, skip=skip, as_group=False)
-        self._subcommand_method_arguments[subcommand] = added
-        return _add_patches(parser)
-
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Make the trainer; a section that is left out is no callback, and patches come before all that looks on."""
-        patches = self._get(self.config_init, "patches")
-        applied = [AppliedPatches(patches)] if patches else []
-        given = [callback for callback in callbacks if callback is not None]
-        return super()._instantiate_trainer(config, [*applied, *given])
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the evaluation of edits, which is part of every run."""
-        parser.add_lightning_class_args(DrawdownEvaluation, "evaluation")
-
-    def before_instantiate_classes(self) -> None:
-        """Look at the checkpoint's path, and read checkpoints as data, never as code."""
-        config = self.config.get(self.subcommand, {}) if self.subcommand else {}
-        path = config.get("ckpt_path")
-        if path and path not in ("last", "best", "hpc", "registry") and "://" not in path:
-            _check_checkpoint(path)
-        if config.get("weights_only", True) is None:
-            config["weights_only"] = True
-
-    @property
-    def evaluation(self) -> DrawdownEvaluation:
-        """The callback that evaluates edits in this run."""
-        return self._get(self.config_init, "evaluation")
-
-    def _parse_ckpt_path(self) -> None:
-        """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
-
-
-def _add_patches(parser: LightningArgumentParser) -> LightningArgumentParser:
-    """Let a subcommand that trains nothing run on a network with edit patches."""
-    parser.add_argument(
-        "--patches",
-        nargs="*",
-        type=str,
-        default=[],
-        help="Patches that `edit` or `rewrite` have left, to be put into the network, in the order of their making.",
-    )
-    return parser
-
-
-def _add_test_sections(parser: LightningArgumentParser) -> None:
-    """Let ``test`` take the options of further subcommands, each of which then runs in the same test."""
-    for name, callback in TEST_SECTIONS.items():
-        meaning = f"{callback.__doc__.partition(chr(10))[0]} See `train.py {name} --help`."  # type: ignore[union-attr]
-        parser.add_argument(f"--{name}", type=callback | None, default=None, help=meaning)
-        parser.callback_keys.append(name)
 
 
 def _leave_out_noise() -> None:
@@ -190,13 +25,6 @@ def _leave_out_noise() -> None:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
-
-
-def _check_checkpoint(path: str) -> None:
-    """Look whether a file is a Lightning checkpoint, before a run folder is made."""
-    checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
-        raise UserError(f"'{path}' is no checkpoint of a Lightning run; give weights alone as model.weights")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -215,8 +43,6 @@ def main(args: Sequence[str] | None = None) -> None:
         elif args:
             EditableCLI(args)
         else:
-            from editable.default_run import default_run  # it runs this command line itself, for each of its halves
-
             default_run()
     except Exception as error:
         mistake = _users_mistake(error)

@@ -13,7 +13,7 @@ from rich.console import Console
 from editable.atomic import write_atomically
 from editable.data import NaturalMistakeEdits
 from editable.errors import UserError
-from editable.tables import markdown_table, terminal_table
+from editable.tables import Table
 from editable.visualize import plot_comparison
 
 __all__ = ["EvaluatedRun", "compare", "compare_runs"]
@@ -115,11 +115,11 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path) -> dict[st
         [run.half_width for run in runs.values()],
         generalities if len(generalities) == len(runs) else None,
     )
-    rows = [(name, *run.cells()) for name, run in runs.items()]
+    table = Table(COLUMNS, [(name, *run.cells()) for name, run in runs.items()])
     with write_atomically(path.with_suffix(".md")) as temporary:
-        temporary.write_text(markdown_table(COLUMNS, rows) + "\n", encoding="utf-8")
+        temporary.write_text(table.markdown() + "\n", encoding="utf-8")
     console = Console()
-    console.print(terminal_table(COLUMNS, rows))
+    console.print(table.terminal())
     console.print(f"figure: {path}, table: {path.with_suffix('.md')}", soft_wrap=True)
     return runs
 
@@ -135,7 +135,7 @@ def compare(args: Sequence[str]) -> None:
     """
     parser = ArgumentParser(
         prog="train.py compare",
-        description="Compare evaluated runs: a table and a figure of drawdown, with 95 %% intervals, test error, "
+        description="Compare evaluated runs: a table and a figure of drawdown, with 95 % intervals, test error, "
         "and generality.",
         exit_on_error=False,
     )

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from editable.atomic import write_atomically
 from editable.callbacks import EvaluatedEdits, write_metrics
-from editable.cli import EditableCLI
 from editable.errors import UserError
-from editable.tables import markdown_table, terminal_table
+from editable.lightning_cli import EditableCLI
+from editable.tables import Table
 from editable.visualize import plot_drawdown, plot_success
 
 __all__ = ["default_run"]
@@ -90,7 +90,7 @@ with the edit and locality terms. Each was then edited {counts["num_edits"]:.0f}
 get a random label, and every edit starts from the trained network. Each edited network was scored on
 {counts["num_scoring_images"]:.0f} test images. Drawdown is what an edit adds to the test error.
 
-{markdown_table(("", *halves), _rows(halves))}
+{_table(halves).markdown()}
 
 ![The first edited digits with old and asked label](editable/edits.png)
 
@@ -106,13 +106,14 @@ Each half in full: {", ".join(f"[{name}]({name}/report.md)" for name in halves)}
 
 def _print_table(folder: Path, halves: Mapping[str, _Half]) -> None:
     console = Console()
-    console.print(terminal_table(("", *halves), _rows(halves), title="Without and with editable training"))
+    console.print(_table(halves).terminal())
     console.print(f"Report and figures: {folder / 'report.md'}", soft_wrap=True)
 
 
-def _rows(halves: Mapping[str, _Half]) -> list[list[str]]:
-    """Return the table, a title and a cell for each half in a row."""
-    return [
+def _table(halves: Mapping[str, _Half]) -> Table:
+    """Return the figures of both halves side by side."""
+    rows = [
         [title, *(pattern.format(half.metrics[metric]) for half in halves.values())]
         for metric, (title, pattern) in ROWS.items()
     ]
+    return Table(("", *halves), rows, "Without and with editable training")

@@ -1,23 +1,55 @@
-"""Tables of text, for reports and for the terminal: a first column of names, further ones of figures."""
+"""The one table: built once, read on the terminal and in Markdown, or kept as CSV."""
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from rich.table import Table
+import rich.table
 
-__all__ = ["markdown_table", "terminal_table"]
+from editable.atomic import write_atomically
 
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown, without a newline at its end."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+__all__ = ["Table"]
 
 
-def terminal_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
-    """Return a table to be printed by ``rich``."""
-    table = Table(title=title)
-    for position, name in enumerate(header):
-        table.add_column(name, justify="right" if position else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+@dataclass(frozen=True)
+class Table:
+    """Named columns and rows: text where people read it, exact values where programs do.
+
+    Args:
+        columns: Their names; the first column names what a row is about, further ones hold figures.
+        rows: A cell for each column.
+        title: Above it on the terminal.
+        highlighted: Position of the row that stands out on the terminal, if any.
+
+    Example:
+        >>> print(Table(["editor", "drawdown"], [["GD", "+3.80 %"]]).markdown())
+        | editor | drawdown |
+        | --- | ---: |
+        | GD | +3.80 % |
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str | None = None
+    highlighted: int | None = None
+
+    def terminal(self) -> rich.table.Table:
+        """Return it to be printed by ``rich``."""
+        table = rich.table.Table(title=self.title)
+        for position, name in enumerate(self.columns):
+            table.add_column(name, justify="right" if position else "left")
+        for position, row in enumerate(self.rows):
+            table.add_row(*map(str, row), style="bold green" if position == self.highlighted else None)
+        return table
+
+    def markdown(self) -> str:
+        """Return it in Markdown, without a newline at its end."""
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
+        return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write it as CSV, whole or not at all; an existing file is replaced, and what is None is left empty."""
+        with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([self.columns, *self.rows])

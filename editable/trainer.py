@@ -25,16 +25,19 @@ from editable.errors import UserError
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
-    "search": LearningRateSearch,
-    "edit": ImageEdit,
-    "rewrite": RankOneRewrite,
-    "invert": InverseDirectionStudy,
-    "rewrite_generator": GeneratorRewriting,
-    "judge": FourTests,
-    "manipulate": Manipulation,
-    "see": Seeing,
-    "scan": SpuriousScan,
-    "new_class": NewClass,
+    kind.command: kind
+    for kind in (
+        LearningRateSearch,
+        ImageEdit,
+        RankOneRewrite,
+        InverseDirectionStudy,
+        GeneratorRewriting,
+        FourTests,
+        Manipulation,
+        Seeing,
+        SpuriousScan,
+        NewClass,
+    )
 }
 """What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""
 
@@ -54,7 +57,7 @@ class EditableTrainer(Trainer):
         folder = run_folder(self)  # on every rank
         if self.is_global_zero:
             console = Console()
-            console.print(callback.table())
+            console.print(callback.table().terminal())
             console.print(f"Report and figures: {folder}", soft_wrap=True)
         failure = callback.failure()
         if failure is not None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Trainer
 
+from tests.quiet_trainer import quiet_trainer
+
 MakeTrainer = Callable[..., Trainer]
 
 
@@ -18,19 +20,4 @@ MakeTrainer = Callable[..., Trainer]
 def make_trainer(tmp_path: Path) -> MakeTrainer:
     """Make a quiet trainer on the CPU that leaves nothing behind and lets edits have gradients."""
 
-    def make(**settings) -> Trainer:
-        defaults = {
-            "accelerator": "cpu",
-            "devices": 1,
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "inference_mode": False,
-            "num_sanity_val_steps": 0,
-            "max_epochs": 1,
-            "default_root_dir": tmp_path / "run",
-        }
-        return Trainer(**{**defaults, **settings})
-
-    return make
+    return lambda **settings: quiet_trainer(**{"default_root_dir": tmp_path / "run", **settings})

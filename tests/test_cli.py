@@ -35,7 +35,7 @@ EDITING = [
     name
     for name, path in CONFIGS.items()
     if yaml.safe_load(path.read_text()).get("evaluation", {}).get("num_edits") != 0
-]  # the others have tests of their own: of rewrites in test_rewrite_cli.py
+]  # the others have tests of their own: of rewrites in tests/callbacks/rewrite/test_command.py
 RUNS = [(name, "") for name in sorted(EDITING)] + sorted(ROWS_BY_OPTION.items())
 DIGITS = str(CONFIGS["digits/editable"])
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]

@@ -1,4 +1,12 @@
-"""Callbacks: what runs on trained networks through Lightning's loops, and what a run leaves behind."""
+"""Callbacks: what runs on trained networks through Lightning's loops, and what a run leaves behind.
+
+The files here are what a user adds to any trainer: ``applied_patches.py``, ``whitened_extra_layer.py``,
+``run_report.py``, ``prediction_table.py``, ``generated_samples.py``, and the folder ``drawdown_evaluation``, which is a
+part of every run. Each other folder is a study that a command runs, named as the command; ``run`` and
+``site`` hold what several studies share. In a study, ``callback.py`` computes an outcome, ``outcome.py`` says what that
+is, ``report.py`` makes tables and figures of it. The mathematics is in :mod:`editable.editing` and
+:mod:`editable.rewriting`. Start with ``run/subcommand.py``.
+"""
 
 from editable.callbacks.applied_patches import AppliedPatches
 from editable.callbacks.drawdown_evaluation.callback import DrawdownEvaluation
@@ -12,12 +20,13 @@ from editable.callbacks.new_class.callback import NewClass
 from editable.callbacks.prediction_table import PredictionTable
 from editable.callbacks.rewrite.callback import RankOneRewrite
 from editable.callbacks.rewrite_generator.callback import GeneratorRewriting
-from editable.callbacks.rewrite_generator.report import generator_metrics, write_generator_report
+from editable.callbacks.rewrite_generator.of_rewrite import generator_metrics, write_generator_report
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.run_report import RunReport, write_metrics
 from editable.callbacks.scan.callback import SpuriousScan
 from editable.callbacks.search.callback import LearningRateSearch
 from editable.callbacks.see.callback import Seeing
+from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.whitened_extra_layer import WhitenedExtraLayer
 
 __all__ = [
@@ -31,6 +40,7 @@ __all__ = [
     "InverseDirectionStudy",
     "LearningRateSearch",
     "Manipulation",
+    "MomentSettings",
     "NewClass",
     "PredictionTable",
     "RankOneRewrite",

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from editable.atomic import write_atomically
-from editable.callbacks.run.context import run_folder
+from editable.callbacks.run.context import datamodule_of, run_folder
 from editable.errors import UserError
 
 __all__ = ["PredictionTable"]
@@ -46,7 +46,7 @@ class PredictionTable(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Write the table."""
-        classes = getattr(trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
+        classes = getattr(datamodule_of(trainer), "classes", None)
         path = self._written = _path(trainer)
         with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)

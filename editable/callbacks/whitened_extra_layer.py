@@ -1,20 +1,20 @@
 """An extra layer whose keys are decorrelated before a run, so that an edit of one image hardly reaches others."""
 
-from typing import Literal
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from editable.callbacks.run.context import image_data, network_of
+from editable.callbacks.run.context import network_of
 from editable.callbacks.run.edit_loop import progress_bars, validates_alone
-from editable.callbacks.site.sets import moment_dataset
-from editable.callbacks.site.site import MomentImages
-from editable.errors import UserError, require_at_least
+from editable.callbacks.site.moment import MomentSettings
+from editable.errors import UserError
 from editable.models import ExtraLayer
-from editable.rewriting import InverseMoment, LayerBlock, Regularisation, make_memory
+from editable.rewriting import InverseMoment, LayerBlock, make_memory
 
 __all__ = ["WhitenedExtraLayer"]
+
+
+MOMENT = MomentSettings(num_images=10_000, cache="runs/second_moments")
 
 
 class WhitenedExtraLayer(Callback):
@@ -25,16 +25,12 @@ class WhitenedExtraLayer(Callback):
     as far as z and z' are alike. Features behind ReLU and pooling are never negative, so that all are alike; whitened
     ones are not. This is the metric of rewriting, where C⁻¹k* makes an update specific to k*.
 
-    The regularisation chooses: the larger it is, the more of the likeness of images is left, so that edits reach
+    Its regularisation chooses: the larger it is, the more of the likeness of images is left, so that edits reach
     further, other views of the edited image among what they reach, and cost more. Runs once, when a run starts
     from weights, not from a checkpoint, which has its own W₁.
 
     Args:
-        regularisation: Of C; by default 1e-4 of its mean eigenvalue is added to each.
-        num_images: Largest number of training images, drawn by seed.
-        split: The images' part of the data: unaugmented ``train`` images, or ``val`` images.
-        seed: Of the draw.
-        cache: Folder for second moments, which are used again for the same network and images; null keeps none.
+        moment: The images for C, and how it is regularised.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if the network has no extra layer, or one that is not
@@ -43,16 +39,9 @@ class WhitenedExtraLayer(Callback):
 
     def __init__(
         self,
-        regularisation: Regularisation | None = None,
-        num_images: int = 10_000,
-        split: Literal["train", "val"] = "train",
-        seed: int = 0,
-        cache: str | None = "runs/second_moments",
+        moment: MomentSettings = MOMENT,
     ) -> None:
-        require_at_least(1, num_images=num_images)
-        require_at_least(0, seed=seed)
-        self.regularisation = regularisation or Regularisation(epsilon=1e-4)
-        self.num_images, self.split, self.seed, self.cache = num_images, split, seed, cache
+        self.moment = moment
         self._done = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,15 +71,13 @@ class WhitenedExtraLayer(Callback):
                 f"the extra layer '{name}' is not the identity any more, and whitening would change what it computes: "
                 "leave out WhitenedExtraLayer, or start from weights without an extra layer"
             )
-        data = image_data(trainer, "a whitened extra layer")
-        dataset = moment_dataset(self.split, data)
-        images = MomentImages.of_run(trainer, dataset, self.num_images, None, self.seed, self.cache)
+        images = self.moment.images(trainer)
         block = LayerBlock(network, f"{name}.expand")
         memory = make_memory(tuple(block.weight.shape), block.geometry)
         with progress_bars(trainer) as progress:
             task = progress.add_task("second moment of what the extra layer reads", total=len(images.drawn))
             moment = images.second_moment(block, memory, "pixel", lambda number: progress.advance(task, number))
-        whitened = InverseMoment(moment, self.regularisation).whiten(layer.expand.weight.T).T
+        whitened = InverseMoment(moment, self.moment.regularised).whiten(layer.expand.weight.T).T
         layer.expand.weight.copy_(trainer.strategy.broadcast(whitened))
         self._done = True
 

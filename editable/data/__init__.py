@@ -1,4 +1,8 @@
-"""Data modules, the streams of edits (which input shall get which label), and rules of rewriting as images."""
+"""What networks see and what is asked of them: images, data modules, streams of edits, and concepts in images.
+
+``classes.py`` is the one place where a class is looked up by name or number; ``images``, ``modules``, ``edits`` and
+``concepts`` are the rooms. Nothing here knows a network. Start with ``modules/image_data_module.py``.
+"""
 
 from editable.data.concepts.generator_rule import GeneratorRule, read_generator_rule
 from editable.data.concepts.manipulated_folder import (

@@ -1,4 +1,9 @@
-"""The Edit operation: update rules, edit objective, editors, and the locality term that trains for them."""
+"""The Edit operation in plain PyTorch: editors, their update rules, what edits cost, and what they leave.
+
+The rooms are ``editors``, ``rules``, ``evaluation`` and ``patches``; ``locality.py`` is the term of editable training
+that holds other predictions in place. Nothing here knows Lightning; rewriting by a rule is
+:mod:`editable.rewriting`. Start with ``editors/editor.py``.
+"""
 
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editors.editor import Editor

@@ -1,4 +1,8 @@
-"""Metrics of edits: a class that accumulates over batches and processes, and a pure function in ``functional``."""
+"""Metrics of edits: a class that accumulates over batches and processes, and a pure function in ``functional.py``.
+
+One measure a file, named as ``docs/metrics.md`` defines it; start with ``drawdown.py``. How edits are made and scored
+is in :mod:`editable.editing`.
+"""
 
 from editable.metrics.agreement import Agreement
 from editable.metrics.drawdown import Drawdown, DrawdownAbsolute

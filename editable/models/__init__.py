@@ -1,4 +1,9 @@
-"""Backbones, their weights, and splitting a network at its first editable parameter."""
+"""Networks, their weights, and dividing a network at its first editable parameter.
+
+``networks`` has them by name, ``split`` divides them; ``selection.py`` chooses parameters by name patterns,
+``weights.py`` loads them as data, ``fingerprint.py`` tells them apart. Nothing here knows edits or data. Start with
+``split/split_network.py``.
+"""
 
 from editable.models.fingerprint import fingerprint
 from editable.models.memory_format import lay_out_channels_last

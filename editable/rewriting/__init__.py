@@ -1,4 +1,9 @@
-"""Rewriting: a layer is an associative memory, and a low-rank update changes what it recalls for a key."""
+"""Rewriting in plain PyTorch: a layer is an associative memory, and an update changes what it recalls for a key.
+
+The rooms are ``memory`` (a layer and its second moment), ``keys`` (what is asked), ``solvers`` (how it is solved),
+``concepts`` (where images show it), ``inverse``, ``new_class`` and ``generators``. Nothing here knows Lightning; the
+commands are in :mod:`editable.callbacks`. Start with ``memory/memory.py`` and ``solvers/closed_form.py``.
+"""
 
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement, Replaced

@@ -1,4 +1,8 @@
-"""Tasks: LightningModules that train a classifier, plainly or so that it can be edited, or a generator."""
+"""Tasks: LightningModules that train a classifier, plainly or so that it can be edited, or a generator.
+
+Start with ``classification.py``, which the two editable ones extend. What runs on a trained network is in
+:mod:`editable.callbacks`.
+"""
 
 from editable.tasks.classification import ClassificationTask
 from editable.tasks.editable_fine_tuning import EditableFineTuningTask

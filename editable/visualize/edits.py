@@ -1,17 +1,16 @@
-"""Figures of edits: which were asked for, what they cost, how many steps they took, and at which learning rate."""
+"""Figures of edits: which were asked for, what they cost, and how many steps they took."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from editable.visualize.drawing import image_grid, save_figure, show_image
+from editable.visualize.drawing import image_grid, label_axes, save_figure, show_image
 
-__all__ = ["plot_drawdown", "plot_edited_images", "plot_learning_rates", "plot_success"]
+__all__ = ["plot_drawdown", "plot_edited_images", "plot_success"]
 
 
 def plot_edited_images(
@@ -57,7 +56,7 @@ def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
         axes.hist(values, bins=list(bins), alpha=0.5, color=color, label=f"{name}: mean {values.mean():.2f} points")
         axes.axvline(values.mean(), color=color, linewidth=1.5)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _label(axes, "drawdown of an edit, points of error rate", "number of edits")
+    label_axes(axes, "drawdown of an edit, points of error rate", "number of edits")
     save_figure(figure, path)
 
 
@@ -76,56 +75,5 @@ def plot_success(path: str | Path, outcomes: Mapping[str, tuple[Tensor, Tensor]]
         axes.plot(range(most + 1), share, marker="o", label=f"{name}: {share[-1]:.1f} % in the end")
     axes.set_xticks(range(most + 1))
     axes.set_ylim(0, 104)
-    _label(axes, "number of steps", "edits that have succeeded, %")
+    label_axes(axes, "number of steps", "edits that have succeeded, %")
     save_figure(figure, path)
-
-
-def plot_learning_rates(
-    path: str | Path,
-    learning_rates: Sequence[float],
-    drawdown: Sequence[float],
-    half_width: Sequence[float | None],
-    success_rate: Sequence[float],
-    min_success: float,
-    chosen: float | None = None,
-) -> None:
-    """Draw drawdown and success rate over learning rates; rates with too few successes are hollow.
-
-    Args:
-        path: The PNG file.
-        learning_rates: In ascending order, R of them.
-        drawdown: Mean drawdown at each, as a fraction.
-        half_width: Of the 95 % interval around each; none where it is exact.
-        success_rate: At each, as a fraction.
-        min_success: Least success rate that a rate needs to be chosen.
-        chosen: The learning rate that was chosen, if any.
-    """
-    figure = Figure(figsize=(6.4, 6), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 2])
-    lower.set_xscale("log")
-    lower.set_xlim(learning_rates[0] / 1.5, learning_rates[-1] * 1.5)
-    percent = [100 * np.array(values, dtype=float) for values in (drawdown, success_rate)]
-    errors = 100 * np.array([width or 0.0 for width in half_width])
-    enough = np.array(success_rate) >= min_success
-    for axes, values in zip((upper, lower), percent, strict=True):
-        axes.plot(learning_rates, values, color="C0", linewidth=1, alpha=0.6)
-        axes.scatter(learning_rates, values, zorder=3, edgecolors="C0", c=np.where(enough, "C0", "white"))
-        if chosen is not None:
-            axes.axvline(chosen, color="C1", linewidth=1.5, label=f"chosen: {chosen:g}")
-    upper.errorbar(learning_rates, percent[0], errors, fmt="none", ecolor="C0", capsize=3)
-    lower.axhline(100 * min_success, color="0.4", linestyle="--", label=f"least to be chosen: {100 * min_success:g} %")
-    upper.set_yscale("symlog", linthresh=1)  # points: small ones matter, and a rate too large ruins the network
-    upper.yaxis.set_major_locator(FixedLocator([-10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100]))
-    upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    lower.set_ylim(-4, 104)
-    _label(upper, "", "drawdown, points of error rate")
-    _label(lower, "learning rate", "edits that succeed, %")
-    save_figure(figure, path)
-
-
-def _label(axes: Axes, horizontal: str, vertical: str) -> None:
-    axes.set_xlabel(horizontal)
-    axes.set_ylabel(vertical)
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()

@@ -12,7 +12,6 @@ from editable.visualize.drawing import image_grid, save_figure, show_image
 __all__ = [
     "plot_candidates",
     "plot_changed_images",
-    "plot_exemplars",
     "plot_heat_maps",
     "plot_layers",
     "plot_routes",
@@ -20,34 +19,6 @@ __all__ = [
 
 COLUMNS = 8
 LOWEST_BAR = 100
-
-
-def plot_exemplars(
-    path: str | Path, originals: Tensor, manipulated: Tensor, masks: Tensor, names: Sequence[str]
-) -> None:
-    """Draw each exemplar as it was, with its mask, and as it was manipulated.
-
-    Args:
-        path: The PNG file.
-        originals: In [0, 1], [n, C, H, W].
-        manipulated: In [0, 1], [n, C, H, W].
-        masks: In [0, 1], [n, H, W].
-        names: Of the exemplars, n.
-    """
-    count = len(originals)
-    figure = Figure(figsize=(1.7 * max(count, 3) + 0.6, 5.6), layout="constrained")
-    grid = figure.subplots(3, count, squeeze=False)
-    for column, name in enumerate(names):
-        for axes in grid[:, column]:
-            axes.set_xticks([])
-            axes.set_yticks([])
-        show_image(grid[0, column], originals[column])
-        show_image(grid[1, column], originals[column] * (0.25 + 0.75 * masks[column]))
-        show_image(grid[2, column], manipulated[column])
-        grid[0, column].set_title(_short(name), fontsize=8)
-    for axes, label in zip(grid[:, 0], ("original", "mask", "new concept"), strict=True):
-        axes.set_ylabel(label)
-    save_figure(figure, path)
 
 
 def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.callbacks import AppliedPatches, WhitenedExtraLayer
+from editable.callbacks import AppliedPatches, MomentSettings, WhitenedExtraLayer
 from editable.data import DigitsDataModule
 from editable.editing import Editor, EditPatch, RMSProp
 from editable.errors import UserError
@@ -17,6 +17,8 @@ from editable.tasks import ClassificationTask, EditableFineTuningTask
 
 NUM_IMAGES = 300
 NONE = Regularisation(epsilon=0.0)
+
+UNREGULARISED = MomentSettings(num_images=10_000, regularisation=NONE)
 
 
 def make_network(extra_layer: bool = True) -> nn.Module:
@@ -49,7 +51,7 @@ def whitened(
     make_trainer, regularisation: Regularisation | None = NONE, num_images: int = 10_000, cache: str | None = None
 ) -> nn.Module:
     network = make_network()
-    callback = WhitenedExtraLayer(regularisation, num_images, cache=cache)
+    callback = WhitenedExtraLayer(MomentSettings(num_images=num_images, regularisation=regularisation, cache=cache))
     make_trainer(callbacks=[callback], limit_test_batches=1).test(
         ClassificationTask(network), DigitsDataModule(), verbose=False
     )
@@ -88,10 +90,16 @@ def test_a_patch_of_an_edit_fits_in_a_prediction(make_trainer, tmp_path):
     with EditPatch.load(tmp_path / "edit.safetensors").applied(network), torch.no_grad():
         expected = network(images_of_test()).softmax(dim=1)
     assert not torch.allclose(network(images_of_test()).softmax(dim=1), expected, atol=0.01)
-    callbacks = [WhitenedExtraLayer(NONE, cache=None), AppliedPatches([str(tmp_path / "edit.safetensors")])]
+    callbacks = [
+        WhitenedExtraLayer(UNREGULARISED),
+        AppliedPatches([str(tmp_path / "edit.safetensors")]),
+    ]
     task, trainer = ClassificationTask(make_network()), make_trainer(callbacks=callbacks)
     torch.testing.assert_close(torch.cat(trainer.predict(task, DigitsDataModule())), expected)
-    callbacks = [WhitenedExtraLayer(NONE, cache=None), AppliedPatches([str(tmp_path / "edit.safetensors")])]
+    callbacks = [
+        WhitenedExtraLayer(UNREGULARISED),
+        AppliedPatches([str(tmp_path / "edit.safetensors")]),
+    ]
     (after,) = make_trainer(callbacks=callbacks).validate(ClassificationTask(make_network()), DigitsDataModule())
     (before,) = make_trainer().validate(ClassificationTask(make_network()), DigitsDataModule())
     assert before["val_loss"] != after["val_loss"]
@@ -146,7 +154,9 @@ def test_a_fit_starts_whitened_and_a_resumed_one_goes_on(make_trainer, tmp_path)
 
     def fit(epochs: int, path: str | None = None) -> dict[str, Tensor]:
         trainer = make_trainer(
-            callbacks=[WhitenedExtraLayer(NONE, cache=None)], max_epochs=epochs, limit_train_batches=3
+            callbacks=[WhitenedExtraLayer(UNREGULARISED)],
+            max_epochs=epochs,
+            limit_train_batches=3,
         )
         model = task()
         trainer.fit(model, DigitsDataModule(validation_fraction=0), ckpt_path=path)
@@ -165,7 +175,7 @@ def test_a_network_is_whitened_once(make_trainer):
     """Two tests by one trainer, as after a fit, leave W₁ as one does."""
     network = make_network()
     task = ClassificationTask(network)
-    trainer = make_trainer(callbacks=[WhitenedExtraLayer(NONE, cache=None)], limit_test_batches=1)
+    trainer = make_trainer(callbacks=[WhitenedExtraLayer(UNREGULARISED)], limit_test_batches=1)
     for _ in range(2):
         trainer.test(task, DigitsDataModule(), verbose=False)
     assert torch.equal(network[-1].extra_layer.expand.weight, whitened(make_trainer)[-1].extra_layer.expand.weight)
@@ -173,11 +183,11 @@ def test_a_network_is_whitened_once(make_trainer):
 
 def test_mistakes(make_trainer):
     for settings in ({"num_images": 0}, {"seed": -1}):
-        with pytest.raises(UserError, match=str(*settings.values())):
-            WhitenedExtraLayer(**settings)
+        with pytest.raises(UserError, match=f"moment.{next(iter(settings))} must be at least"):
+            WhitenedExtraLayer(MomentSettings(**settings))
     trained = make_network()
     nn.init.ones_(trained[-1].extra_layer.contract.weight)
     for network, words in ((make_network(False), "no extra layer"), (trained, "not the identity any more")):
-        trainer = make_trainer(callbacks=[WhitenedExtraLayer(cache=None)], limit_test_batches=1)
+        trainer = make_trainer(callbacks=[WhitenedExtraLayer(MomentSettings())], limit_test_batches=1)
         with pytest.raises(UserError, match=words):
             trainer.test(ClassificationTask(network), DigitsDataModule(), verbose=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from editable.visualize import plot_drawdown, plot_edited_images, plot_learning_rates, plot_success
+from editable.visualize import plot_drawdown, plot_edited_images, plot_success
 
 
 def assert_picture(path: Path) -> None:
@@ -71,18 +71,6 @@ def test_success(success: list[bool], num_steps: list[int], tmp_path: Path):
     outcomes = (torch.tensor(success), torch.tensor(num_steps))
     plot_success(tmp_path / "success.png", {"edited": outcomes, "other": outcomes})
     assert_picture(tmp_path / "success.png")
-
-
-@pytest.mark.parametrize("number", [1, 2, 9])
-@pytest.mark.parametrize("half_width", [None, 0.002])
-@pytest.mark.parametrize("found", [True, False])
-def test_learning_rates(number: int, half_width: float | None, found: bool, tmp_path: Path):
-    rates = [1e-6 * 10 ** (i / 2) for i in range(number)]
-    drawdown = [-0.001 + 0.9 * (i / 9) ** 3 for i in range(number)]
-    success = [(i + 1) / number for i in range(number)]
-    chosen = rates[-1] if found else None
-    plot_learning_rates(tmp_path / "search.png", rates, drawdown, [half_width] * number, success, 0.95, chosen)
-    assert_picture(tmp_path / "search.png")
 
 
 def test_parents_are_made_and_an_old_figure_is_replaced(tmp_path: Path):

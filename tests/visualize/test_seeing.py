@@ -83,20 +83,26 @@ def curves(count: int) -> StageCurves:
 LEVELS, WHEN = {"original": 0.5, "manipulated": 1.0}, ("before", "after")
 
 
-def test_curves_of_each_stage_are_drawn_one_below_the_other(tmp_path: Path):
-    plot_stages(tmp_path / "one.png", [curves(1)])
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The figure of one stage."""
+    path = tmp_path_factory.mktemp("curves") / "one.png"
+    plot_stages(path, [curves(2)])
+    return path
+
+
+def test_curves_of_each_stage_are_drawn_one_below_the_other(one: Path, tmp_path: Path):
     plot_stages(tmp_path / "two.png", [curves(1), curves(3)])
-    one, two = pixels(tmp_path / "one.png"), pixels(tmp_path / "two.png")
-    assert two.shape[1] == one.shape[1]
-    assert two.shape[0] == pytest.approx(2 * one.shape[0], abs=3)
+    first, two = pixels(one), pixels(tmp_path / "two.png")
+    assert two.shape[1] == first.shape[1]
+    assert two.shape[0] == pytest.approx(2 * first.shape[0], abs=3)
     for colour in ((148, 103, 189), (44, 160, 44), (214, 39, 40), (0, 0, 0)):  # purple, green, red, black
-        assert share(tmp_path / "one.png", colour) > 2e-4
+        assert share(one, colour) > 2e-4
 
 
-def test_the_same_arrays_give_the_same_figure(tmp_path: Path):
+def test_the_same_arrays_give_the_same_figure(one: Path, tmp_path: Path):
+    plot_stages(tmp_path / "again.png", [curves(2)])
+    assert (tmp_path / "again.png").read_bytes() == one.read_bytes()
     for name in ("first", "second"):
-        plot_stages(tmp_path / f"{name}_curves.png", [curves(2)])
-        plot_map_rows(tmp_path / f"{name}_maps.png", {"a": torch.eye(3)[None]}, ["x"], "value", torch.eye(6)[None])
-    for figure in ("curves", "maps"):
-        first, second = ((tmp_path / f"{name}_{figure}.png").read_bytes() for name in ("first", "second"))
-        assert first == second
+        plot_map_rows(tmp_path / f"{name}.png", {"a": torch.eye(3)[None]}, ["x"], "value", torch.eye(6)[None])
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()

@@ -11,17 +11,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
+from editable.callbacks.drawdown_evaluation import report
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
-from editable.callbacks.run.context import network_of, require_gradients
+from editable.callbacks.run.context import datamodule_of, network_of, require_gradients
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
+from editable.callbacks.run.outcome_file import write_outcome
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
 from editable.errors import UserError, require_at_least
 from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
 from editable.models import ScoringSettings, SplitNetwork, select_parameters
-from editable.visualize import plot_drawdown, plot_edited_images, plot_success
 
 __all__ = ["DrawdownEvaluation"]
+
+DRAWN = 24
 
 
 class DrawdownEvaluation(Callback):
@@ -62,6 +65,10 @@ class DrawdownEvaluation(Callback):
         generality_seed: Seed of the views; a view depends on it, its number and the input's position alone.
         edited_views: Number of further augmented views of each input that an edit shall give the same label, so that
             it holds for more than the input itself; 0 edits the input alone, as published.
+
+    Attributes:
+        results: What came out, by stage: ``test``, or ``val`` of the last validation. A report keeps them in the run's
+            folder, as ``evaluation_outcome.pt`` and ``val_evaluation_outcome.pt``.
 
     Raises:
         UserError: If a number is out of its range; when evaluating, if there is nothing to edit with.
@@ -134,24 +141,12 @@ class DrawdownEvaluation(Callback):
             self._evaluate(trainer, pl_module, "val", trainer.val_dataloaders, self.val_num_edits)
 
     def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write the table and the figures of each evaluation; return the report's sections in Markdown."""
+        """Keep each outcome, and write its table and figures; return the report's sections in Markdown."""
         sections = []
         for stage, result in self.results.items():
             start = "" if stage == "test" else f"{stage}_"
-            images = _for_figure(result.images, _datamodule(trainer))
-            classes = getattr(_datamodule(trainer), "classes", None)
-            outcomes = result.outcomes
-            result.write_table(folder / f"{start}edits.csv")
-            plot_edited_images(folder / f"{start}edits.png", images, result.old_label, result.new_label, classes)
-            plot_drawdown(folder / f"{start}drawdown.png", {"edited": result.drawdown})
-            plot_success(folder / f"{start}success.png", {"edited": (outcomes.success, outcomes.num_steps)})
-            sections.append(
-                f"## Edits on the {stage} set\n\n"
-                f"{' '.join(result.describe())} Every edit has its line in [{start}edits.csv]({start}edits.csv).\n\n"
-                f"![The first edited images with old and asked label]({start}edits.png)\n\n"
-                f"![Distribution of drawdown over edits]({start}drawdown.png)\n\n"
-                f"![Success against number of steps]({start}success.png)\n"
-            )
+            write_outcome(folder / f"{start}evaluation_outcome.pt", result)
+            sections += report.write(result, folder)
         return sections
 
     def check(self, pl_module: LightningModule, inference_mode: bool) -> None:
@@ -209,13 +204,18 @@ class DrawdownEvaluation(Callback):
         """
         if not self.generality_views + self.edited_views:
             return None
-        datamodule = _datamodule(trainer)
+        datamodule = datamodule_of(trainer)
         trained_with = datamodule.augmentation if isinstance(datamodule, ImageDataModule) else "none"
         augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
         return AugmentedViews(dataset, self.generality_views + self.edited_views, augmentation, self.generality_seed)
 
     def _evaluate(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, dataloaders: Any, num_edits: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        stage: Literal["test", "val"],
+        dataloaders: Any,
+        num_edits: int,
     ) -> None:
         loader = whole_loader(dataloaders)
         num_images = len(loader.dataset)  # type: ignore[arg-type]
@@ -258,7 +258,9 @@ class DrawdownEvaluation(Callback):
         values = {f"{start}{name}": float(value) for name, value in of_images.items()}
         values |= {f"{start}{kind}{name}": float(value) for name, value in of_edits.items()}
         pl_module.log_dict(values, sync_dist=True)
+        drawn = torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:DRAWN].tolist()])
         self.results[stage] = EvaluatedEdits(
+            stage,
             edits.indices,
             base.predictions[edits.indices],
             edits.labels,
@@ -269,7 +271,8 @@ class DrawdownEvaluation(Callback):
             self.generality_views,
             self.edited_views,
             views.augmentation if views else "none",
-            torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:24].tolist()]),
+            _for_figure(drawn, datamodule_of(trainer)),
+            getattr(datamodule_of(trainer), "classes", None),
             estimate,
         )
 
@@ -300,10 +303,6 @@ def _measure(
     measure("generality_of_successes", Generality(), outcomes.views_after[outcomes.success], num_views)
     values = {name: metric.to(device).compute() for name, metric in metrics.items()}
     return {name: value for name, value in values.items() if not value.isnan()}
-
-
-def _datamodule(trainer: Trainer) -> Any:
-    return trainer.datamodule  # type: ignore[attr-defined]
 
 
 def _for_figure(images: Tensor, datamodule: Any) -> Tensor:

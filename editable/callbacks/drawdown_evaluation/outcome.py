@@ -1,11 +1,10 @@
-"""The outcome of an evaluation of edits: figures of each edit, their table, and what a report says about them."""
+"""The outcome of an evaluation of edits: what became of each edit."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
-from editable.atomic import write_csv
 from editable.editing import DrawdownEstimate, EditOutcomes
 
 __all__ = ["EvaluatedEdits"]
@@ -16,6 +15,7 @@ class EvaluatedEdits:
     """The edits of an evaluation and what became of each; tensors lie on the CPU.
 
     Attributes:
+        stage: Whether the ``test`` or the ``val`` set was looked at.
         index: Position of the edited input in its data set, int64 [E].
         old_label: What the unedited network predicts for it, int64 [E].
         new_label: The label asked for, int64 [E].
@@ -26,10 +26,12 @@ class EvaluatedEdits:
         num_views: Number of views of each edited input that judge its edit.
         num_edited_views: Number of further ones that are edited with it.
         augmentation: What made the views.
-        images: The first edited inputs, as the network gets them, at most 24, [n, C, H, W].
+        images: The first edited inputs, at most 24, in [0, 1], [n, C, H, W].
+        classes: Class names by label; none where they are unknown.
         estimate: Where only a random part of the scoring images was looked at: mean drawdown with its interval.
     """
 
+    stage: Literal["test", "val"]
     index: Tensor
     old_label: Tensor
     new_label: Tensor
@@ -41,6 +43,7 @@ class EvaluatedEdits:
     num_edited_views: int
     augmentation: str
     images: Tensor
+    classes: list[str] | None = None
     estimate: DrawdownEstimate | None = None
 
     @property
@@ -59,47 +62,3 @@ class EvaluatedEdits:
             "generality": (outcomes.views_after, self.num_views),
         }
         return {name: count.double() / total for name, (count, total) in counts.items() if total}
-
-    def write_table(self, path: Path) -> None:
-        """Write a line for each edit, as CSV."""
-        columns = {
-            "index": self.index,
-            "old_label": self.old_label,
-            "new_label": self.new_label,
-            "success": self.outcomes.success.int(),
-            "num_steps": self.outcomes.num_steps,
-            "drawdown": self.drawdown,
-            **self.shares,
-        }
-        write_csv(path, [columns, *zip(*(column.tolist() for column in columns.values()), strict=True)])
-
-    def describe(self) -> list[str]:
-        """Return sentences about what the edits were scored on, and what agreement and generality came out."""
-        shares = {name: f"{100 * share.mean().item():.1f} %" for name, share in self.shares.items()}
-        of_views = f" of an input and {self.num_edited_views} further views of it" if self.num_edited_views else ""
-        sentences = [f"{len(self.index)} edits{of_views}, each scored on {self._scored_on()}."]
-        sentences.append(f"{shares['agreement']} of predictions on these stay as they were.")
-        if self.num_sensitive:
-            sentences.append(
-                f"{self.num_sensitive} images are sensitive, which the unedited network just gets right: of these, "
-                f"{shares['sensitive_agreement']} stay right."
-            )
-        else:
-            sentences.append("No image is sensitive, so that there is no sensitive_agreement.")
-        if self.num_views:
-            sentences.append(
-                f"Of {self.num_views} views of each edited input ({self.augmentation}), "
-                f"{shares['generality_before']} have the label asked for before the edit, and {shares['generality']} "
-                "after it."
-            )
-        return sentences
-
-    def _scored_on(self) -> str:
-        if self.estimate is None:
-            return f"{self.num_images} images"
-        estimate = self.estimate
-        return (
-            f"a random part of {self.num_images} images, {estimate.forward_passes} looked at in all: drawdown "
-            f"{100 * estimate.drawdown:.3f} ± {100 * estimate.half_width:.3f} points (95 % confidence); the figures of "
-            "a single edit are estimates with much noise"
-        )

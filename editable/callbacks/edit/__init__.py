@@ -5,5 +5,6 @@ made by an editor of :mod:`editable.editing.editors`.
 """
 
 from editable.callbacks.edit.callback import ImageEdit
+from editable.callbacks.edit.outcome import ImageEditOutcome
 
-__all__ = ["ImageEdit"]
+__all__ = ["ImageEdit", "ImageEditOutcome"]

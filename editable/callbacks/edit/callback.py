@@ -1,16 +1,15 @@
 """Correct a trained network: an edit of one's own images, kept as a patch where it costs little elsewhere."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from editable.callbacks.drawdown_evaluation.callback import DrawdownEvaluation
-from editable.callbacks.edit.outcome import EditedImages, ImageEditOutcome, ScoredImages
+from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
+from editable.callbacks.edit import report
+from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEditOutcome, ScoredImages
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.kept_edit import put_edited, write_edit
@@ -19,13 +18,9 @@ from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.editing import BaseEditor, EditRecord, EditResult
 from editable.errors import UserError
 from editable.models import Features, SplitNetwork
-from editable.tables import markdown_table
-from editable.visualize import plot_changed_images, plot_image_edit
 
 __all__ = ["ImageEdit"]
 
-CHECKPOINT = "edited.ckpt"
-PATCH = "edit.safetensors"
 WHAT = "an edit of images"
 MOST_DRAWN = 12
 
@@ -59,6 +54,9 @@ class ImageEdit(Subcommand):
             there, or the edit does not succeed; at the end, if it costs too much to be kept.
     """
 
+    command = "edit"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
+
     def __init__(
         self,
         evaluation: DrawdownEvaluation,
@@ -73,6 +71,7 @@ class ImageEdit(Subcommand):
         self.outcome: ImageEditOutcome | None = None
         self._split: SplitNetwork | None = None
         self._edited: EditedImages | None = None
+        self._params: dict[str, Tensor] = {}
         self._scored: list[ScoredImages] = []
         self._num_seen = 0
 
@@ -82,7 +81,7 @@ class ImageEdit(Subcommand):
         data = image_data(trainer, WHAT)
         asked = AskedImages(self.images, self.labels, data)
         self._split = SplitNetwork(network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
-        self._edited = self._edit(trainer, pl_module, self._split, asked, data)
+        self._edited, self._params = self._edit(trainer, pl_module, self._split, asked, data)
         self._scored, self._num_seen = [], 0
 
     def on_test_batch_end(
@@ -96,7 +95,6 @@ class ImageEdit(Subcommand):
     ) -> None:
         """Run both networks on the scoring images of a batch of test images."""
         assert self._split is not None, "the edit is made when the test starts"
-        assert self._edited is not None, "the edit is made when the test starts"
         stride = self.evaluation.image_stride  # over all batches: 0, s, 2s, …
         images, labels = (some[-self._num_seen % stride :: stride] for some in batch)
         self._num_seen += len(batch[1])
@@ -105,72 +103,32 @@ class ImageEdit(Subcommand):
         with torch.no_grad(), trainer.precision_plugin.test_step_context():
             features = self._split.prefix(images)
             before, after = (
-                self._split.suffix(features, params).argmax(dim=-1)
-                for params in (self._split.params, self._edited.params)
+                self._split.suffix(features, params).argmax(dim=-1).cpu()
+                for params in (self._split.params, self._params)
             )
-        self._scored.append(ScoredImages.of(images.cpu(), labels.cpu(), before.cpu(), after.cpu()))
+        data = image_data(trainer, WHAT)
+        changed = denormalise(images.cpu()[before != after][:MOST_CHANGED], data.mean, data.std)
+        self._scored.append(ScoredImages(labels.cpu(), before, after, changed))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count what the edit has changed, and keep it if it costs little."""
         assert self._edited is not None, "the edit is made when the test starts"
         scored = ScoredImages.join([some for own in all_ranks(self._scored, trainer.world_size) for some in own])
-        self.outcome = ImageEditOutcome(self._edited, scored)
+        self.outcome = ImageEditOutcome(self._edited, scored, self.max_drawdown)
         pl_module.log_dict({f"edit_{name}": value for name, value in self.outcome.values().items()}, sync_dist=True)
         if self.failure() is not None:
             return
         record = self._record(pl_module, self.outcome)
-        write_edit(trainer, network_of(pl_module), self._edited.params, record, PATCH, CHECKPOINT)
+        write_edit(trainer, network_of(pl_module), self._params, record, report.PATCH, report.CHECKPOINT)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the edited parameters in place of the network's own, in the checkpoint alone."""
-        assert self._edited is not None, "the edit is made when the test starts"
-        put_edited(checkpoint, self._edited.params)
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write the figures; return the report's section in Markdown."""
-        if self.outcome is None:
-            return []
-        edited, scored = self.outcome
-        kept = self.failure() or (
-            f"Kept as [{PATCH}]({PATCH}), to be added to the options of a test: `--patches {folder / PATCH}`, and as "
-            f"[{CHECKPOINT}]({CHECKPOINT}), with all other weights."
-        )
-        header, *rows = self.outcome.rows()
-        data = image_data(trainer, WHAT)
-        shown = denormalise(edited.images[:MOST_DRAWN], data.mean, data.std)
-        plot_image_edit(
-            folder / "edit.png", shown, edited.names, edited.labels, edited.before, edited.after, data.classes
-        )
-        text = (
-            f"## {self.outcome.title()}\n\n{kept}\n\n{markdown_table(header, rows)}\n\n"
-            "![Each image with the probabilities of classes before and after](edit.png)\n\n"
-            f"Of {len(scored.labels)} test images {scored.num_corrected} became right and {scored.num_broken} wrong: a "
-            f"drawdown of {100 * scored.drawdown:.2f} points.\n"
-        )
-        if len(scored.changed):
-            which = scored.before != scored.after
-            labels, before, after = (some[which] for some in scored[:3])
-            shown = denormalise(scored.changed, data.mean, data.std)
-            plot_changed_images(folder / "changed.png", shown, labels, before, after, data.classes)
-            text += "\n![The first test images whose prediction has changed](changed.png)\n"
-        return [text]
-
-    def table(self) -> Table:
-        """Return what became of the images and of the test error, to be printed."""
-        assert self.outcome is not None, "there is a table once the edit has run"
-        return self.outcome.table()
+        put_edited(checkpoint, self._params)
 
     def failure(self) -> str | None:
         """Return why the edit was not kept, and what to do."""
         assert self.outcome is not None, "an edit is kept or not once it has run"
-        drawdown = self.outcome.scored.drawdown
-        if drawdown <= self.max_drawdown:
-            return None
-        return (
-            f"the edit succeeds, but raises the error rate by {100 * drawdown:.2f} points where edit.max_drawdown "
-            f"allows {100 * self.max_drawdown:g}, and was not kept: allow more, lower the editor's learning rate, or "
-            "make the network ready for edits (docs/editable-training.md)"
-        )
+        return self.outcome.refusal
 
     def _edit(
         self,
@@ -179,8 +137,8 @@ class ImageEdit(Subcommand):
         split: SplitNetwork,
         asked: AskedImages,
         data: ImageDataModule,
-    ) -> EditedImages:
-        """Make the edit, and look at what it does to its images and to other views of them."""
+    ) -> tuple[EditedImages, dict[str, Tensor]]:
+        """Make the edit, and look at what it does to its images and to other views; return the parameters besides."""
         dataset, labels = data.evaluated(asked), asked.labels
         images = torch.stack([dataset[index][0] for index in range(len(dataset))])
         judged, learnt = self._views(trainer, dataset, images)
@@ -205,18 +163,18 @@ class ImageEdit(Subcommand):
         result = editor(split.suffix, params, prefix(together), targets.to(pl_module.device))
         after = probabilities(images, result.params)
         self._refuse_failure(result, int((after.argmax(dim=1) == labels).sum()), len(labels))
-        return EditedImages(
+        edited = EditedImages(
             asked.names,
             data.classes,
-            images,
+            denormalise(images[:MOST_DRAWN], data.mean, data.std),
             labels,
             before,
             after,
             held(params),
             held(result.params),
             int(result.num_steps),
-            result.params,
         )
+        return edited, result.params
 
     def _views(self, trainer: Trainer, dataset: Dataset, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the views of images [N, C, H, W] that judge their edit, and those that are part of it."""

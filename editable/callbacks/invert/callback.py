@@ -5,38 +5,31 @@ import warnings
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
-from rich.table import Table
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from editable.callbacks.invert.methods import (
-    METHODS,
-    Constraint,
-    MethodName,
-    MethodOutcome,
-    chosen_methods,
-    met_constraint,
-)
-from editable.callbacks.invert.report import InverseDirectionReport
-from editable.callbacks.rewrite.trials import SetErrors
+from editable.callbacks.invert import report
+from editable.callbacks.invert.methods import METHODS, MethodName, chosen_methods, met_constraint
+from editable.callbacks.invert.outcome import Constraint, InverseDirectionOutcome, MethodOutcome
 from editable.callbacks.run.context import image_data, network_of, require_gradients
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.predictions import RewrittenPredictions
-from editable.callbacks.site.sets import check_rules, moment_dataset, rule_images
-from editable.callbacks.site.site import MomentImages, RewriteSite
+from editable.callbacks.site.rule_images import check_rules, rule_images
+from editable.callbacks.site.set_errors import SetErrors
+from editable.callbacks.site.site import RewriteSite
 from editable.data import ImageDataModule, RewriteRule
 from editable.errors import UserError, require_at_least
 from editable.rewriting import (
     Architecture,
     LayerBlock,
-    Regularisation,
     RewriteProblem,
     RewriteResult,
     correlate_periodically,
@@ -49,6 +42,9 @@ __all__ = ["InverseDirectionStudy"]
 WHAT = "a study of the inverse direction"
 GIB = 2**30
 BATCH = 50  # images whose change of outputs is looked at at once
+SHOWN = 8  # exemplars
+
+MOMENT = MomentSettings(num_images=500, cache="runs/second_moments")
 
 
 class _Rewrite(NamedTuple):
@@ -72,7 +68,8 @@ class InverseDirectionStudy(Subcommand):
     Logs ``invert_num_<set>_images`` and ``invert_<set>_error_before`` for the sets ``report``, ``exemplars`` and
     ``held_out``; and of each method, with ``invert_<method>_`` before, ``residual_before``, ``residual``,
     ``inverse_residual``, ``survives``, ``loss_before``, ``loss``, ``output_change``, ``relative_norm``, ``seconds`` and
-    ``<set>_error`` at full strength, or the last one. Leaves ``methods.csv`` with all strengths, and figures.
+    ``<set>_error`` at full strength, or the last one. Leaves ``methods.csv`` with all strengths, figures, and
+    ``invert_outcome.pt``.
 
     Args:
         rule: Exemplars of the new concept in the place of the one that it shall be taken for.
@@ -84,23 +81,23 @@ class InverseDirectionStudy(Subcommand):
         strengths: Scales on the updates, θ₀ + s·Δθ.
         held_out: Exemplars of the same concept that are no part of the rule.
         route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
-        regularisation: Of second moments; by default 1e-4 of the mean eigenvalue is added to each.
-        moment_split: Images for second moments: unaugmented ``train``, ``val`` or ``test`` images.
-        num_moment_images: Largest number of images for second moments, drawn by seed.
-        cache: Folder for second moments of inputs, which are used again for the same network, layer and images; null
-            keeps none.
+        moment: The images for second moments, and how these are regularised; those of outputs are not cached.
         num_images: Largest number of test images that errors are counted on, drawn by seed; null takes all.
         memory_budget: In GiB, for features of images.
         seed: Of all draws.
 
     Attributes:
-        outcomes: What each method came to, by its name.
-        before: Errors of the unedited network on each set.
+        outcome: Errors of the unedited network on each set (``before``), and what each method came to, by its name
+            (``methods``), see :class:`~editable.callbacks.invert.outcome.InverseDirectionOutcome`; none before the run.
+        results: The rewrite by each method, with the changed parameters.
 
     Raises:
         UserError: If a number is out of its range or there is nothing to compare; when it runs, if layer, rule or
             images do not fit the network or a method.
     """
+
+    command = "invert"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
         self,
@@ -110,10 +107,7 @@ class InverseDirectionStudy(Subcommand):
         strengths: list[float] | None = None,
         held_out: RewriteRule | None = None,
         route: Literal["images", "features"] = "images",
-        regularisation: Regularisation | None = None,
-        moment_split: Literal["train", "val", "test"] = "train",
-        num_moment_images: int = 500,
-        cache: str | None = "runs/second_moments",
+        moment: MomentSettings = MOMENT,
         num_images: int | None = None,
         memory_budget: float = 4.0,
         seed: int = 0,
@@ -128,23 +122,15 @@ class InverseDirectionStudy(Subcommand):
             )
         if not all(map(math.isfinite, self.strengths)):
             raise UserError(f"invert.strengths must be finite numbers, got {strengths}")
-        require_at_least(1, num_moment_images=num_moment_images)
         if num_images is not None:
             require_at_least(1, num_images=num_images)
         require_at_least(0, seed=seed)
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
-        self.route, self.regularisation = route, regularisation or Regularisation(epsilon=1e-4)
-        self.moment_split, self.num_moment_images, self.cache = moment_split, num_moment_images, cache
+        self.route, self.moment = route, moment
         self.num_images, self.memory_budget, self.seed = num_images, memory_budget, seed
-        self.outcomes: dict[MethodName, MethodOutcome] = {}
-        self.before: dict[str, SetErrors] = {}
-        self._report: InverseDirectionReport | None = None
-
-    @property
-    def reported_strength(self) -> float:
-        """The strength whose errors are logged: 1, or the largest."""
-        return 1.0 if 1.0 in self.strengths else self.strengths[-1]
+        self.outcome: InverseDirectionOutcome | None = None
+        self.results: dict[MethodName, RewriteResult] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, before anything is computed."""
@@ -163,27 +149,18 @@ class InverseDirectionStudy(Subcommand):
             problems = self._problems(names, trainer, pl_module, data, progress)
             rewrites = self._rewrites(names, problems, progress)
             changes = self._output_changes(rewrites, problems, progress)
-            self._count_errors(rewrites, changes, network, sets, data.batch_size, progress)
-        self._report = InverseDirectionReport(self)
-        values: dict[str, float] = {}
-        for name, errors in self.before.items():
-            values |= {
-                f"num_{name}_images": float(errors.num_images),
-                f"{name}_error_before": errors.before / errors.num_images,
-            }
-        for method, outcome in self.outcomes.items():
-            figures = outcome.values(self.reported_strength)
-            values |= {f"{method}_{figure}": value for figure, value in figures.items()}
-        pl_module.log_dict({f"invert_{name}": value for name, value in values.items()})
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write tables and figures; return the report's sections in Markdown."""
-        return [] if self._report is None else self._report.write(folder)
-
-    def table(self) -> Table:
-        """Return what became of the constraint and of the errors, to be printed."""
-        assert self._report is not None, "there is a table once everything is measured"
-        return self._report.table()
+            before, errors = self._count_errors(rewrites, network, sets, data.batch_size, progress)
+        self.results = {name: rewrite.result for name, rewrite in rewrites.items()}
+        rule, some = self.rule, slice(SHOWN)
+        self.outcome = InverseDirectionOutcome(
+            self.layer,
+            self.moment.num_images,
+            self.strengths,
+            before,
+            {name: _method_outcome(name, rewrites[name], changes[name], errors[name]) for name in names},
+            ReplacedExamples(rule.originals[some], rule.manipulated[some], rule.masks[some], rule.names[some]),
+        )
+        pl_module.log_dict({f"invert_{name}": value for name, value in self.outcome.values().items()})
 
     def _image_sets(self, trainer: Trainer, data: ImageDataModule) -> dict[str, Dataset]:
         reported: Dataset = whole_loader(trainer.test_dataloaders).dataset
@@ -205,8 +182,7 @@ class InverseDirectionStudy(Subcommand):
         progress: Progress,
     ) -> dict[Architecture, RewriteProblem]:
         """Return the rule at the layer as each of the memories sees it, with the images for second moments."""
-        images = moment_dataset(self.moment_split, data)
-        moment = MomentImages.of_run(trainer, images, self.num_moment_images, None, self.seed, self.cache)
+        moment = self.moment.images(trainer)
         drawn = moment.drawn
         references = torch.stack([torch.as_tensor(drawn[index][0]) for index in range(len(drawn))])
         rule = rule_images(self.rule, data)
@@ -221,7 +197,7 @@ class InverseDirectionStudy(Subcommand):
                 route=self.route,
                 keys="rule",
                 architecture=architecture,
-                regularisation=self.regularisation,
+                regularisation=self.moment.regularised,
                 progress=lambda images, task=task: progress.advance(task, images),  # type: ignore[misc]
             )
             problems[architecture] = replace(site.problem(1), reference_images=references)
@@ -267,15 +243,18 @@ class InverseDirectionStudy(Subcommand):
     def _count_errors(
         self,
         rewrites: dict[MethodName, _Rewrite],
-        changes: dict[MethodName, float],
         network: nn.Module,
         sets: dict[str, Dataset],
         batch_size: int,
         progress: Progress,
-    ) -> None:
-        """Count the errors of all rewrites; those of one network share the features that lead to the layer."""
+    ) -> tuple[dict[str, SetErrors], dict[MethodName, dict[float, dict[str, SetErrors]]]]:
+        """Count the errors without a rewrite, by set, and with each, by method, strength and set.
+
+        Rewrites of one network share the features that lead to the layer.
+        """
         num_images = sum(map(_count, sets.values()))
         budget = int(self.memory_budget * GIB)
+        before: dict[str, SetErrors] = {}
         errors: dict[MethodName, dict[float, dict[str, SetErrors]]] = {}
         for variant in [network, *(rewrite.network for rewrite in rewrites.values() if rewrite.network is not network)]:
             own = {name: rewrite for name, rewrite in rewrites.items() if rewrite.network is variant}
@@ -287,7 +266,7 @@ class InverseDirectionStudy(Subcommand):
             task = progress.add_task("errors", total=len(own))
             with closing(predictions):
                 if variant is network:
-                    self.before = _errors(predictions, predictions.unedited)
+                    before = _errors(predictions, predictions.unedited)
                 for name, rewrite in own.items():
                     errors[name] = {
                         strength: _errors(predictions, predictions(rewrite.result.scaled(variant, strength)))
@@ -295,10 +274,7 @@ class InverseDirectionStudy(Subcommand):
                     }
                     progress.advance(task)
             progress.remove_task(task)
-        self.outcomes = {
-            name: MethodOutcome(rewrite.result, rewrite.constraint, changes[name], errors[name])
-            for name, rewrite in rewrites.items()
-        }
+        return before, errors
 
 
 def _count(images: Dataset) -> int:
@@ -319,6 +295,22 @@ def _errors(predictions: RewrittenPredictions, after: dict[str, torch.Tensor]) -
         name: SetErrors.of(labels, predictions.unedited[name], after[name])
         for name, labels in predictions.labels.items()
     }
+
+
+def _method_outcome(
+    name: MethodName, rewrite: _Rewrite, output_change: float, errors: dict[float, dict[str, SetErrors]]
+) -> MethodOutcome:
+    result = rewrite.result
+    return MethodOutcome(
+        METHODS[name].label,
+        rewrite.constraint,
+        result.loss_before,
+        result.loss,
+        output_change,
+        result.relative_norm,
+        result.seconds,
+        errors,
+    )
 
 
 def _with_the_concept(rule: RewriteRule, data: ImageDataModule) -> Dataset:

@@ -1,4 +1,4 @@
-"""Ways to put a rule into a layer, forwards, backwards and in the Fourier domain, and what each of them came to."""
+"""Ways to put a rule into a layer, forwards, backwards and in the Fourier domain, and whether it is met."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from editable.callbacks.rewrite.trials import SetErrors
+from editable.callbacks.invert.outcome import Constraint
 from editable.errors import UserError
 from editable.rewriting import (
     Architecture,
@@ -20,7 +20,7 @@ from editable.rewriting import (
 )
 from editable.rewriting.solvers.periodic_change import check_periodic_change
 
-__all__ = ["METHODS", "Constraint", "InverseMethod", "MethodName", "MethodOutcome", "chosen_methods", "met_constraint"]
+__all__ = ["METHODS", "InverseMethod", "MethodName", "chosen_methods", "met_constraint"]
 
 MethodName: TypeAlias = Literal[
     "closed_form_pixel",
@@ -82,55 +82,6 @@ def chosen_methods(asked: Sequence[MethodName] | None, block: LayerBlock) -> lis
     if reason is not None and any(map(_in_fourier_domain, asked)):
         raise UserError(f"{reason}: leave the methods of the Fourier domain out of invert.methods")
     return list(asked)
-
-
-class Constraint(NamedTuple):
-    """How far a layer is from the rule's constraint, relative to what is wanted.
-
-    Attributes:
-        before: ‖W₀K* − V*‖ / ‖V*‖ of the unedited layer; of a memory that is read backwards ‖W₀V* − K*‖ / ‖K*‖.
-        after: The same after the rewrite, in the forward direction.
-        inverse: ‖U₁K* − V*‖ / ‖V*‖ in the inverse direction, before the matrix is inverted back; none forwards.
-        warning: Why the rule did not survive; none where it did, or nothing had to.
-    """
-
-    before: float
-    after: float
-    inverse: float | None = None
-    warning: str | None = None
-
-
-class MethodOutcome(NamedTuple):
-    """What a method came to.
-
-    Attributes:
-        result: The rewrite.
-        constraint: How far it is from the rule.
-        output_change: How much the layer's outputs change on other images, relative to what they were.
-        errors: By strength, errors on each set of images.
-    """
-
-    result: RewriteResult
-    constraint: Constraint
-    output_change: float
-    errors: dict[float, dict[str, SetErrors]]
-
-    def values(self, strength: float) -> dict[str, float]:
-        """Return all figures by name, errors at one strength."""
-        values = {
-            "residual_before": self.constraint.before,
-            "residual": self.constraint.after,
-            "inverse_residual": self.constraint.inverse,
-            "survives": None if self.constraint.inverse is None else float(self.constraint.warning is None),
-            "loss_before": self.result.loss_before,
-            "loss": self.result.loss,
-            "output_change": self.output_change,
-            "relative_norm": self.result.relative_norm,
-            "seconds": self.result.seconds,
-        }
-        for name, errors in self.errors[strength].items():
-            values[f"{name}_error"] = errors.after / errors.num_images
-        return {name: value for name, value in values.items() if value is not None}
 
 
 def met_constraint(problem: RewriteProblem, solver: Solver | None, result: RewriteResult) -> Constraint:

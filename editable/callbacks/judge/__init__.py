@@ -1,9 +1,11 @@
 """`judge`: four tests of an edited network beside the unedited one, on random, confusing and mislabelled images.
 
-Start with ``callback.py``; ``image_sets.py`` chooses the images, ``outcome.py`` is what comes out, ``report.py``
-what is printed and drawn of it.
+Start with ``callback.py``; ``image_sets.py`` chooses the images, ``judged_set.py`` counts what both networks make of a
+set, ``outcome.py`` is what comes out, ``report.py`` what is printed and drawn of it. The metrics themselves are in
+:mod:`editable.metrics`, finding and replacing a concept in :mod:`editable.rewriting.concepts`.
 """
 
 from editable.callbacks.judge.callback import FourTests
+from editable.callbacks.judge.outcome import FourTestsOutcome
 
-__all__ = ["FourTests"]
+__all__ = ["FourTests", "FourTestsOutcome"]

@@ -7,26 +7,25 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from rich.table import Table
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from editable.callbacks.judge import report
 from editable.callbacks.judge.image_sets import (
     ImageSet,
-    class_numbers,
     confusing_images,
     is_one_of,
     mislabelled_images,
     random_images,
 )
-from editable.callbacks.judge.judged_set import JudgedSet, SetOutcome
-from editable.callbacks.judge.report import FourTestsReport
+from editable.callbacks.judge.judged_set import JudgedSet
+from editable.callbacks.judge.outcome import FourTestsOutcome
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
-from editable.data import ImageDataModule
+from editable.data.classes import class_numbers
 from editable.errors import UserError, require_at_least
 from editable.models import load_weights
 from editable.rewriting.concepts.concept_finder import ConceptFinder
@@ -68,15 +67,15 @@ class FourTests(Subcommand):
         seed: Of the random images.
 
     Attributes:
-        outcomes: What came of each set, by its name.
-        accuracy_before: On all test images.
-        accuracy: The same of the edited network.
-        examples: Some manipulated images.
+        outcome: What came out, with each set's figures and curves in ``outcome.sets``; none before it has run.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if there is no such class, images are of the target
             classes alone or of none, the edited network is missing or another one, or the concept is found nowhere.
     """
+
+    command = "judge"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
         self,
@@ -102,18 +101,13 @@ class FourTests(Subcommand):
         if not 0 < confusing_share <= 1:
             raise UserError(f"confusing_share must be above 0 and at most 1, got {confusing_share}")
         self.num_random_images, self.confusing_share, self.seed = num_random_images, confusing_share, seed
-        self.outcomes: dict[str, SetOutcome] = {}
-        self.accuracy_before = self.accuracy = float("nan")
-        self.num_test_images = 0
-        self.examples: ReplacedExamples | None = None
+        self.outcome: FourTestsOutcome | None = None
         self._edited_network: nn.Module | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, and let what finds the concept look at the network and the images."""
         data, network = image_data(trainer, WHAT), network_of(pl_module)
-        targets = class_numbers(self.target, data.classes, "judge.target")
-        if self.noise is not None:
-            class_numbers([self.noise], data.classes, "judge.noise")
+        targets, _ = self._asked(data.classes)
         is_one_of(ImageShares.labels_of(data), targets)
         self._edited_network = deepcopy(network)
         if self.edited is not None:
@@ -130,37 +124,38 @@ class FourTests(Subcommand):
         """Choose the sets, and run both networks on them."""
         assert self._edited_network is not None, "on_test_start makes it"
         data, network = image_data(trainer, WHAT), network_of(pl_module)
-        targets = class_numbers(self.target, data.classes, "judge.target")
+        targets, noise = self._asked(data.classes)
         both = _Both(network, self._edited_network, data.normalisation)
         with progress_bars(trainer) as progress, torch.no_grad():
             shares = ImageShares(trainer, data, pl_module.device, progress)
             same = is_one_of(shares.labels, targets)
             sets = {
                 name: JudgedSet(images, same, targets, pl_module.device)
-                for name, images in self._choose(targets, data, shares).items()
+                for name, images in self._choose(targets, noise, shares).items()
             }
-            self._judge_manipulated(sets, both, shares, same)
-            self.accuracy_before, self.accuracy = self._judge_normal(sets, both, shares)
-        self.num_test_images = len(shares.labels)
-        self.outcomes = {name: judged.compute() for name, judged in sets.items()}
-        values = {
-            "accuracy_before": self.accuracy_before,
-            "accuracy": self.accuracy,
-            "drop": self.accuracy_before - self.accuracy,
-        }
-        for name, outcome in self.outcomes.items():
-            values |= {f"{name}_{figure}": value for figure, value in outcome.values().items()}
-        pl_module.log_dict({f"judge_{name}": value for name, value in values.items()})
+            examples = self._judge_manipulated(sets, both, shares, same)
+            accuracy_before, accuracy = self._judge_normal(sets, both, shares)
+        self.outcome = FourTestsOutcome(
+            target=[data.classes[label] for label in targets],
+            noise=None if noise is None else data.classes[noise],
+            edited=None if self.edited is None else Path(self.edited).name,
+            confusing_share=self.confusing_share,
+            seed=self.seed,
+            num_images=len(shares.labels),
+            accuracy_before=accuracy_before,
+            accuracy=accuracy,
+            sets={name: judged.compute() for name, judged in sets.items()},
+            examples=examples,
+        )
+        pl_module.log_dict({f"judge_{name}": value for name, value in self.outcome.values().items()})
 
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write tables and figures; return the report's section in Markdown."""
-        return FourTestsReport(self).write(folder) if self.outcomes else []
+    def _asked(self, classes: Sequence[str]) -> tuple[list[int], int | None]:
+        """Return the labels of the target classes and of the noise class."""
+        targets = class_numbers(self.target, classes, "judge.target")
+        noise = [] if self.noise is None else class_numbers([self.noise], classes, "judge.noise")
+        return targets, noise[0] if noise else None
 
-    def table(self) -> Table:
-        """Return what came out, to be printed."""
-        return FourTestsReport(self).table()
-
-    def _choose(self, targets: Sequence[int], data: ImageDataModule, shares: ImageShares) -> dict[str, ImageSet]:
+    def _choose(self, targets: Sequence[int], noise: int | None, shares: ImageShares) -> dict[str, ImageSet]:
         """Choose the sets; concept and activation must be prepared."""
         labels = shares.labels
         activations = torch.zeros(len(labels), dtype=torch.float64)
@@ -174,13 +169,14 @@ class FourTests(Subcommand):
             "random": random_images(labels, self.num_random_images, self.seed),
             "confusing": confusing_images(labels, activations, self.confusing_share),
         }
-        if self.noise is not None:
-            (noise,) = class_numbers([self.noise], data.classes, "judge.noise")
+        if noise is not None:
             sets["mislabelled"] = mislabelled_images(labels, targets, noise)
         return sets
 
-    def _judge_manipulated(self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares, same: Tensor) -> None:
-        """Judge images with the concept replaced; leave out confusing ones in which it is not found."""
+    def _judge_manipulated(
+        self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares, same: Tensor
+    ) -> ReplacedExamples | None:
+        """Judge images with the concept replaced, and return some; leave confusing ones out where it is not found."""
         chosen = torch.stack([judged.images.chosen for judged in sets.values()]).any(dim=0)
         own: list[Tensor] = []
         kept: list[ReplacedExamples] = []
@@ -205,9 +201,10 @@ class FourTests(Subcommand):
         there[torch.cat(everywhere)] = True
         confusing = sets["confusing"]
         confusing.images = replace(confusing.images, chosen=confusing.images.chosen & there)
-        if kept:
-            joined = ReplacedExamples.join(kept)
-            self.examples = joined.take(range(min(len(joined.names), MOST_SHOWN)))
+        if not kept:
+            return None
+        joined = ReplacedExamples.join(kept)
+        return joined.take(range(min(len(joined.names), MOST_SHOWN)))
 
     def _judge_normal(self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares) -> tuple[float, float]:
         """Judge images as they are; return the accuracy of both networks on all test images."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import ceil
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from editable.errors import UserError, require_at_least
 
-__all__ = ["ImageSet", "class_numbers", "confusing_images", "is_one_of", "mislabelled_images", "random_images"]
+__all__ = ["ImageSet", "confusing_images", "is_one_of", "mislabelled_images", "random_images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,30 +26,6 @@ class ImageSet:
 
     def __len__(self) -> int:
         return int(self.chosen.sum())
-
-
-def class_numbers(names: Sequence[str], classes: Sequence[str], option: str) -> list[int]:
-    """Return the labels of some classes.
-
-    Args:
-        names: The classes that are wanted.
-        classes: All classes; the position is the label.
-        option: Where the names were given, for the message.
-
-    Raises:
-        UserError: If there is no name, one is none of the classes, or one is given twice.
-    """
-    if not names:
-        raise UserError(f"{option} is empty: name at least one class")
-    position = {name: label for label, name in enumerate(classes)}
-    for name in names:
-        if name not in position:
-            near = get_close_matches(name, classes, n=3)
-            hint = f"near names are {', '.join(near)}" if near else f"they begin with {', '.join(classes[:3])}"
-            raise UserError(f"{option} has '{name}', which is none of the {len(classes)} classes of the data: {hint}")
-    if len(set(names)) < len(names):
-        raise UserError(f"{option} has '{max(names, key=list(names).count)}' twice: each class can be named once")
-    return [position[name] for name in names]
 
 
 def is_one_of(labels: Tensor, targets: Sequence[int]) -> Tensor:

@@ -1,37 +1,16 @@
-"""One set of images under the four tests: metrics that are fed batch by batch, and what came out."""
+"""One set of images under the four tests: metrics that are fed batch by batch."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from editable.callbacks.judge.image_sets import ImageSet
+from editable.callbacks.judge.outcome import SetOutcome
 from editable.metrics import FourTestScores, TargetCurve, TargetRoc
 from editable.metrics.four_tests import VERSIONS
 
-__all__ = ["JudgedSet", "SetOutcome"]
-
-
-class SetOutcome(NamedTuple):
-    """What came of a set.
-
-    Attributes:
-        num_images: Number of images in the set.
-        figures: Of :class:`~editable.metrics.FourTestScores`; NaN where undefined.
-        curves: For normal and manipulated images: the ROC curve of the target classes before and after the edit.
-    """
-
-    num_images: int
-    figures: dict[str, float]
-    curves: dict[str, tuple[TargetCurve, TargetCurve]]
-
-    def values(self) -> dict[str, float]:
-        """Return all figures that are defined, and areas under curves."""
-        values = {"num_images": float(self.num_images), **self.figures}
-        for version, (before, after) in self.curves.items():
-            values |= {f"{version}_auc_before": before.auc.item(), f"{version}_auc": after.auc.item()}
-        return {name: value for name, value in values.items() if value == value}
+__all__ = ["JudgedSet"]
 
 
 class JudgedSet:

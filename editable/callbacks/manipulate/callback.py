@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning.pytorch import LightningModule, Trainer
-from rich.table import Table
 from torch import Tensor
 
-from editable.callbacks.manipulate.report import ManipulationReport
+from editable.callbacks.manipulate import report
+from editable.callbacks.manipulate.outcome import ManipulationOutcome
 from editable.callbacks.manipulate.unfinished_folder import MadeImage, UnfinishedFolder, file_stems
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
@@ -51,18 +51,20 @@ class Manipulation(Subcommand):
         out: The image folder to be made; new or empty.
 
     Attributes:
-        made: What became of each image, in the order of the data set.
+        outcome: What came out, with what was found in each image in ``outcome.shares``; none before it has run.
 
     Raises:
         UserError: When it runs, if ``out`` is there already, an interrupted run made other images, the finder does not
             fit the network or the images, or the concept is found in none of them.
     """
 
+    command = "manipulate"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
+
     def __init__(self, concept: ConceptReplacement, out: str) -> None:
         self.concept, self.out = concept, Path(out).expanduser()
-        self.made: list[MadeImage] = []
+        self.outcome: ManipulationOutcome | None = None
         self._unfinished: UnfinishedFolder | None = None
-        self._report: ManipulationReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, and let the finder look at the network and the images."""
@@ -83,32 +85,28 @@ class Manipulation(Subcommand):
         data = image_data(trainer, WHAT)
         with progress_bars(trainer) as progress, torch.no_grad():
             shares = ImageShares(trainer, data, pl_module.device, progress)
-            self.made = self._make(shares, self._unfinished, trainer)
-            examples = self._examples(shares)
-        found = [one for one in self.made if one.share]
+            made = self._make(shares, self._unfinished, trainer)
+            examples = self._examples(made, shares)
+        found = [one for one in made if one.share]
         if not found:
             self._unfinished.discard()
             raise UserError(
-                f"the concept is found in none of the {len(self.made)} test images: look for it with a lower "
-                "threshold, or with masks whose names are those of the test images"
+                f"the concept is found in none of the {len(made)} test images: look for it with a lower threshold, or "
+                "with masks whose names are those of the test images"
             )
         if trainer.is_global_zero:
             self._unfinished.finish(self._entries(data, shares.labels, found), self.concept.settings)
         if trainer.world_size > 1:
             torch.distributed.barrier()
-        self._report = ManipulationReport(
-            self.out, data.classes, shares.labels, image_names(data, data.test_dataset), self.made, examples
+        self.outcome = ManipulationOutcome(
+            out=str(self.out),
+            classes=list(data.classes),
+            labels=shares.labels,
+            names=list(image_names(data, data.test_dataset)),
+            shares=torch.tensor([one.share for one in made], dtype=torch.float64),
+            examples=examples,
         )
-        pl_module.log_dict({f"manipulate_{name}": value for name, value in self._report.values().items()})
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write counts and the contact sheet; return the report's section in Markdown."""
-        return [] if self._report is None else self._report.write(folder)
-
-    def table(self) -> Table:
-        """Return the counts, to be printed."""
-        assert self._report is not None, "there is a table once the images are made"
-        return self._report.table()
+        pl_module.log_dict({f"manipulate_{name}": value for name, value in self.outcome.values().items()})
 
     def _make(self, shares: ImageShares, unfinished: UnfinishedFolder, trainer: Trainer) -> list[MadeImage]:
         """Make the images that an interrupted run has not made; return what became of all."""
@@ -141,9 +139,9 @@ class Manipulation(Subcommand):
                 unfinished.put(position, image)
             yield MadeImage(position, share if found else 0.0)
 
-    def _examples(self, shares: ImageShares) -> ReplacedExamples | None:
+    def _examples(self, made: Sequence[MadeImage], shares: ImageShares) -> ReplacedExamples | None:
         """Make some of the images once more, for the contact sheet."""
-        shown = _spread([one.position for one in self.made if one.share])
+        shown = _spread([one.position for one in made if one.share])
         own = [
             (positions.tolist(), self._example(images, names))
             for images, names, positions in shares.batches(shown, "contact sheet")

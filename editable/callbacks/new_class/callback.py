@@ -1,38 +1,43 @@
 """A new class for a trained classifier, from a few images: its filter is trained, judged, and kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
-from rich.table import Table
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
-from editable.atomic import write_atomically
-from editable.callbacks.new_class.outcome import JudgedLogit, NewClassOutcome, NewLogitScores, judge_new_logit
-from editable.callbacks.new_class.report import NewClassReport
+from editable.callbacks.new_class import report
+from editable.callbacks.new_class.grown_files import write_grown_network
+from editable.callbacks.new_class.judging import JudgedLogit, judge_trials
+from editable.callbacks.new_class.look import Look, classifier_of, grow_with, look_at
+from editable.callbacks.new_class.maps import maps_of
+from editable.callbacks.new_class.outcome import NewClassOutcome
 from editable.callbacks.new_class.training import NewClassTraining, read_class_images
-from editable.callbacks.new_class.trial import Look, NewClassTrial, classifier_of, grow_with, look_at
+from editable.callbacks.new_class.trial import NewClassTrial, TrialSettings
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import ImageDataModule
+from editable.data.classes import class_numbers
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.images import ImageFiles
 from editable.errors import UserError, require_at_least
+from editable.metrics import RocCurve
 from editable.models import GrownNetwork, Pooling
 from editable.rewriting import LayerBlock
 from editable.rewriting.new_class.class_filter import ClassFilterTraining, make_filter_examples
+from editable.rewriting.new_class.logit_calibration import LogitCalibration
 from editable.rewriting.new_class.negatives import NegativeChoice
 
 __all__ = ["NewClass"]
 
-WEIGHTS = "grown.safetensors"
+WHAT = "a new class"
 
 
 class NewClass(Subcommand):
@@ -73,18 +78,23 @@ class NewClass(Subcommand):
         pooling: What the new logit reads of its filter's map.
         max_loss: Part of the pool's images that may be given to the new class.
         baselines: Compare with the baselines; possible where the last layer is linear.
-        components: Old classes whose images (one each, drawn by seed) show parts of the new class, for the
-            compositional baseline; by default the two that the network takes the positives for most.
+        components: Old classes, by name or number, whose images (one each, drawn by seed) show parts of the new class,
+            for the compositional baseline; by default the two that the network takes the positives for most.
         component_masks: In place of ``components``: a JSON file of outlines of the parts in images beside it.
         seed: Of all draws; draw number d has seed + d.
 
     Attributes:
-        outcomes: Of each method and draw, once it has run.
+        outcome: Once it has run: what came of each method and draw is in ``outcome.figures``.
+        settings: How examples are drawn, and what is trained on them.
+        trials: What was made of each draw of examples, once it has run.
 
     Raises:
         UserError: If a number is out of its range, images or masks are missing; when it runs, if the class is known
             already, the layer does not do, images to learn from are among those to judge by, or the pool is tested on.
     """
+
+    command = "new_class"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
         self,
@@ -104,7 +114,7 @@ class NewClass(Subcommand):
         pooling: Pooling = "mean",
         max_loss: float = 0.01,
         baselines: bool = True,
-        components: list[str] | None = None,
+        components: list[int | str] | None = None,
         component_masks: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -117,57 +127,52 @@ class NewClass(Subcommand):
             raise UserError(f"max_loss is a part of the old classes' images, from 0 to below 1, got {max_loss}")
         if components is not None and component_masks is not None:
             raise UserError("components and component_masks both name the parts of the new class: give one of the two")
-        self.name, self.layer, self.seed = name, layer, seed
-        self.images, self.test_images = ClassImages(images, masks), ClassImages(test_images)
-        self.component_images = None
+        self.class_name, self.components = name, components
+        learnt_from, self.test_images = ClassImages(images, masks), ClassImages(test_images)
+        of_parts = None
         if component_masks is not None:
-            self.component_images = ClassImages(str(Path(component_masks).parent), component_masks)
-        self.components = components
-        self.num_positives, self.num_draws = num_positives, num_draws
-        self.images.draw(num_positives, seed)  # raises where there are fewer
-        self.negatives, self.num_negatives = negatives, num_negatives
-        self.pool, self.num_pool_images = pool, num_pool_images
-        self.training = training or ClassFilterTraining()
-        self.negative_weights = sorted({self.training.negative_weight, *sweep})
-        if self.negative_weights[0] < 0:
-            raise UserError(f"sweep has weights of negatives, so 0 or more, got {self.negative_weights[0]}")
-        if self.negative_weights[-1] > 0 and num_negatives == 0:
+            of_parts = ClassImages(str(Path(component_masks).parent), component_masks)
+        learnt_from.draw(num_positives, seed)  # raises where there are fewer
+        training = training or ClassFilterTraining()
+        negative_weights = sorted({training.negative_weight, *sweep})
+        if negative_weights[0] < 0:
+            raise UserError(f"sweep has weights of negatives, so 0 or more, got {negative_weights[0]}")
+        if negative_weights[-1] > 0 and num_negatives == 0:
             raise UserError(
-                f"num_negatives is 0, but negatives have a weight of {self.negative_weights[-1]:g}: take some, or set "
+                f"num_negatives is 0, but negatives have a weight of {negative_weights[-1]:g}: take some, or set "
                 "training.negative_weight to 0"
             )
-        self.pooling, self.max_loss, self.baselines = pooling, max_loss, baselines
+        self.settings = TrialSettings(
+            layer=layer,
+            images=learnt_from,
+            num_positives=num_positives,
+            num_draws=num_draws,
+            negatives=negatives,
+            num_negatives=num_negatives,
+            training=training,
+            negative_weights=negative_weights,
+            baselines=baselines,
+            components=None,  # their labels are known with the data
+            component_images=of_parts,
+            seed=seed,
+        )
+        self.pool, self.num_pool_images = pool, num_pool_images
+        self.pooling, self.max_loss = pooling, max_loss
+        self.outcome: NewClassOutcome | None = None
         self.trials: list[NewClassTrial] = []
-        self.judged: list[JudgedLogit] = []
-        self.accuracy_before = float("nan")
-
-    @property
-    def outcomes(self) -> list[NewClassOutcome]:
-        """What came of each method and draw."""
-        return [judged.outcome for judged in self.judged]
-
-    def of_method(self, method: str, negative_weight: float | None = None) -> list[JudgedLogit]:
-        """Return what came of a method, by draw; ``filter`` is that of the training's own weight of negatives."""
-        if method == "filter" and negative_weight is None:
-            negative_weight = self.training.negative_weight
-        return [
-            judged
-            for judged in self.judged
-            if judged.outcome.method == method and judged.outcome.negative_weight == negative_weight
-        ]
+        self._calibration: LogitCalibration | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, before anything is computed."""
         require_gradients(trainer.test_loop.inference_mode, "a filter is trained by gradients")
-        data = image_data(trainer, "a new class")
-        if self.name in data.classes:
-            raise UserError(f"the data have a class '{self.name}' already: a new class needs a name of its own")
-        unknown = [name for name in self.components or () if name not in data.classes]
-        if unknown:
-            raise UserError(
-                f"components has '{unknown[0]}', which is none of the data's classes, {', '.join(data.classes[:10])}"
-            )
-        shared = {path.resolve() for path in self.images.paths} & {path.resolve() for path in self.test_images.paths}
+        data = image_data(trainer, WHAT)
+        if self.class_name in data.classes:
+            raise UserError(f"the data have a class '{self.class_name}' already: a new class needs a name of its own")
+        components = None
+        if self.components is not None:
+            components = class_numbers(self.components, data.classes, "new_class.components")
+        learnt_from = {path.resolve() for path in self.settings.images.paths}
+        shared = learnt_from & {path.resolve() for path in self.test_images.paths}
         if shared:
             raise UserError(f"the image {min(shared)} is to learn from and to judge by: it can be only one of the two")
         if self.pool == "val" and data.tests_on_validation:
@@ -175,18 +180,18 @@ class NewClass(Subcommand):
                 "the data are tested on their validation images, which negatives must not be taken from: set pool to "
                 "train"
             )
-        block = LayerBlock(classifier_of(network_of(pl_module)), self.layer)
-        self.layer = block.layer
-        make_filter_examples(block, read_class_images(self.images, [0], data, pl_module.device)[0])
+        block = LayerBlock(classifier_of(network_of(pl_module)), self.settings.layer)
+        self.settings = replace(self.settings, layer=block.layer, components=components)
+        make_filter_examples(block, read_class_images(self.settings.images, [0], data, pl_module.device)[0])
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train filters, judge them, and keep the first."""
-        data, network = image_data(trainer, "a new class"), network_of(pl_module)
+        data, network = image_data(trainer, WHAT), network_of(pl_module)
         pool = self._pool_images(data)
         with progress_bars(trainer) as progress:
             of_pool = self._look(network, data, pool, [], pl_module.device, progress, "images of old classes")
             training = NewClassTraining(
-                self,
+                self.settings,
                 network,
                 data,
                 pl_module.device,
@@ -201,28 +206,47 @@ class NewClass(Subcommand):
             again = self._look(network, data, pool, filters, pl_module.device, progress, "calibration")
             test = self._test_images(trainer, of_pool.old_logits.shape[1])
             of_test = self._look(network, data, test, filters, pl_module.device, progress, "test images")
-        self.judged = list(self._judge(of_pool._replace(pooled=again.pooled), of_test))
-        values = self._values(of_test)
-        pl_module.log_dict({f"new_class_{name}": value for name, value in values.items()})
-        folder = run_folder(trainer)
+        judged = list(judge_trials(self.trials, of_pool._replace(pooled=again.pooled), of_test, self.max_loss))
+        self._calibration = judged[self.settings.kept].calibration
+        folder, configuration = run_folder(trainer), None
         if trainer.is_global_zero:
-            state = {name: tensor.cpu().contiguous() for name, tensor in self.grown(network).state_dict().items()}
-            with write_atomically(folder / WEIGHTS) as temporary:
-                save_file(state, temporary)
+            configuration = write_grown_network(folder, self.grown(network), self.settings.layer, self.pooling)
+        self.outcome = self._outcome(data, judged, of_test, configuration)
+        pl_module.log_dict({f"new_class_{name}": value for name, value in self.outcome.values().items()})
 
     def grown(self, network: nn.Module) -> GrownNetwork:
         """Return a network grown by the first draw's filter, of the training's own λ; what it had is not copied."""
-        number = self.negative_weights.index(self.training.negative_weight)
-        weight, calibration = self.trials[0].filters[number].weight, self.of_method("filter")[0].calibration
-        return grow_with(network, self.layer, [weight], self.pooling, *calibration)
+        assert self._calibration is not None, "there is a filter once it has run"
+        weight = self.trials[0].filters[self.settings.kept].weight
+        return grow_with(network, self.settings.layer, [weight], self.pooling, *self._calibration)
 
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write tables, figures and the configuration; return the report's sections in Markdown."""
-        return NewClassReport(self).write(folder, image_data(trainer, "a new class")) if self.judged else []
-
-    def table(self) -> Table:
-        """Return the outcomes as a table for the terminal."""
-        return NewClassReport(self).table()
+    def _outcome(
+        self, data: ImageDataModule, judged: Sequence[JudgedLogit], of_test: Look, configuration: str | None
+    ) -> NewClassOutcome:
+        """Return all that is told of what was made, judged and kept."""
+        weight, first = self.settings.training.negative_weight, self.trials[0]
+        curves: dict[str, list[RocCurve]] = {}
+        for figures, curve, _ in judged:
+            if figures.negative_weight in (None, weight):
+                curves.setdefault(figures.method, []).append(curve)
+        old = of_test.labels < of_test.old_logits.shape[1]
+        right = (of_test.old_logits.argmax(dim=1) == of_test.labels)[old]
+        return NewClassOutcome(
+            name=self.class_name,
+            layer=self.settings.layer,
+            negatives=self.settings.negatives,
+            negative_weight=weight,
+            max_loss=self.max_loss,
+            num_positives=len(first.positives),
+            num_negatives=len(first.negatives),
+            num_old_test_images=int(old.sum()),
+            num_new_test_images=int((~old).sum()),
+            accuracy_before=right.double().mean().item(),
+            figures=[one.figures for one in judged],
+            curves=curves,
+            maps=maps_of(first, first.filters[self.settings.kept], data.mean, data.std),
+            configuration=configuration,
+        )
 
     def _pool_images(self, data: ImageDataModule) -> Dataset:
         if self.pool == "train":
@@ -231,12 +255,12 @@ class NewClass(Subcommand):
             data.setup("validate")
             assert data.val_dataset is not None, "setup raises where there are no validation images"
             images = data.val_dataset
-        number = len(images)  # type: ignore[arg-type]
-        chosen = torch.randperm(number, generator=torch.Generator().manual_seed(self.seed))[: self.num_pool_images]
-        return Subset(images, chosen.sort().values.tolist())
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        order = torch.randperm(len(images), generator=generator)  # type: ignore[arg-type]
+        return Subset(images, order[: self.num_pool_images].sort().values.tolist())
 
     def _test_images(self, trainer: Trainer, label: int) -> Dataset:
-        data, paths = image_data(trainer, "a new class"), self.test_images.paths
+        data, paths = image_data(trainer, WHAT), self.test_images.paths
         size = data.image_shape[1:] if isinstance(data.resize, v2.Identity) else None
         new = data.evaluated(ImageFiles(paths, torch.full((len(paths),), label), size))
         return ConcatDataset([whole_loader(trainer.test_dataloaders).dataset, new])
@@ -256,62 +280,16 @@ class NewClass(Subcommand):
         task = progress.add_task(description, total=len(images))  # type: ignore[arg-type]
         found = look_at(
             network,
-            self.layer,
+            self.settings.layer,
             filters,
             self.pooling,
             loader,
-            self.baselines,
+            self.settings.baselines,
             device,
             lambda number: progress.advance(task, number),
         )
         progress.remove_task(task)
         return found
-
-    def _judge(self, of_pool: Look, of_test: Look) -> Iterator[JudgedLogit]:
-        """Yield what came of each method in each draw."""
-        number = 0
-        for draw, trial in enumerate(self.trials):
-            unseen = torch.ones(len(of_pool.labels), dtype=torch.bool)
-            unseen[trial.negatives] = False
-            if not unseen.any():
-                raise UserError(
-                    f"all {len(unseen)} images of old classes are negatives, and none is left to calibrate the new "
-                    "logit: lower num_negatives, or raise num_pool_images"
-                )
-            for one, (on_positives, on_negatives) in zip(trial.filters, trial.activations, strict=True):
-                pool = NewLogitScores(*(scores[unseen] for scores in of_pool.of_filter(number)))
-                judged = judge_new_logit(
-                    "filter", one.negative_weight, draw, pool, of_test.of_filter(number), self.max_loss
-                )
-                outcome = judged.outcome._replace(
-                    loss=one.losses[-1], positive_activation=on_positives, negative_activation=on_negatives
-                )
-                yield judged._replace(outcome=outcome)
-                number += 1
-            for name, vector in trial.vectors.items():
-                scores = of_pool.of_vector(vector), of_test.of_vector(vector)
-                yield judge_new_logit(name, None, draw, *scores, self.max_loss)
-
-    def _values(self, of_test: Look) -> dict[str, float]:
-        """Return what is logged."""
-        old = of_test.labels < of_test.old_logits.shape[1]
-        right = (of_test.old_logits.argmax(dim=1) == of_test.labels)[old]
-        self.accuracy_before = right.double().mean().item()
-        values: dict[str, float] = {
-            "accuracy_before": self.accuracy_before,
-            "negative_weight": self.training.negative_weight,
-            "num_positives": len(self.trials[0].positives),
-            "num_negatives": len(self.trials[0].negatives),
-            "num_draws": self.num_draws,
-            "num_old_test_images": int(old.sum()),
-            "num_new_test_images": int((~old).sum()),
-        }
-        for method in ("filter", *self.trials[0].vectors):
-            end = "" if method == "filter" else f"_{method.replace(' ', '_')}"
-            drawn = [judged.outcome for judged in self.of_method(method)]
-            for name in ("auc", "auc_probability", "recall", "lost", "accuracy"):
-                values[f"{name}{end}"] = sum(getattr(outcome, name) for outcome in drawn) / len(drawn)
-        return {name: float(value) for name, value in values.items()}
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -1,34 +1,17 @@
 """What comes of a new class: how well each method tells it from the old ones, and what it costs these."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from editable.atomic import write_csv
-from editable.metrics import RocCurve, weighted_auroc, weighted_roc, weights_by_class
-from editable.rewriting.new_class.logit_calibration import LogitCalibration, calibrate_logit
+from editable.metrics import RocCurve
+from editable.rewriting.new_class.negatives import NegativeChoice
 
-__all__ = ["NewClassOutcome", "NewLogitScores", "judge_new_logit", "write_outcomes"]
-
-
-class NewLogitScores(NamedTuple):
-    """What a method makes of images; tensors on the CPU.
-
-    Attributes:
-        pooled: The new class's logit q before it is scaled and shifted, [N].
-        old_logits: [N, K].
-        labels: Old classes 0 … K − 1, the new one K, int64 [N].
-    """
-
-    pooled: Tensor
-    old_logits: Tensor
-    labels: Tensor
+__all__ = ["FilterMaps", "LogitFigures", "NewClassOutcome"]
 
 
-class NewClassOutcome(NamedTuple):
+class LogitFigures(NamedTuple):
     """What came of one method with one draw of examples.
 
     Attributes:
@@ -58,59 +41,90 @@ class NewClassOutcome(NamedTuple):
     negative_activation: float | None = None
 
 
-class JudgedLogit(NamedTuple):
-    """The figures of a new logit, its ROC curve, and how it was calibrated."""
+class FilterMaps(NamedTuple):
+    """Images that a filter was trained on, positives before negatives, and its maps of them; n of each.
 
-    outcome: NewClassOutcome
-    curve: RocCurve
-    calibration: LogitCalibration
-
-
-def judge_new_logit(
-    method: str,
-    negative_weight: float | None,
-    draw: int,
-    pool: NewLogitScores,
-    test: NewLogitScores,
-    max_loss: float,
-) -> JudgedLogit:
-    """Calibrate a new logit on images of old classes, and judge it on test images.
-
-    Args:
-        method: What made it.
-        negative_weight: λ of a filter.
-        draw: Number of the draw of examples.
-        pool: Scores of images of old classes that it was not trained on.
-        test: Scores of test images of old classes and the new one.
-        max_loss: Part of the pool's images that may be given to the new class.
-
-    Raises:
-        UserError: If it responds alike to all images of the pool, or one kind of test images is missing.
+    Attributes:
+        images: In [0, 1], [n, C, H, W].
+        is_new: Whether an image is of the new class.
+        targets: The silhouettes, zero for negatives, in [0, 1], [n, h, w].
+        before: Maps of the untrained filter after the sigmoid, [n, h, w].
+        after: Maps of the trained filter after the sigmoid, [n, h, w].
     """
-    calibration = calibrate_logit(pool.pooled, pool.old_logits, max_loss)
-    new = test.old_logits.shape[1]
-    positive, weights = test.labels == new, weights_by_class(test.labels)
-    logits = torch.cat([test.old_logits, (test.pooled * calibration.scale + calibration.bias)[:, None]], dim=1)
-    predictions = logits.argmax(dim=1)
-    # The log of the odds orders images as the probability does, and does not round off to 0 or 1.
-    odds = logits[:, new].double() - logits[:, :new].double().logsumexp(dim=1)
-    outcome = NewClassOutcome(
-        method,
-        negative_weight,
-        draw,
-        auc=weighted_auroc(test.pooled, positive, weights).item(),
-        auc_probability=weighted_auroc(odds, positive, weights).item(),
-        recall=_share(predictions[positive] == new),
-        lost=_share(predictions[~positive] == new),
-        accuracy=_share(predictions[~positive] == test.labels[~positive]),
-    )
-    return JudgedLogit(outcome, weighted_roc(test.pooled, positive, weights), calibration)
+
+    images: Tensor
+    is_new: list[bool]
+    targets: Tensor
+    before: Tensor
+    after: Tensor
 
 
-def write_outcomes(path: Path, outcomes: Sequence[NewClassOutcome]) -> None:
-    """Write a line for each outcome, as CSV; what a method does not have is left empty."""
-    write_csv(path, [NewClassOutcome._fields, *outcomes])
+@dataclass(frozen=True)
+class NewClassOutcome:
+    """What came of a new class.
 
+    Attributes:
+        name: Of the new class.
+        layer: Beside which filters stand.
+        negatives: Which images of old classes are negatives.
+        negative_weight: λ of the filter that is kept.
+        max_loss: Part of the pool's images that may be given to the new class.
+        num_positives: Number of images in a draw that are learnt from.
+        num_negatives: Number of images of old classes in a draw.
+        num_old_test_images: Number of images of old classes that judge.
+        num_new_test_images: Number of images of the new class that judge.
+        accuracy_before: Of the network on the old classes' test images.
+        figures: Of each method, λ and draw.
+        curves: ROC curves by draw, of each method by name; for ``filter`` with the λ that is kept.
+        maps: What the filter of the first draw makes of some of its examples.
+        configuration: Path of the configuration that loads the grown network; none where there is none.
+    """
 
-def _share(hits: Tensor) -> float:
-    return hits.double().mean().item()
+    name: str
+    layer: str
+    negatives: NegativeChoice
+    negative_weight: float
+    max_loss: float
+    num_positives: int
+    num_negatives: int
+    num_old_test_images: int
+    num_new_test_images: int
+    accuracy_before: float
+    figures: list[LogitFigures]
+    curves: dict[str, list[RocCurve]]
+    maps: FilterMaps
+    configuration: str | None
+
+    @property
+    def num_draws(self) -> int:
+        """Number of times that examples were drawn."""
+        return len(self.curves["filter"])
+
+    @property
+    def negative_weights(self) -> list[float]:
+        """Each λ that filters were trained with, ascending."""
+        return sorted({some.negative_weight for some in self.figures if some.negative_weight is not None})
+
+    def of_method(self, method: str, negative_weight: float | None = None) -> list[LogitFigures]:
+        """Return what came of a method, by draw; ``filter`` is that of the λ that is kept, unless another is given."""
+        if method == "filter" and negative_weight is None:
+            negative_weight = self.negative_weight
+        return [some for some in self.figures if (some.method, some.negative_weight) == (method, negative_weight)]
+
+    def values(self) -> dict[str, float]:
+        """Return all figures by their metrics' names, as means over draws."""
+        values: dict[str, float] = {
+            "accuracy_before": self.accuracy_before,
+            "negative_weight": self.negative_weight,
+            "num_positives": self.num_positives,
+            "num_negatives": self.num_negatives,
+            "num_draws": self.num_draws,
+            "num_old_test_images": self.num_old_test_images,
+            "num_new_test_images": self.num_new_test_images,
+        }
+        for method in self.curves:
+            end = "" if method == "filter" else f"_{method.replace(' ', '_')}"
+            drawn = self.of_method(method)
+            for name in ("auc", "auc_probability", "recall", "lost", "accuracy"):
+                values[f"{name}{end}"] = sum(getattr(some, name) for some in drawn) / len(drawn)
+        return {name: float(value) for name, value in values.items()}

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from editable.callbacks.new_class.trial import Look, NewClassTrial, classifier_of, some_images
+from editable.callbacks.new_class.look import Look, classifier_of
+from editable.callbacks.new_class.trial import NewClassTrial, TrialSettings
 from editable.data import ImageDataModule
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.frame import Frame
@@ -21,9 +21,6 @@ from editable.rewriting.new_class.class_vectors import class_vector, composition
 from editable.rewriting.new_class.final_features import FinalFeatures
 from editable.rewriting.new_class.negatives import random_negatives, top_false_positives
 
-if TYPE_CHECKING:
-    from editable.callbacks.new_class.callback import NewClass
-
 __all__ = ["NewClassTraining", "read_class_images"]
 
 
@@ -32,7 +29,7 @@ class NewClassTraining:
     """Makes the trials of a run, one for each draw of examples.
 
     Args:
-        run: The callback with its settings.
+        settings: How examples are drawn, and what is trained on them.
         network: The classifier that grows.
         data: The data module of the old classes.
         device: Where the network is.
@@ -41,7 +38,7 @@ class NewClassTraining:
         score_pool: Called with filters: their pooled maps on the pool, [N, F].
     """
 
-    run: "NewClass"
+    settings: TrialSettings
     network: nn.Module
     data: ImageDataModule
     device: torch.device
@@ -55,69 +52,76 @@ class NewClassTraining:
         Raises:
             UserError: If there are fewer images than wanted, or the layer or the examples do not do.
         """
-        run = self.run
-        block = LayerBlock(classifier_of(self.network), run.layer)
-        drawn = [self._read(run.images, run.images.draw(run.num_positives, run.seed + draw)) for draw in self._draws]
-        steps = run.num_draws * len(run.negative_weights) * run.training.num_steps
+        settings = self.settings
+        block = LayerBlock(classifier_of(self.network), settings.layer)
+        drawn = [
+            self._read(settings.images, settings.images.draw(settings.num_positives, settings.seed + draw))
+            for draw in self._draws
+        ]
+        steps = settings.num_draws * len(settings.negative_weights) * settings.training.num_steps
         negatives = self._choose_negatives(block, drawn)
         task = progress.add_task("training filters", total=steps)
         trials = []
         for draw, (positives, masks), chosen in zip(self._draws, drawn, negatives, strict=True):
-            others = some_images(self.pool, chosen) if len(chosen) else positives[:0].cpu()
+            others = _some_images(self.pool, chosen) if len(chosen) else positives[:0].cpu()
             examples = make_filter_examples(block, positives, masks, others.to(self.device))
             filters = train_for_each_weight(
-                block, examples, run.negative_weights, self._training(draw), lambda done: progress.advance(task, done)
+                block,
+                examples,
+                settings.negative_weights,
+                self._training(draw),
+                lambda done: progress.advance(task, done),
             )
             active = [activations(block, examples, one.weight) for one in filters]
-            vectors = self._vectors(draw, positives, masks) if run.baselines else {}
+            vectors = self._vectors(draw, positives, masks) if settings.baselines else {}
             trials.append(NewClassTrial(block, positives.cpu(), chosen, others, examples, filters, active, vectors))
         progress.remove_task(task)
         return trials
 
     @property
     def _draws(self) -> range:
-        return range(self.run.num_draws)
+        return range(self.settings.num_draws)
 
     def _training(self, draw: int) -> ClassFilterTraining:
-        return replace(self.run.training, seed=self.run.training.seed + self.run.seed + draw)
+        return replace(self.settings.training, seed=self.settings.training.seed + self.settings.seed + draw)
 
     def _read(self, images: ClassImages, positions: list[int]) -> tuple[Tensor, Tensor]:
         return read_class_images(images, positions, self.data, self.device)
 
     def _choose_negatives(self, block: LayerBlock, drawn: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Return, for each draw, the positions of its negatives in the pool."""
-        run, number = self.run, len(self.pool)  # type: ignore[arg-type]
-        if run.negatives == "random":
-            return [random_negatives(number, run.num_negatives, run.seed + draw) for draw in self._draws]
+        settings, number = self.settings, len(self.pool)  # type: ignore[arg-type]
+        if settings.negatives == "random":
+            return [random_negatives(number, settings.num_negatives, settings.seed + draw) for draw in self._draws]
         alone = [
             replace(self._training(draw), negative_weight=0.0)(block, make_filter_examples(block, *examples)).weight
             for draw, examples in zip(self._draws, drawn, strict=True)
         ]
         scores = self.score_pool(alone)
-        return [top_false_positives(scores[:, draw], run.num_negatives) for draw in self._draws]
+        return [top_false_positives(scores[:, draw], settings.num_negatives) for draw in self._draws]
 
     def _vectors(self, draw: int, positives: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Return the baselines."""
         final = FinalFeatures(classifier_of(self.network))
         features = final.of_part(positives, masks)
         return {
-            "random": random_vector(features.shape[1], self.run.seed + draw),
+            "random": random_vector(features.shape[1], self.settings.seed + draw),
             "class vector": class_vector(features),
             "compositional": compositional_vector(self._features_of_parts(final, draw, positives)),
         }
 
     def _features_of_parts(self, final: FinalFeatures, draw: int, positives: Tensor) -> Tensor:
-        parts = self.run.component_images
+        parts = self.settings.component_images
         if parts is not None:
             return final.of_part(*self._read(parts, list(range(len(parts)))))
-        if self.run.components is not None:
-            labels = [self.data.classes.index(name) for name in self.run.components]
+        if self.settings.components is not None:
+            labels = self.settings.components
         else:
             labels = (
                 final(positives)[0].softmax(dim=1).mean(dim=0).topk(min(2, len(self.data.classes))).indices.tolist()
             )
         positions = torch.tensor([self._draw_of_class(label, draw) for label in labels])
-        return final.of_part(some_images(self.pool, positions).to(self.device))
+        return final.of_part(_some_images(self.pool, positions).to(self.device))
 
     def _draw_of_class(self, label: int, draw: int) -> int:
         positions = (self.of_pool.labels == label).nonzero().flatten()
@@ -126,7 +130,7 @@ class NewClassTraining:
                 f"none of the {len(self.of_pool.labels)} images of old classes is of '{self.data.classes[label]}', a "
                 "part of the new class: raise num_pool_images, or name other components"
             )
-        generator = torch.Generator().manual_seed(self.run.seed + draw)
+        generator = torch.Generator().manual_seed(self.settings.seed + draw)
         return int(positions[torch.randint(len(positions), (1,), generator=generator)])
 
 
@@ -137,3 +141,8 @@ def read_class_images(
     frame = Frame(getattr(data, "image_size", None), getattr(data, "resize_size", None))
     stored, masks = images.read(positions, frame)
     return data.normalisation(stored).to(device), masks.to(device)
+
+
+def _some_images(dataset: Dataset, positions: Tensor) -> Tensor:
+    """Return some images of a data set, [n, C, H, W]."""
+    return torch.stack([torch.as_tensor(dataset[position][0]) for position in positions.tolist()])

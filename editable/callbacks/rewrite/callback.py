@@ -1,55 +1,39 @@
 """Rewrite a layer of a trained network: try candidates, choose one on validation data, and tell what it does."""
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
-from rich.table import Table
-from torch import nn
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 
-from editable.callbacks.rewrite.report import RewriteReport
-from editable.callbacks.rewrite.trials import (
-    RewriteOutcome,
-    RewriteTrial,
-    SetErrors,
-    TrialSettings,
-    best_trial,
-    measures_of,
-    read_trials,
-    solver_label,
-    standing_trial,
-    write_trials,
-)
+from editable.callbacks.rewrite.candidates import Candidates
+from editable.callbacks.rewrite.image_sets import ChooseOn, RewriteImages, rewrite_images
+from editable.callbacks.rewrite.outcome import MeasuredRewrite, RewriteOutcome
+from editable.callbacks.rewrite.report import summary, write
+from editable.callbacks.rewrite.resuming import read_trials, trials_identity, write_trials
+from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, shown_heat_maps
+from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_label, standing_trials
+from editable.callbacks.rewrite.workbench import Workbench
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.kept_edit import put_edited, write_edit
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.site.predictions import RewrittenPredictions
-from editable.callbacks.site.sets import (
-    check_rules,
-    halves,
-    manipulated_images,
-    moment_dataset,
-    original_images,
-    rule_images,
-    validation_images,
-)
-from editable.callbacks.site.site import MomentImages, RewriteSite, Route
-from editable.data import RewriteRule, labelled_folder
+from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.rule_images import check_rules, rule_images
+from editable.callbacks.site.site import RewriteSite, Route
+from editable.data import ImageDataModule, RewriteRule, labelled_folder
 from editable.editing import EditRecord
 from editable.errors import UserError, require_at_least
-from editable.models import fingerprint
-from editable.rewriting import Architecture, ClosedForm, LayerBlock, Regularisation, RewriteResult, Solver
+from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
 
 __all__ = ["RankOneRewrite"]
 
 CHECKPOINT = "rewritten.ckpt"
 PATCH = "rewrite.safetensors"
 GIB = 2**30
+MOMENT = MomentSettings(num_images=5000, cache="runs/second_moments")
 
 
 class RankOneRewrite(Subcommand):
@@ -80,12 +64,7 @@ class RankOneRewrite(Subcommand):
             tried with every solver that is given keys. By default ``images`` alone.
         keys: One mean key for the whole ``rule``, or one for each ``exemplar``.
         architecture: Keys are a ``pixel`` of the layer's input each, or a ``patch`` of it.
-        regularisation: Of the second moment; by default 1e-4 of its mean eigenvalue is added to each.
-        moment_split: Images for the second moment: unaugmented ``train`` images, ``val`` images, or those ``test``
-            images that choose.
-        num_moment_images: Largest number of images for the second moment, drawn by seed.
-        moment_positions: Number of positions of each image, drawn by seed; null takes all.
-        cache: Folder for second moments, which are used again for the same network, layer and images; null keeps none.
+        moment: The images for the second moment, and how it is regularised.
         validation_rule: Exemplars of the same concept that are no part of the rewrite, to choose by. By default the
             rule's own, which any rewrite was made to correct.
         trial_rules: Further exemplars of the same concept, which neither make nor choose a rewrite; on them all routes
@@ -95,19 +74,19 @@ class RankOneRewrite(Subcommand):
         max_drop: Largest drop in accuracy on the images that choose, a fraction.
         photographs: Folder of real images of the new concept, ``<class>/<image>``; they choose nothing.
         memory_budget: In GiB, for features of images.
-        seed: Of all draws.
+        seed: Of the halves of the test images; that of the second moment's draws is its own.
         resume: Folder of a run that was interrupted: its finished candidates are taken over.
 
     Attributes:
-        trials: All that was tried, in order; empty where there was a single combination.
-        outcomes: By solver and route, what the best rewrite does; the chosen one among them. Where none corrects
-            anything within the drop, the one that corrects most.
-        chosen: The solver, and the route, of the chosen rewrite; none where no candidate is within the drop and
-            corrects anything.
+        outcome: What was tried and what came out; its ``trials``, ``rewrites`` and ``chosen``.
+        params: By solver and route, as the outcome's ``rewrites``: the changed parameters of the best rewrite by name.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if layer, rule or images do not fit the network.
     """
+
+    command = "rewrite"
+    summary, write = staticmethod(summary), staticmethod(write)
 
     def __init__(
         self,
@@ -119,14 +98,10 @@ class RankOneRewrite(Subcommand):
         routes: list[Route] | None = None,
         keys: Literal["rule", "exemplar"] = "rule",
         architecture: Architecture = "pixel",
-        regularisation: Regularisation | None = None,
-        moment_split: Literal["train", "val", "test"] = "train",
-        num_moment_images: int = 5000,
-        moment_positions: int | None = None,
-        cache: str | None = "runs/second_moments",
+        moment: MomentSettings = MOMENT,
         validation_rule: RewriteRule | None = None,
         trial_rules: list[RewriteRule] | None = None,
-        choose_on: Literal["val", "half"] = "val",
+        choose_on: ChooseOn = "val",
         max_drop: float = 0.0025,
         photographs: str | None = None,
         memory_budget: float = 4.0,
@@ -135,39 +110,23 @@ class RankOneRewrite(Subcommand):
     ) -> None:
         self.rule, self.validation_rule, self.photographs = rule, validation_rule, photographs
         self.trial_rules = trial_rules or []
-        self.layers, self.solvers = layers, solvers or [ClosedForm()]
-        self.ranks, self.strengths = ranks or [1], strengths or [1.0]
-        self.routes: list[Route] = routes or ["images"]
-        if not layers:
-            raise UserError("rewrite.layers is empty: name at least one layer")
-        labels = [solver_label(solver) for solver in self.solvers]
-        if len(set(labels)) < len(labels):
-            raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
-        if len(set(self.routes)) < len(self.routes):
-            raise UserError(f"rewrite.routes has {max(self.routes, key=self.routes.count)} twice: it can be tried once")
-        if min(self.ranks) < 1:
-            raise UserError(f"rewrite.ranks are numbers of directions, so at least 1, got {min(self.ranks)}")
-        require_at_least(1, num_moment_images=num_moment_images)
+        self.candidates = Candidates(
+            layers, solvers or [ClosedForm()], ranks or [1], strengths or [1.0], routes or ["images"]
+        )
         require_at_least(0, seed=seed)
         if not memory_budget > 0:
             raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
-        self.keys, self.architecture = keys, architecture
-        self.regularisation = regularisation or Regularisation(epsilon=1e-4)
-        self.moment_split, self.num_moment_images = moment_split, num_moment_images
-        self.moment_positions, self.cache = moment_positions, cache
+        self.keys, self.architecture, self.moment = keys, architecture, moment
         self.choose_on, self.max_drop, self.memory_budget = choose_on, max_drop, memory_budget
         self.seed, self.resume = seed, resume
-        self.trials: list[RewriteTrial] = []
-        self.outcomes: dict[str, RewriteOutcome] = {}
-        self.chosen: str | None = None
-        self._report: RewriteReport | None = None
-        self._sites: dict[tuple[str, Route], RewriteSite] = {}
+        self.outcome: RewriteOutcome | None = None
+        self.params: dict[str, dict[str, Tensor]] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
         require_gradients(trainer.test_loop.inference_mode, "a rewrite needs gradients")
         data = image_data(trainer, "a rewrite")
-        for layer in self.layers:
+        for layer in self.candidates.layers:
             LayerBlock(network_of(pl_module), layer)
         check_rules((self.rule, self.validation_rule, *self.trial_rules), data)
         if self.photographs is not None:
@@ -175,237 +134,155 @@ class RankOneRewrite(Subcommand):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try the candidates, choose, and measure what was chosen."""
-        choosing, reporting = self._image_sets(trainer)
+        network, data = network_of(pl_module), image_data(trainer, "a rewrite")
+        images = self._images(trainer, data)
         with progress_bars(trainer) as progress:
-            self._prepare(trainer, pl_module, choosing, progress)
-            best = self._try_all(trainer, pl_module, choosing, progress)
-            self.outcomes = self._measure(best, pl_module, reporting, trainer, progress)
-        self._report = RewriteReport(
-            self, network_of(pl_module), self._sites, reporting, image_data(trainer, "a rewrite")
-        )
-        values = {"num_candidates": float(max(len(self.trials), 1))}
-        if self.chosen is not None:
-            values |= self.outcomes[self.chosen].values()
-        pl_module.log_dict({f"rewrite_{name}": value for name, value in values.items()})
-        if self.chosen is not None:
-            self._keep(trainer, network_of(pl_module), self.outcomes[self.chosen])
+            sites = self._sites(trainer, network, data, images, progress)
+            budget = int(self.memory_budget * GIB)
+            bench = Workbench(network, self.candidates, sites, data.batch_size, budget, progress)
+            if self._has_choice:
+                trials = self._try_all(trainer, network, bench, images)
+                best = best_trial(trials, self.max_drop)
+                standing = standing_trials(trials, self.max_drop)
+            else:
+                (settings,) = self.candidates.combinations
+                best = RewriteTrial(settings, self.candidates.label(settings), self.candidates.strengths[0])
+                trials, standing = [], [best]
+            rewrites, self.params = bench.measure(standing, images.reporting)
+        self.outcome = self._outcome(trials, rewrites, best, bench, images, data)
+        pl_module.log_dict({f"rewrite_{name}": value for name, value in self.outcome.values().items()})
+        if best is not None:
+            self._keep(trainer, network, rewrites[best.solver])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the rewritten parameters in place of the network's own, in the checkpoint alone."""
-        if self.chosen is not None:
-            put_edited(checkpoint, self.outcomes[self.chosen].params)
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write tables and figures; return the report's sections in Markdown."""
-        return [] if self._report is None else self._report.write(folder)
-
-    def table(self) -> Table:
-        """Return errors before and after the chosen rewrite, or the best of each solver, to be printed."""
-        assert self._report is not None, "there is a table once the rewrite has run"
-        return self._report.table()
+        if self.outcome is not None and self.outcome.chosen is not None:
+            put_edited(checkpoint, self.params[self.outcome.chosen])
 
     def failure(self) -> str | None:
         """Return what to do where no candidate corrects anything at the allowed drop."""
-        if self.chosen is not None:
+        if self.outcome is None or self.outcome.chosen is not None:
             return None
         return (
-            f"none of {len(self.trials)} candidates corrects an error at a drop of at most {100 * self.max_drop:g} "
-            "points on the images that choose: try other layers, solvers or strengths, or allow a larger "
-            "rewrite.max_drop"
+            f"none of {len(self.outcome.trials)} candidates corrects an error at a drop of at most "
+            f"{100 * self.max_drop:g} points on the images that choose: try other layers, solvers or strengths, or "
+            "allow a larger rewrite.max_drop"
         )
 
     @property
-    def combinations(self) -> list[TrialSettings]:
-        """All combinations of layer, solver, route and rank; each is tried at every strength."""
-        return [
-            TrialSettings(layer, position, rank, route)
-            for layer in self.layers
-            for position, solver in enumerate(self.solvers)
-            for route in (self.routes if solver.uses_keys else self.routes[:1])
-            for rank in (self.ranks if solver.uses_rank else self.ranks[:1])
-        ]
+    def _has_choice(self) -> bool:
+        return len(self.candidates) > 1
 
-    @property
-    def num_candidates(self) -> int:
-        """Number of rewrites, strengths included."""
-        return len(self.combinations) * len(self.strengths)
+    def _images(self, trainer: Trainer, data: ImageDataModule) -> RewriteImages:
+        """Return the sets of images that choose, and those that are reported."""
+        return rewrite_images(
+            whole_loader(trainer.test_dataloaders).dataset,
+            data,
+            self.rule,
+            self.validation_rule,
+            self.trial_rules,
+            self.choose_on if self._has_choice else None,
+            self.photographs,
+            self.seed,
+        )
 
-    def _image_sets(self, trainer: Trainer) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
-        """Return the sets that choose, ``target`` and ``others``, and those that are reported."""
-        data = image_data(trainer, "a rewrite")
-        reported: Dataset = whole_loader(trainer.test_dataloaders).dataset
-        choosing = {"target": manipulated_images([self.validation_rule or self.rule], data)}
-        if self.num_candidates > 1 and self.choose_on == "half":
-            choosing["others"], reported = halves(reported, self.seed)
-        elif self.num_candidates > 1:
-            choosing["others"] = validation_images(data)
-        reporting = {"report": reported, "exemplars": manipulated_images([self.rule], data)}
-        if self.validation_rule is not None:
-            reporting["held_out"] = choosing["target"]
-        if self.photographs is not None:
-            reporting["photographs"] = data.evaluated(labelled_folder(self.photographs, data.classes))
-        if self.trial_rules:
-            reporting["trial"] = manipulated_images(self.trial_rules, data)
-            reporting["trial_originals"] = original_images(self.trial_rules, data)
-        return choosing, reporting
-
-    def _prepare(
-        self, trainer: Trainer, pl_module: LightningModule, choosing: dict[str, Dataset], progress: Progress
-    ) -> None:
+    def _sites(
+        self, trainer: Trainer, network: nn.Module, data: ImageDataModule, images: RewriteImages, progress: Progress
+    ) -> dict[tuple[str, Route], RewriteSite]:
         """Collect second moments and exemplars at all layers."""
-        data = image_data(trainer, "a rewrite")
-        choosing_half = choosing.get("others") if self.choose_on == "half" else None
-        images = moment_dataset(self.moment_split, data, choosing_half)
-        moment = MomentImages.of_run(
-            trainer, images, self.num_moment_images, self.moment_positions, self.seed, self.cache
-        )
-        rule = rule_images(self.rule, data)
-        for layer in self.layers:
+        choosing_half = images.choosing.get("others") if self.choose_on == "half" else None
+        moment = self.moment.images(trainer, choosing_half)
+        rule, (first, *_) = rule_images(self.rule, data), self.candidates.routes
+        sites: dict[tuple[str, Route], RewriteSite] = {}
+        for layer in self.candidates.layers:
             task = progress.add_task(f"second moment of {layer}", total=len(moment.drawn))
             site = RewriteSite(
-                network_of(pl_module),
+                network,
                 layer,
                 rule,
                 moment,
-                self.routes[0],
+                first,
                 self.keys,
                 self.architecture,
-                self.regularisation,
+                self.moment.regularised,
                 lambda images, task=task: progress.advance(task, images),  # type: ignore[misc]
             )
             progress.remove_task(task)
-            self._sites |= {(layer, route): site.by_route(route) for route in self.routes}
+            sites |= {(layer, route): site.by_route(route) for route in self.candidates.routes}
+        return sites
 
     def _try_all(
-        self, trainer: Trainer, pl_module: LightningModule, choosing: dict[str, Dataset], progress: Progress
+        self, trainer: Trainer, network: nn.Module, bench: Workbench, images: RewriteImages
     ) -> list[RewriteTrial]:
-        """Try all candidates; choose one, and return it with the best of each other solver."""
-        if self.num_candidates == 1:
-            (settings,) = self.combinations
-            self.chosen = self._label(settings)
-            return [RewriteTrial(settings, self.chosen, self.strengths[0])]
-        identity = self._identity(pl_module, choosing)
-        self.trials = [] if self.resume is None else read_trials(Path(self.resume), identity)
-        finished = {trial.settings for trial in self.trials}
-        task = progress.add_task("rewrites", total=len(self.combinations))
-        for layer in self.layers:
-            waiting = [some for some in self.combinations if some.layer == layer and some not in finished]
-            progress.advance(task, sum(some.layer == layer for some in self.combinations) - len(waiting))
-            predictions: dict[tuple[str, ...], RewrittenPredictions] = {}
-            for settings in waiting:
-                self.trials += self._try(settings, pl_module, choosing, predictions, trainer)
-                if trainer.is_global_zero:
-                    write_trials(run_folder(trainer), identity, self.trials)
-                progress.advance(task)
-            for kept in predictions.values():
-                kept.close()
-        if trainer.is_global_zero:
-            write_trials(run_folder(trainer), identity, self.trials)
-        chosen = best_trial(self.trials, self.max_drop)
-        self.chosen = None if chosen is None else chosen.solver
-        by_solver: dict[str, list[RewriteTrial]] = {}
-        for trial in self.trials:
-            by_solver.setdefault(trial.solver, []).append(trial)
-        return [standing_trial(some, self.max_drop) for some in by_solver.values()]
-
-    def _keep(self, trainer: Trainer, network: nn.Module, outcome: RewriteOutcome) -> None:
-        """Write the rewrite as a patch, and the whole rewritten network."""
-        settings, solver = self.rule.settings, self.solvers[outcome.trial.settings.solver]
-        record = EditRecord(
-            [
-                f"where {settings['texture'] or settings['variants']} is seen, {outcome.trial.settings.layer} recalls "
-                f"what is in the masks of {settings['masks']} ({len(self.rule)} exemplars)"
-            ],
-            {**outcome.trial.settings._asdict(), "solver": solver_label(solver), "strength": outcome.trial.strength},
-            f"{len(outcome.labels['report'])} test images and what else the figures name",
-            outcome.values(),
+        """Try all candidates, going on from an interrupted run; keep them in files as they come."""
+        identity = trials_identity(
+            network,
+            self.candidates,
+            self.keys,
+            self.architecture,
+            self.moment,
+            self.rule,
+            (self.validation_rule or self.rule).manipulated,
+            self.choose_on,
+            len(images.choosing["others"]),  # type: ignore[arg-type]
+            self.seed,
         )
-        write_edit(trainer, network, outcome.params, record, PATCH, CHECKPOINT)
+        finished = [] if self.resume is None else read_trials(Path(self.resume), identity)
+        folder = run_folder(trainer)  # on every rank
 
-    def _try(
-        self,
-        settings: TrialSettings,
-        pl_module: LightningModule,
-        choosing: dict[str, Dataset],
-        kept: dict[tuple[str, ...], RewrittenPredictions],
-        trainer: Trainer,
-    ) -> Iterator[RewriteTrial]:
-        """Yield a rewrite at each strength, and its errors on the images that choose."""
-        network = network_of(pl_module)
-        result = self._solve(settings)
-        names = tuple(result.params)
-        if names not in kept:
-            kept[names] = self._predictions(network, names, choosing, trainer)
-        predictions = kept[names]
-        before = predictions.unedited
-        for strength in self.strengths:
-            after = predictions(result.scaled(network, strength))
-            target, others = (
-                SetErrors.of(predictions.labels[name], before[name], after[name]) for name in ("target", "others")
-            )
-            label = self._label(settings)
-            yield RewriteTrial(settings, label, strength, target, others, measures_of(result))
+        def keep(trials: Sequence[RewriteTrial]) -> None:
+            if trainer.is_global_zero:
+                write_trials(folder, identity, trials)
 
-    def _measure(
+        return bench.try_all(images.choosing, finished, keep)
+
+    def _outcome(
         self,
         trials: list[RewriteTrial],
-        pl_module: LightningModule,
-        reporting: dict[str, Dataset],
-        trainer: Trainer,
-        progress: Progress,
-    ) -> dict[str, RewriteOutcome]:
-        """Make rewrites once more, and look what they do on the images that are reported."""
-        network = network_of(pl_module)
-        task = progress.add_task("rewrites on the images that are reported", total=len(trials))
-        results = {trial.solver: self._solve(trial.settings) for trial in trials}
-        outcomes: dict[str, RewriteOutcome] = {}
-        for names in dict.fromkeys(tuple(result.params) for result in results.values()):
-            # What lies before these parameters is computed once for all rewrites that change the same.
-            with closing(self._predictions(network, names, reporting, trainer)) as predictions:
-                for trial in trials:
-                    result = results[trial.solver]
-                    if tuple(result.params) == names:
-                        params = result.scaled(network, trial.strength)
-                        measured = trial._replace(measures=measures_of(result))
-                        outcomes[trial.solver] = RewriteOutcome(
-                            measured, params, predictions.labels, predictions.unedited, predictions(params)
-                        )
-                        progress.advance(task)
-        progress.remove_task(task)
-        return {trial.solver: outcomes[trial.solver] for trial in trials}
-
-    def _solve(self, settings: TrialSettings) -> RewriteResult:
-        solver = self.solvers[settings.solver]
-        site = self._sites[settings.layer, settings.route]
-        return solver(site.problem(settings.rank, solver.uses_references))
-
-    def _predictions(
-        self, network: nn.Module, names: tuple[str, ...], sets: dict[str, Dataset], trainer: Trainer
-    ) -> RewrittenPredictions:
-        return RewrittenPredictions(
-            network, names, sets, image_data(trainer, "a rewrite").batch_size, int(self.memory_budget * GIB)
+        rewrites: dict[str, MeasuredRewrite],
+        best: RewriteTrial | None,
+        bench: Workbench,
+        images: RewriteImages,
+        data: ImageDataModule,
+    ) -> RewriteOutcome:
+        """Return what came out, with the images that the figures show."""
+        chosen = None if best is None else rewrites[best.solver]
+        stages: list[str] = []
+        heat_maps, changes = None, {}
+        if chosen is not None:
+            site = bench.site(chosen.trial.settings)
+            stages = list(site.block.stages)
+            if site.block.geometry is not None:  # the vectors that a linear layer reads have no place in an image
+                heat_maps = shown_heat_maps(site, chosen.trial.settings.rank, images.reporting, data)
+            changes = shown_changes(chosen, images.reporting, data)
+        return RewriteOutcome(
+            layers=self.candidates.layers,
+            max_drop=self.max_drop,
+            classes=list(data.classes),
+            target=sorted(set(self.rule.labels(data.classes).tolist())),
+            exemplars=shown_exemplars(self.rule),
+            trials=trials,
+            rewrites=rewrites,
+            chosen=None if best is None else best.solver,
+            stages=stages,
+            heat_maps=heat_maps,
+            changes=changes,
         )
 
-    def _identity(self, pl_module: LightningModule, choosing: dict[str, Dataset]) -> dict[str, Any]:
-        """Return what a candidate's outcome depends on besides its settings, as JSON holds it."""
-        target = (self.validation_rule or self.rule).manipulated
-        return {
-            "weights": fingerprint(network_of(pl_module).state_dict()),
-            "solvers": [solver_label(solver) for solver in self.solvers],
-            "strengths": self.strengths,
-            "routes": self.routes,
-            "keys": self.keys,
-            "architecture": self.architecture,
-            "regularisation": str(self.regularisation),
-            "rule": fingerprint({"images": self.rule.manipulated, "masks": self.rule.masks}),
-            "target": fingerprint({"images": target}),
-            "moment": [self.moment_split, self.num_moment_images, self.moment_positions],
-            "choose_on": [self.choose_on, len(choosing["others"])],  # type: ignore[arg-type]
-            "seed": self.seed,
-        }
-
-    def _label(self, settings: TrialSettings) -> str:
-        """Return how a solver is called, with the route where there are several."""
-        solver = self.solvers[settings.solver]
-        several = len(self.routes) > 1 and solver.uses_keys
-        return f"{solver_label(solver)} by {settings.route}" if several else solver_label(solver)
+    def _keep(self, trainer: Trainer, network: nn.Module, rewrite: MeasuredRewrite) -> None:
+        """Write the rewrite as a patch, and the whole rewritten network."""
+        rule, trial = self.rule.settings, rewrite.trial
+        record = EditRecord(
+            [
+                f"where {rule['texture'] or rule['variants']} is seen, {trial.settings.layer} recalls "
+                f"what is in the masks of {rule['masks']} ({len(self.rule)} exemplars)"
+            ],
+            {
+                **trial.settings._asdict(),
+                "solver": solver_label(self.candidates.solver(trial.settings)),
+                "strength": trial.strength,
+            },
+            f"{len(rewrite.labels['report'])} test images and what else the figures name",
+            rewrite.values(),
+        )
+        write_edit(trainer, network, self.params[trial.solver], record, PATCH, CHECKPOINT)

@@ -1,12 +1,14 @@
 """Rewrites side by side on the same images: what each corrects by the true labels, and by the prediction before."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from editable.callbacks.rewrite.trials import RewriteOutcome, SetErrors
+from editable.callbacks.rewrite.outcome import MeasuredRewrite
+from editable.callbacks.site.set_errors import SetErrors
+from editable.tables import Table
 
 __all__ = ["ComparedErrors", "RouteComparison", "compare_errors"]
 
@@ -57,46 +59,53 @@ def compare_errors(
 
 
 class RouteComparison:
-    """Outcomes of a run as the two tables of the source.
+    """Rewrites of a run as the two tables of the source.
 
     Args:
-        outcomes: By solver and route, on the sets ``trial``, ``trial_originals`` and ``report``.
+        rewrites: By solver and route, on the sets ``trial``, ``trial_originals`` and ``report``.
         target: Labels of the target class, or of several.
+
+    Attributes:
+        overall: Errors of each on the set ``report``.
+        compared: Errors of each by :func:`compare_errors`.
     """
 
-    def __init__(self, outcomes: Mapping[str, RewriteOutcome], target: Sequence[int]) -> None:
-        self.overall = {name: outcome.errors["report"] for name, outcome in outcomes.items()}
+    def __init__(self, rewrites: Mapping[str, MeasuredRewrite], target: Sequence[int]) -> None:
+        self.overall = {name: rewrite.errors["report"] for name, rewrite in rewrites.items()}
         self.compared = {
             name: compare_errors(
-                outcome.labels["trial"],
-                outcome.before["trial_originals"],
-                outcome.before["trial"],
-                outcome.after["trial"],
+                rewrite.labels["trial"],
+                rewrite.before["trial_originals"],
+                rewrite.before["trial"],
+                rewrite.after["trial"],
                 torch.tensor(sorted(set(target))),
             )
-            for name, outcome in outcomes.items()
+            for name, rewrite in rewrites.items()
         }
 
-    def table(self, group: str) -> Iterator[list[str]]:
-        """Yield the head of a table and its rows, as they are read; of ``target`` or ``others``."""
+    def table(self, group: str) -> Table:
+        """Return a table as it is read; of ``target`` or ``others``."""
         judged = ("true labels", "prediction before the edit")
         columns = [text for by in judged for text in (f"accuracy, by {by}", "errors corrected")]
-        yield [GROUPS[group], *columns, "overall accuracy"]
+        rows: list[list[str]] = []
         for name, compared in self.compared.items():
-            if name == next(iter(self.compared)):
+            if not rows:
                 parts = [text for errors in compared[group] for text in (_accuracy(errors, errors.before), "–")]
-                yield ["before the edit", *parts, _accuracy(self.overall[name], self.overall[name].before)]
+                rows.append(["before the edit", *parts, _accuracy(self.overall[name], self.overall[name].before)])
             parts = [text for errors in compared[group] for text in (_accuracy(errors, errors.after), _part(errors))]
-            yield [name, *parts, _accuracy(self.overall[name], self.overall[name].after)]
+            rows.append([name, *parts, _accuracy(self.overall[name], self.overall[name].after)])
+        return Table([GROUPS[group], *columns, "overall accuracy"], rows)
 
-    def rows(self) -> Iterator[list[str | int | float | None]]:
-        """Yield the head and the rows of the same as counts, for a file."""
-        yield ["rewrite", "images", "judged_by", "num_images", "errors_before", "errors_after", "errors_corrected"]
+    def counts(self) -> Table:
+        """Return the same as counts, for a file."""
+        columns = ["rewrite", "images", "judged_by", "num_images", "errors_before", "errors_after", "errors_corrected"]
+        rows: list[list[str | int | float | None]] = []
         for name, compared in self.compared.items():
             for group, both in compared.items():
                 for judged_by, errors in zip(ComparedErrors._fields, both, strict=True):
-                    yield [name, group, judged_by, *errors, errors.corrected]
-            yield [name, "overall", "truth", *self.overall[name], self.overall[name].corrected]
+                    rows.append([name, group, judged_by, *errors, errors.corrected])
+            rows.append([name, "overall", "truth", *self.overall[name], self.overall[name].corrected])
+        return Table(columns, rows)
 
     def bars(self) -> dict[str, list[float | None]]:
         """Return parts of errors that are corrected, one for each rewrite, by what they are of."""

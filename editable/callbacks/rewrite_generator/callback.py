@@ -1,15 +1,15 @@
 """Rewrite a trained generator by a rule in a file, in the test of a run."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from rich.table import Table
 from torch import nn
 
-from editable.callbacks.rewrite_generator.report import generator_metrics, generator_table, write_generator_report
-from editable.callbacks.run.context import network_of, require_gradients
+from editable.callbacks.rewrite_generator import report
+from editable.callbacks.rewrite_generator.of_rewrite import outcome_of, write_rewritten
+from editable.callbacks.rewrite_generator.outcome import GeneratorRewriteOutcome
+from editable.callbacks.run.context import network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import GeneratorRule, read_generator_rule
@@ -17,12 +17,7 @@ from editable.data.concepts.generator_rule import Regions
 from editable.errors import UserError, require_at_least
 from editable.models import LatentSampler, default_latents, generate
 from editable.rewriting import Architecture, LayerBlock, Regularisation, Solver
-from editable.rewriting.generators.generator_rewrite import (
-    MOMENT_SEED,
-    UNSEEN_SEED,
-    GeneratorRewrite,
-    rewrite_generator,
-)
+from editable.rewriting.generators.generator_rewrite import MOMENT_SEED, UNSEEN_SEED, rewrite_generator
 from editable.rewriting.keys.erase_problem import EraseRule
 from editable.rewriting.keys.paste_problem import PasteRule
 from editable.rewriting.keys.selections import Selection
@@ -52,10 +47,16 @@ class GeneratorRewriting(Subcommand):
         quantile: The context matches where a response reaches this quantile of the unseen images' responses.
         image_range: Least and greatest value of a pixel of the generator.
 
+    Attributes:
+        outcome: What came out; none before the run.
+
     Raises:
         UserError: If the rule cannot be read or a number is out of its range; in ``test``, if the rule does not fit the
             generator, or there is no such layer.
     """
+
+    command = "rewrite_generator"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class GeneratorRewriting(Subcommand):
             "unseen_seed": unseen_seed,
             "quantile": quantile,
         }
-        self.rewrite: GeneratorRewrite | None = None
+        self.outcome: GeneratorRewriteOutcome | None = None
         self._rule: PasteRule | EraseRule | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,7 +100,7 @@ class GeneratorRewriting(Subcommand):
         self._rule = rule_for(network, self.rule, getattr(pl_module, "latents", None))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Rewrite the generator and log what that does."""
+        """Rewrite the generator, log what that does, and keep the rewritten one."""
         network = network_of(pl_module)
         latents = getattr(pl_module, "latents", None)
         assert self._rule is not None, "the test has started"
@@ -111,21 +112,12 @@ class GeneratorRewriting(Subcommand):
                     tasks[task] = bars.add_task(task, total=max(total, 1))
                 bars.update(tasks[task], completed=done)
 
-            self.rewrite = rewrite_generator(
-                network, self.layer, self._rule, latents, progress=advance, **self._settings
-            )
-        pl_module.log_dict(generator_metrics(self.rewrite, self.image_range))
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write the figures and the rewritten generator; return the report's sections in Markdown."""
-        if self.rewrite is None or self._rule is None:
-            return []
-        return write_generator_report(self.rewrite, self._rule, folder, self.image_range)
-
-    def table(self) -> Table:
-        """Return what the rewrite did to unseen images, to be printed."""
-        assert self.rewrite is not None, "there is a table once the rewrite has run"
-        return generator_table(self.rewrite, self.image_range)
+            rewrite = rewrite_generator(network, self.layer, self._rule, latents, progress=advance, **self._settings)
+        self.outcome = outcome_of(rewrite, self._rule, self.image_range)
+        pl_module.log_dict({f"rewrite_{name}": value for name, value in self.outcome.values().items()})
+        folder = run_folder(trainer)  # on every rank
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_rewritten(rewrite, folder)
 
 
 def rule_for(network: nn.Module, rule: GeneratorRule, latents: LatentSampler | None = None) -> PasteRule | EraseRule:

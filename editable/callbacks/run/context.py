@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import cast
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 
 from editable.data import ImageDataModule
 from editable.errors import UserError
 
-__all__ = ["image_data", "network_of", "require_gradients", "run_folder"]
+__all__ = ["datamodule_of", "image_data", "network_of", "require_gradients", "run_folder"]
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -22,6 +22,11 @@ def network_of(pl_module: LightningModule) -> nn.Module:
     return cast(nn.Module, pl_module.network)
 
 
+def datamodule_of(trainer: Trainer) -> LightningDataModule | None:
+    """Return the run's data module, of whatever kind; none where the task brings its own loaders."""
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
 def image_data(trainer: Trainer, what: str) -> ImageDataModule:
     """Return the run's data module.
 
@@ -32,7 +37,7 @@ def image_data(trainer: Trainer, what: str) -> ImageDataModule:
     Raises:
         UserError: If it is no data module of images.
     """
-    data = trainer.datamodule  # type: ignore[attr-defined]
+    data = datamodule_of(trainer)
     if not isinstance(data, ImageDataModule):
         raise UserError(
             f"{what} needs a data module of images that knows its classes and normalisation, an ImageDataModule, got "

@@ -1,10 +1,13 @@
-"""A callback that is a subcommand of its own on the command line."""
+"""A callback that is a subcommand of its own on the command line: it computes an outcome, of which a report is made."""
 
 from abc import abstractmethod
-from typing import Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from lightning.pytorch import Callback
-from rich.table import Table
+from lightning.pytorch import Callback, Trainer
+
+from editable.callbacks.run.outcome_file import write_outcome
+from editable.tables import Table
 
 __all__ = ["Subcommand"]
 
@@ -12,17 +15,45 @@ __all__ = ["Subcommand"]
 class Subcommand(Callback):
     """What ``python train.py <name>`` runs on a trained network: a callback in one of Lightning's loops.
 
-    The constructor's arguments are the options ``--<name>.…``. :mod:`editable.trainer` has the names.
+    The constructor's arguments are the options ``--<name>.…``. What comes out is an outcome, frozen plain data; tables,
+    figures and the report are functions of it alone, in the study's ``report.py``. The run's folder keeps it as
+    ``<name>_outcome.pt``, from which :func:`~editable.callbacks.run.outcome_file.read_outcome` reads it, so that a
+    report can be drawn again.
+
+    Attributes:
+        command: The subcommand's name.
+        outcome: What came out; none before it has run.
     """
+
+    command: ClassVar[str]
+    outcome: Any = None
 
     @property
     def loop(self) -> Literal["test", "validate"]:
         """The loop of the trainer that the callback runs in."""
         return "test"
 
+    @staticmethod
     @abstractmethod
+    def summary(outcome: Any) -> Table:
+        """Return the table that is printed once the callback has run."""
+
+    @staticmethod
+    @abstractmethod
+    def write(outcome: Any, folder: Path) -> list[str]:
+        """Write the report's tables and figures into a folder; return its sections in Markdown."""
+
     def table(self) -> Table:
-        """Return what came out, to be printed once the callback has run."""
+        """Return what came out, to be printed."""
+        assert self.outcome is not None, "there is a table once it has run"
+        return self.summary(self.outcome)
+
+    def report(self, trainer: Trainer, folder: Path) -> list[str]:
+        """Keep the outcome, and write the report's tables and figures; return its sections in Markdown."""
+        if self.outcome is None:
+            return []
+        write_outcome(folder / f"{self.command}_outcome.pt", self.outcome)
+        return self.write(self.outcome, folder)
 
     def failure(self) -> str | None:
         """Return why the command has failed although it ran to its end, in one sentence; none where all is well."""

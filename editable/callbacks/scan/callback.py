@@ -8,17 +8,18 @@ from typing import Any, get_args
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor, nn
 
 from editable.callbacks.run.context import image_data, network_of, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.scan.classes import Change, ClassChange, RankBy, class_changes, ranking
+from editable.callbacks.scan import report
+from editable.callbacks.scan.classes import RankBy, network_changes, ranking
+from editable.callbacks.scan.outcome import ScanOutcome
 from editable.callbacks.scan.records import ScanRecords, look_at, read_records, write_records
-from editable.callbacks.scan.report import SpuriousScanReport
 from editable.data import ImageDataModule
+from editable.data.classes import class_numbers
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint, load_weights
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
@@ -50,26 +51,29 @@ class SpuriousScan(Subcommand):
         concept: Finds the concept in images, and puts something else in its place.
         edited: Weights of a rewritten network of the same architecture, a checkpoint or ``.safetensors`` file, to be
             put beside; null scans the network alone.
-        target: The class that the figures ``target_…`` and ``effect`` are of; null takes the first of the ranking.
+        target: The class, by name or number, that the figures ``target_…`` and ``effect`` are of; null takes the first
+            of the ranking.
         rank_by: Rank by the rise in ``error``, or by the fall in ``top_probability``.
         min_found: Least number of images with the concept in a class; classes with fewer are not ranked.
         resume: Folder of a scan that was interrupted: its finished images are taken over.
 
     Attributes:
-        changes: Of each class by label, once it has run.
-        edited_changes: The same of the edited network; none without one.
-        order: Labels of the ranked classes, first the one that suffers most.
+        outcome: Once it has run: the changes of each class in ``outcome.network`` and ``outcome.edited``, the ranking
+            in ``outcome.order``.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if there is no such class, the edited network is
             missing or another one, the scan in the folder was another one, or the concept is found nowhere.
     """
 
+    command = "scan"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
+
     def __init__(
         self,
         concept: ConceptReplacement,
         edited: str | None = None,
-        target: str | None = None,
+        target: int | str | None = None,
         rank_by: RankBy = "error",
         min_found: int = 10,
         resume: str | None = None,
@@ -79,21 +83,13 @@ class SpuriousScan(Subcommand):
             raise UserError(f"scan.rank_by is {rank_by!r}, but must be one of {', '.join(get_args(RankBy))}")
         self.concept, self.edited, self.target = concept, edited, target
         self.rank_by, self.min_found, self.resume = rank_by, min_found, resume
-        self.changes: list[ClassChange] = []
-        self.edited_changes: list[ClassChange] | None = None
-        self.order: list[int] = []
+        self.outcome: ScanOutcome | None = None
         self._networks: list[nn.Module] = []
-        self._report: SpuriousScanReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, before anything is computed."""
         data = image_data(trainer, WHAT)
-        classes = data.classes
-        if self.target is not None and self.target not in classes:
-            raise UserError(
-                f"scan.target is '{self.target}', which is none of the data's classes, {', '.join(classes[:10])}"
-                f"{', …' if len(classes) > 10 else ''}"
-            )
+        self._target_label(data)
         network = network_of(pl_module)
         self._networks = [network]
         if self.edited is not None:
@@ -115,33 +111,34 @@ class SpuriousScan(Subcommand):
                 f"the concept is found in none of the {len(records.found)} test images: look for it with a lower "
                 "threshold, or with masks whose names are those of the test images"
             )
-        of_networks = [
-            class_changes(records, shares.labels, data.num_classes, position) for position in range(len(self._networks))
-        ]
-        self.changes, self.edited_changes = of_networks[0], of_networks[1] if self.edited is not None else None
-        self.order = ranking(self.changes, self.rank_by, self.min_found)
-        if not self.order:
-            most = max(self.changes, key=lambda some: some.num_found)
+        self.outcome = self._outcome(records, shares.labels, data, folder)
+        pl_module.log_dict({f"scan_{name}": value for name, value in self.outcome.values().items()})
+
+    def _target_label(self, data: ImageDataModule) -> int | None:
+        """Return the class that was named as the one that the concept is held against; none where none was."""
+        return None if self.target is None else class_numbers([self.target], data.classes, "scan.target")[0]
+
+    def _outcome(self, records: ScanRecords, labels: Tensor, data: ImageDataModule, folder: Path) -> ScanOutcome:
+        """Return what the records of all images say of each class; raise where no class can be ranked."""
+        network, *others = (
+            network_changes(records, labels, data.num_classes, position) for position in range(len(self._networks))
+        )
+        order = ranking(network.by_class, self.rank_by, self.min_found)
+        if not order:
+            most = max(network.by_class, key=lambda some: some.num_found)
             raise UserError(
                 f"scan.min_found is {self.min_found}, but the class with most images of the concept, "
                 f"'{data.classes[most.label]}', has {most.num_found}: lower it, and go on with scan.resume={folder}"
             )
-        values = self._values(records, shares.labels, data.classes)
-        pl_module.log_dict({f"scan_{name}": value for name, value in values.items()})
-        self._report = SpuriousScanReport(self, data.classes)
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write the table and the figure; return the report's section in Markdown."""
-        return [] if self._report is None else self._report.write(folder)
-
-    def table(self) -> Table:
-        """Return the ranking, to be printed."""
-        assert self._report is not None, "there is a table once the scan has run"
-        return self._report.table()
-
-    def target_label(self, classes: list[str]) -> int:
-        """Return the class that the concept is held against: the one that was named, or the first of the ranking."""
-        return self.order[0] if self.target is None else classes.index(self.target)
+        target = self._target_label(data)
+        return ScanOutcome(
+            classes=list(data.classes),
+            network=network,
+            edited=others[0] if others else None,
+            target=order[0] if target is None else target,
+            rank_by=self.rank_by,
+            min_found=self.min_found,
+        )
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule, progress: Progress) -> None:
         """Let the finder look at the network and the test images, where it has to."""
@@ -201,30 +198,3 @@ class SpuriousScan(Subcommand):
             "num_images": len(images),
             "images": fingerprint({"labels": ImageShares.labels_of(data), "some": some}),
         }
-
-    def _values(self, records: ScanRecords, labels: Tensor, classes: list[str]) -> dict[str, float]:
-        """Return all figures by name."""
-        values: dict[str, float] = {
-            "num_images": len(records.found),
-            "num_found": int(records.found.sum()),
-            "num_ranked_classes": len(self.order),
-        }
-        some, target = records.of_found, self.target_label(classes)
-        wrong = some.predictions != labels[some.positions][:, None, None]
-        effects = []
-        for position, changes in enumerate(filter(None, (self.changes, self.edited_changes))):
-            means = {"error": wrong, "top_probability": some.top, "true_probability": some.true}
-            own: dict[str, float] = {}
-            for name, field in means.items():
-                change = Change.of(field[:, position])
-                own |= {f"{name}_before": change.before, f"{name}_after": change.after}
-            own |= {f"target_{name}": value for name, value in changes[target].values().items()}
-            effects.append(changes[target].taken.before - changes[target].taken.after)
-            own["effect"] = effects[-1]
-            values |= {f"{'edited_' if position else ''}{name}": value for name, value in own.items()}
-        values["target_num_found"] = self.changes[target].num_found
-        if target in self.order:
-            values["target_rank"] = self.order.index(target) + 1
-        if len(effects) == 2 and effects[0] != 0:
-            values["effect_removed"] = 1 - effects[1] / effects[0]
-        return {name: float(value) for name, value in values.items() if value == value}  # NaN: undefined

@@ -1,4 +1,4 @@
-"""What the replacement of a concept does to each class, and the order of classes by it."""
+"""What the replacement of a concept does to images, all of them and each class, and the order of classes by it."""
 
 from collections.abc import Sequence
 from math import isnan, sqrt
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from editable.callbacks.scan.records import ScanRecords
 
-__all__ = ["Change", "ClassChange", "RankBy", "class_changes", "ranking"]
+__all__ = ["Change", "ClassChange", "NetworkChanges", "RankBy", "class_changes", "network_changes", "ranking"]
 
 RankBy = Literal["error", "top_probability"]
 """The change that classes are ranked by: the largest rise in error first, or the largest fall in top probability."""
@@ -68,6 +68,27 @@ class ClassChange(NamedTuple):
         return {name: value for name, value in values.items() if not isnan(value)}
 
 
+class NetworkChanges(NamedTuple):
+    """What the replacement does to images, by one network.
+
+    Attributes:
+        by_class: To those of each class, by label.
+        error: Part that is wrong, of all images where the concept was found.
+        top: Mean probability of the predicted label on them.
+        true: Mean probability of the true label on them.
+    """
+
+    by_class: list[ClassChange]
+    error: Change
+    top: Change
+    true: Change
+
+    def values(self) -> dict[str, float]:
+        """Return the three changes over all classes by name, each before and after."""
+        named = {"error": self.error, "top_probability": self.top, "true_probability": self.true}
+        return {f"{name}_{when}": getattr(some, when) for name, some in named.items() for when in ("before", "after")}
+
+
 def class_changes(records: ScanRecords, labels: Tensor, num_classes: int, network: int = 0) -> list[ClassChange]:
     """Return what the replacement does to each class.
 
@@ -96,6 +117,21 @@ def class_changes(records: ScanRecords, labels: Tensor, num_classes: int, networ
         )
         changes.append(change)
     return changes
+
+
+def network_changes(records: ScanRecords, labels: Tensor, num_classes: int, network: int) -> NetworkChanges:
+    """Return what the replacement does to all images and to each class, by one network.
+
+    Args:
+        records: Of the images that were looked at.
+        labels: True labels of all test images, int64 [N].
+        num_classes: Number of classes.
+        network: Position of the network that is meant among those that were looked at.
+    """
+    some = records.of_found
+    wrong = some.predictions != labels[some.positions][:, None, None]
+    means = (Change.of(field[:, network]) for field in (wrong, some.top, some.true))
+    return NetworkChanges(class_changes(records, labels, num_classes, network), *means)
 
 
 def ranking(changes: Sequence[ClassChange], rank_by: RankBy, min_found: int) -> list[int]:

@@ -3,19 +3,13 @@
 from collections.abc import Iterator, Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from editable.atomic import write_csv
-from editable.callbacks.scan.classes import Change, ranking
-from editable.tables import markdown_table, terminal_table
+from editable.callbacks.scan.classes import Change, ClassChange
+from editable.callbacks.scan.outcome import ScanOutcome
+from editable.tables import Table
 from editable.visualize.spurious_scan import Bars, plot_scan
 
-if TYPE_CHECKING:
-    from editable.callbacks.scan.callback import SpuriousScan
-
-__all__ = ["SpuriousScanReport"]
+__all__ = ["summary", "write"]
 
 MOST_SHOWN = 20
 """Classes in the table and the figure; the file has all."""
@@ -23,122 +17,122 @@ MEASURES = {"error": "error", "top": "top_probability", "true": "true_probabilit
 """Names of the measures in files, by the field that has them."""
 
 
-class SpuriousScanReport:
-    """Tables and the figure of a scan.
-
-    Args:
-        run: The callback, when all images are looked at.
-        classes: Names of all classes.
-    """
-
-    def __init__(self, run: "SpuriousScan", classes: list[str]) -> None:
-        self.run, self.classes = run, classes
-
-    def table(self) -> Table:
-        """Return the ranking as a table for the terminal."""
-        header, *rows = self._rows()
-        return terminal_table(header, rows, title="Classes by the harm that replacing the concept does")
-
-    def write(self, folder: Path) -> list[str]:
-        """Write the table and the figure into a folder; return the report's section in Markdown."""
-        write_csv(folder / "scan.csv", self._lines())
-        self._plot(folder)
-        header, *rows = self._rows()
-        return [
-            f"## Spurious correlations\n\n{self._describe()}\n\n{markdown_table(header, rows)}\n\nMeans over the "
-            "images of the class where the concept was found, before → after its replacement; top p and true p: "
-            "probability of the predicted and of the true label; taken: part of those of "
-            f"the other classes that are given to this one.{self._left_out()} All classes, with 95 % intervals, are in "
-            "[scan.csv](scan.csv).\n\n![Changes by class](scan.png)\n"
-        ]
-
-    def _describe(self) -> str:
-        run = self.run
-        num_images = sum(some.num_images for some in run.changes)
-        num_found = sum(some.num_found for some in run.changes)
-        label = run.target_label(self.classes)
-        target = run.changes[label]
-        place = f"number {run.order.index(label) + 1} of {len(run.order)}" if label in run.order else "not ranked"
-        harm = "the rise in error" if run.rank_by == "error" else "the fall in top probability"
-        text = (
-            f"The concept was found in {num_found} of {num_images} test images, and replaced. Classes are ranked by "
-            f"{harm}. '{self.classes[label]}' is {place}"
-        )
-        if not isnan(target.taken.before):
-            text += f", and takes {_percent(target.taken)} of the other classes' images"
-        if run.edited_changes is None:
-            return f"{text}."
-        edited = run.edited_changes[label].taken
-        if isnan(edited.before):
-            return f"{text}."
-        return f"{text}; by the edited network, {_percent(edited)}."
-
-    def _left_out(self) -> str:
-        ranked, found = len(self.run.order), sum(some.num_found > 0 for some in self.run.changes)
-        text = f" The first {MOST_SHOWN} of {ranked} classes are shown." if ranked > MOST_SHOWN else ""
-        if found > ranked:
-            text += f" Not ranked: {found - ranked} with fewer than {self.run.min_found} such images."
-        return text
-
-    def _rows(self) -> Iterator[list[str]]:
-        """Yield the head of the table for readers, and a row for each class that is shown."""
-        edited = self.run.edited_changes
-        header = ["class", "found", "error, %", "top p", "true p", "taken, %"]
-        yield header if edited is None else [*header, "edited: error, %", "edited: taken, %"]
-        for label in self.run.order[:MOST_SHOWN]:
-            some = self.run.changes[label]
-            row = [self.classes[label], f"{some.num_found} of {some.num_images}"]
-            row += [_percent(some.error), _plain(some.top), _plain(some.true), _percent(some.taken)]
-            yield row if edited is None else [*row, _percent(edited[label].error), _percent(edited[label].taken)]
-
-    def _lines(self) -> Iterator[Sequence[object]]:
-        """Yield the lines of the file: all classes, ranked ones first."""
-        run = self.run
-        networks = {"": run.changes} | ({} if run.edited_changes is None else {"edited_": run.edited_changes})
-        ranks = {by: ranking(run.changes, by, run.min_found) for by in ("error", "top_probability")}
-        yield [
-            *(f"rank_by_{by}" for by in ranks),
-            "class",
-            "num_images",
-            "num_found",
-            *(
-                f"{prefix}{name}_{what}"
-                for prefix in networks
-                for name in MEASURES.values()
-                for what in ("before", "after", "change", "half_width")
-            ),
-        ]
-        others = [some.label for some in run.changes if some.label not in run.order]
-        for label in [*run.order, *others]:
-            some = run.changes[label]
-            places = [order.index(label) + 1 if label in order else "" for order in ranks.values()]
-            figures = (
-                "" if isnan(value) else f"{value:.6g}"
-                for changes in networks.values()
-                for field in MEASURES
-                for value in _four(getattr(changes[label], field))
-            )
-            yield [*places, self.classes[label], some.num_images, some.num_found, *figures]
-
-    def _plot(self, folder: Path) -> None:
-        run, shown = self.run, self.run.order[:MOST_SHOWN]
-        networks = {"network": run.changes} | ({} if run.edited_changes is None else {"edited": run.edited_changes})
-
-        def bars(field: str, title: str, scale: float) -> Bars:
-            of = {name: [getattr(changes[label], field) for label in shown] for name, changes in networks.items()}
-            values = {name: [scale * some.change for some in row] for name, row in of.items()}
-            return Bars(title, values, {name: [scale * some.half_width for some in row] for name, row in of.items()})
-
-        panels = [
-            bars("error", "change in error, points", 100),
-            bars("top", "change in top probability", 1),
-            bars("taken", "change in others' images\ntaken, points", 100),
-        ]
-        plot_scan(folder / "scan.png", [self.classes[label] for label in shown], panels)
+def summary(outcome: ScanOutcome) -> Table:
+    """Return the ranking, one class in a row, as it is printed and stands in the report."""
+    header = ["class", "found", "error, %", "top p", "true p", "taken, %"]
+    if outcome.edited is not None:
+        header += ["edited: error, %", "edited: taken, %"]
+    rows = [_row(outcome, label) for label in outcome.order[:MOST_SHOWN]]
+    return Table(header, rows, "Classes by the harm that replacing the concept does")
 
 
-def _four(some: Change) -> tuple[float, float, float, float]:
-    return some.before, some.after, some.change, some.half_width
+def write(outcome: ScanOutcome, folder: Path) -> list[str]:
+    """Write ``scan.csv`` and ``scan.png`` into a folder; return the report's section in Markdown."""
+    _all_classes(outcome).write_csv(folder / "scan.csv")
+    _plot(outcome, folder / "scan.png")
+    return [
+        f"## Spurious correlations\n\n{_describe(outcome)}\n\n{summary(outcome).markdown()}\n\nMeans over the "
+        "images of the class where the concept was found, before → after its replacement; top p and true p: "
+        "probability of the predicted and of the true label; taken: part of those of "
+        f"the other classes that are given to this one.{_left_out(outcome)} All classes, with 95 % intervals, are in "
+        "[scan.csv](scan.csv).\n\n![Changes by class](scan.png)\n"
+    ]
+
+
+def _describe(outcome: ScanOutcome) -> str:
+    order, label = outcome.order, outcome.target
+    taken = outcome.network.by_class[label].taken
+    place = f"number {order.index(label) + 1} of {len(order)}" if label in order else "not ranked"
+    harm = "the rise in error" if outcome.rank_by == "error" else "the fall in top probability"
+    text = (
+        f"The concept was found in {outcome.num_found} of {outcome.num_images} test images, and replaced. Classes are "
+        f"ranked by {harm}. '{outcome.classes[label]}' is {place}"
+    )
+    if not isnan(taken.before):
+        text += f", and takes {_percent(taken)} of the other classes' images"
+    if outcome.edited is None:
+        return f"{text}."
+    edited = outcome.edited.by_class[label].taken
+    if isnan(edited.before):
+        return f"{text}."
+    return f"{text}; by the edited network, {_percent(edited)}."
+
+
+def _left_out(outcome: ScanOutcome) -> str:
+    ranked, found = len(outcome.order), sum(some.num_found > 0 for some in outcome.network.by_class)
+    text = f" The first {MOST_SHOWN} of {ranked} classes are shown." if ranked > MOST_SHOWN else ""
+    if found > ranked:
+        text += f" Not ranked: {found - ranked} with fewer than {outcome.min_found} such images."
+    return text
+
+
+def _row(outcome: ScanOutcome, label: int) -> list[str]:
+    """Return a class's row of the table for readers."""
+    some = outcome.network.by_class[label]
+    row = [outcome.classes[label], f"{some.num_found} of {some.num_images}"]
+    row += [_percent(some.error), _plain(some.top), _plain(some.true), _percent(some.taken)]
+    if outcome.edited is not None:
+        edited = outcome.edited.by_class[label]
+        row += [_percent(edited.error), _percent(edited.taken)]
+    return row
+
+
+def _all_classes(outcome: ScanOutcome) -> Table:
+    """Return the file's table: all classes with all measures, ranked ones first."""
+    by_class = {"": outcome.network.by_class}
+    if outcome.edited is not None:
+        by_class["edited_"] = outcome.edited.by_class
+    orders = {
+        "rank_by_error": outcome.order_by("error"),
+        "rank_by_top_probability": outcome.order_by("top_probability"),
+    }
+    columns = [
+        *orders,
+        "class",
+        "num_images",
+        "num_found",
+        *(
+            f"{prefix}{name}_{what}"
+            for prefix in by_class
+            for name in MEASURES.values()
+            for what in ("before", "after", "change", "half_width")
+        ),
+    ]
+    ranked = outcome.order
+    rows: list[Sequence[object]] = []
+    for label in [*ranked, *(label for label in range(len(outcome.classes)) if label not in ranked)]:
+        some = outcome.network.by_class[label]
+        places = [order.index(label) + 1 if label in order else None for order in orders.values()]
+        figures = [figure for changes in by_class.values() for figure in _figures(changes[label])]
+        rows.append([*places, outcome.classes[label], some.num_images, some.num_found, *figures])
+    return Table(columns, rows)
+
+
+def _figures(some: ClassChange) -> Iterator[str | None]:
+    """Yield a class's figures as they stand in the file; what is undefined is left empty."""
+    for field in MEASURES:
+        change: Change = getattr(some, field)
+        for value in (change.before, change.after, change.change, change.half_width):
+            yield None if isnan(value) else f"{value:.6g}"
+
+
+def _plot(outcome: ScanOutcome, path: Path) -> None:
+    shown = outcome.order[:MOST_SHOWN]
+    networks = {"network": outcome.network.by_class}
+    if outcome.edited is not None:
+        networks["edited"] = outcome.edited.by_class
+
+    def bars(field: str, title: str, scale: float) -> Bars:
+        of = {name: [getattr(changes[label], field) for label in shown] for name, changes in networks.items()}
+        values = {name: [scale * some.change for some in row] for name, row in of.items()}
+        return Bars(title, values, {name: [scale * some.half_width for some in row] for name, row in of.items()})
+
+    panels = [
+        bars("error", "change in error, points", 100),
+        bars("top", "change in top probability", 1),
+        bars("taken", "change in others' images\ntaken, points", 100),
+    ]
+    plot_scan(path, [outcome.classes[label] for label in shown], panels)
 
 
 def _percent(some: Change) -> str:

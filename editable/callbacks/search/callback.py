@@ -1,25 +1,23 @@
 """Search for an editor's learning rate: the same held-out edits at each rate, of which the best is chosen."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from rich.table import Table
 from torch.utils.data import Dataset
 
-from editable.atomic import write_atomically, write_csv
-from editable.callbacks.drawdown_evaluation.callback import DrawdownEvaluation
-from editable.callbacks.run.context import network_of, run_folder
+from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
+from editable.callbacks.run.context import datamodule_of, network_of, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.search import report
+from editable.callbacks.search.outcome import SearchOutcome
+from editable.callbacks.search.unfinished import UnfinishedSearch
 from editable.data.edits.edit_streams import Edits, EditStream, HeldOutEdits, RandomLabelEdits
 from editable.editing import (
     BasePredictions,
@@ -27,18 +25,13 @@ from editable.editing import (
     EditOutcomes,
     RateOutcome,
     SamplingSettings,
-    choose_learning_rate,
     learning_rate_grid,
     merge_estimates,
 )
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint
-from editable.tables import markdown_table, terminal_table
-from editable.visualize import plot_learning_rates
 
 __all__ = ["LearningRateSearch"]
-
-STATE = "search.json"
 
 
 class LearningRateSearch(Subcommand):
@@ -72,13 +65,17 @@ class LearningRateSearch(Subcommand):
             over. Network, edits, editor and scoring must be the same.
 
     Attributes:
-        outcomes: Of each learning rate, in ascending order, once the search has run.
-        chosen: The best of them; none where no rate had enough successes.
+        rates: The learning rates that are searched, in ascending order.
+        outcome: What came out: ``outcome.rates`` at each learning rate, ``outcome.chosen`` at the best; none before the
+            search has run.
 
     Raises:
         UserError: If a number is out of its range, or the folder holds no search; when it runs, if the editor has no
             learning rate that can be set, there are too few inputs, or the search in the folder was another one.
     """
+
+    command = "search"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
         self,
@@ -99,13 +96,11 @@ class LearningRateSearch(Subcommand):
         if not 0 <= min_success <= 1:
             raise UserError(f"min_success is a fraction from 0 to 1, got {min_success}")
         self.evaluation, self.num_edits, self.min_success = evaluation, num_edits, min_success
-        self.split, self.seed, self.resume = split, seed, resume
+        self.split, self.seed = split, seed
         own_sampling = None if half_width is None else SamplingSettings(half_width)
         self.sampling = evaluation.sampling or own_sampling
-        self.outcomes: list[RateOutcome] = []
-        self.chosen: RateOutcome | None = None
-        self._state = None if resume is None else _read_state(Path(resume))
-        self._editor: dict[str, Any] = {}
+        self.outcome: SearchOutcome | None = None
+        self._resumed = None if resume is None else UnfinishedSearch(resume)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the search fail, before anything is computed."""
@@ -127,42 +122,6 @@ class LearningRateSearch(Subcommand):
         if self.split == "val" and validates_alone(trainer):
             self._search(trainer, pl_module, trainer.val_dataloaders)
 
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write the table, the figure and the editor; return the report's section in Markdown."""
-        if not self.outcomes:
-            return []
-        write_csv(folder / "search.csv", [RateOutcome._fields, *self.outcomes])
-        plot_learning_rates(
-            folder / "search.png",
-            self.rates,
-            [outcome.drawdown for outcome in self.outcomes],
-            [outcome.half_width for outcome in self.outcomes],
-            [outcome.success_rate for outcome in self.outcomes],
-            self.min_success,
-            self.chosen and self.chosen.learning_rate,
-        )
-        found = f"**{self.advice}**\n\n" if self.advice else ""
-        if self.chosen is not None:
-            with write_atomically(folder / "editor.yaml") as temporary:
-                temporary.write_text(yaml.safe_dump(self._editor, sort_keys=False), encoding="utf-8")
-            found += (
-                f"Chosen: {self.chosen.learning_rate:g}. [editor.yaml](editor.yaml) is the editor at this rate, to be "
-                f"added to the options of a test: `--config {folder / 'editor.yaml'}`.\n\n"
-            )
-        header, *rows = self._rows()
-        return [
-            f"## Learning rate of the editor\n\n{self._describe()}\n\n{found}{markdown_table(header, rows)}\n\n"
-            "![Drawdown and success rate over learning rates](search.png)\n"
-        ]
-
-    def table(self) -> Table:
-        """Return the outcomes as a table for the terminal."""
-        header, *rows = self._rows()
-        table = terminal_table(header, rows, title="Learning rate of the editor")
-        if self.chosen is not None:
-            table.rows[self.outcomes.index(self.chosen)].style = "bold green"
-        return table
-
     @property
     def loop(self) -> Literal["test", "validate"]:
         """The loop over the images that the edits are drawn from."""
@@ -170,26 +129,7 @@ class LearningRateSearch(Subcommand):
 
     def failure(self) -> str | None:
         """Return what to do where no rate had enough successes."""
-        return self.advice if self.chosen is None else None
-
-    @property
-    def advice(self) -> str | None:
-        """What to do where no rate had enough successes, or the chosen one lies at an end of the grid; else none."""
-        lowest, highest = self.rates[0], self.rates[-1]
-        widen = {lowest: "search lower ones (search.lowest)", highest: "search higher ones (search.highest)"}
-        if self.chosen is None:
-            most = max(self.outcomes, key=lambda outcome: outcome.success_rate)
-            remedy = widen.get(most.learning_rate, "let an edit take more steps (the editor's max_steps)")
-            return (
-                f"no learning rate from {lowest:g} to {highest:g} has a success rate of {self.min_success:.4g}; the "
-                f"highest is {most.success_rate:.4g}, at {most.learning_rate:g}: {remedy}, or accept fewer successes "
-                "(search.min_success)"
-            )
-        at = self.chosen.learning_rate
-        if at not in widen or len(self.rates) == 1:
-            return None
-        end = "lowest" if at == lowest else "highest"
-        return f"the chosen learning rate, {at:g}, is the {end} one searched: {widen[at]}, as the best may lie beyond"
+        return None if self.outcome is None or self.outcome.chosen else self.outcome.advice
 
     def _check(self, pl_module: LightningModule, inference_mode: bool) -> None:
         self.evaluation.check(pl_module, inference_mode)
@@ -205,7 +145,7 @@ class LearningRateSearch(Subcommand):
             base = evaluator.measure_base(partial(progress.advance, task))
             edits = self._draw_edits(base, trainer)
             settings = self._settings(trainer, pl_module, evaluator, base, edits, loader.dataset)
-            finished = self._finished(settings)
+            finished = {} if self._resumed is None else self._resumed.finished(settings)
             share = _own(edits, trainer)
             views = self.evaluation.make_views(trainer, loader.dataset) if self.evaluation.edited_views else None
             task = progress.add_task("learning rates", total=len(self.rates) * len(share.indices))
@@ -225,21 +165,35 @@ class LearningRateSearch(Subcommand):
                     self.evaluation.edited_views,
                 )
                 finished[rate] = _summarize(rate, outcomes, evaluator, trainer.world_size)
-                _write_state(trainer, settings, finished)
-        self.outcomes = [finished[rate] for rate in self.rates]
-        self.chosen = choose_learning_rate(self.outcomes, self.min_success)
-        if self.chosen is not None:
-            layers = self.evaluation.editable_layers_for(pl_module)
-            chosen = editor.with_learning_rate(self.chosen.learning_rate).configuration()
-            self._editor = {"evaluation": {"editor": chosen, "editable_layers": list(layers)}}
-        if self.chosen is not None and self.advice:
-            rank_zero_warn(self.advice)
-        self._log(pl_module, evaluator)
+                folder = run_folder(trainer)  # on every rank
+                if trainer.is_global_zero:
+                    UnfinishedSearch.keep(folder, settings, finished)
+        self.outcome = self._outcome([finished[rate] for rate in self.rates], pl_module, evaluator)
+        if self.outcome.chosen is not None and self.outcome.advice:
+            rank_zero_warn(self.outcome.advice)
+        pl_module.log_dict({f"search_{name}": value for name, value in self.outcome.values().items()}, sync_dist=True)
+
+    def _outcome(self, rates: list[RateOutcome], pl_module: LightningModule, evaluator: EditEvaluator) -> SearchOutcome:
+        outcome = SearchOutcome(
+            rates,
+            self.num_edits,
+            self.seed,
+            self.split,
+            self.min_success,
+            evaluator.num_images,
+            evaluator.errors_before / evaluator.num_images,
+        )
+        if outcome.chosen is None:
+            return outcome
+        editor = self.evaluation.editor_for(pl_module).with_learning_rate(outcome.chosen.learning_rate)
+        layers = list(self.evaluation.editable_layers_for(pl_module))
+        configuration = {"evaluation": {"editor": editor.configuration(), "editable_layers": layers}}
+        return replace(outcome, editor=configuration)
 
     def _draw_edits(self, base: BasePredictions, trainer: Trainer) -> Edits:
         """Draw the held-out edits; see the class."""
         stream: EditStream = RandomLabelEdits(self.seed)
-        if self.split == "test" or getattr(_datamodule(trainer), "tests_on_validation", False):
+        if self.split == "test" or getattr(datamodule_of(trainer), "tests_on_validation", False):
             num_reported = max(RandomLabelEdits.published_num_edits, self.evaluation.num_edits)
             stream = HeldOutEdits(self.evaluation.edits, num_reported, self.seed)
         try:
@@ -279,66 +233,6 @@ class LearningRateSearch(Subcommand):
             settings["views"] = {name: getattr(self.evaluation, name) for name in of_views}
         return json.loads(json.dumps(settings))
 
-    def _finished(self, settings: dict[str, Any]) -> dict[float, RateOutcome]:
-        """Return the finished outcomes of the search to be resumed, by learning rate."""
-        if self._state is None:
-            return {}
-        for name, here in settings.items():
-            there = self._state["settings"].get(name)
-            if there != here:
-                raise UserError(
-                    f"search.resume: the search in '{self.resume}' was another one, with {name} {there!r} in place of "
-                    f"{here!r}; leave the option out to begin a new search"
-                )
-        return {row["learning_rate"]: RateOutcome(**row) for row in self._state["outcomes"]}
-
-    def _log(self, pl_module: LightningModule, evaluator: EditEvaluator) -> None:
-        values: dict[str, float | None] = {
-            "num_edits": self.num_edits,
-            "num_rates": len(self.rates),
-            "num_scoring_images": evaluator.num_images,
-            "scoring_error": evaluator.errors_before / evaluator.num_images,
-        }
-        if self.chosen is not None:
-            values |= {
-                "learning_rate": self.chosen.learning_rate,
-                "drawdown": self.chosen.drawdown,
-                "drawdown_half_width": self.chosen.half_width,
-                "success_rate": self.chosen.success_rate,
-                "num_steps": self.chosen.num_steps,
-            }
-        logged = {f"search_{name}": float(value) for name, value in values.items() if value is not None}
-        pl_module.log_dict(logged, sync_dist=True)
-
-    def _describe(self) -> str:
-        """Say in the report what was done."""
-        scored = "on all scoring images"
-        if self.sampling:
-            least = min(outcome.num_sampled_images or 0 for outcome in self.outcomes)
-            most = max(outcome.num_sampled_images or 0 for outcome in self.outcomes)
-            scored = (
-                f"on a random part of the scoring images, {least} to {most} looked at for a rate, which gives the "
-                "intervals (95 % confidence, for the mean over these edits)"
-            )
-        return (
-            f"{self.num_edits} held-out edits with random labels (seed {self.seed}), none of them reported, on the "
-            f"{self.split} images; the same at each of {len(self.rates)} learning rates. Each edited network was "
-            f"scored {scored}. The least drawdown among rates with a success rate of at least "
-            f"{self.min_success:.4g} is chosen."
-        )
-
-    def _rows(self) -> Iterator[list[str]]:
-        """Yield the head of the table and a row for each learning rate."""
-        yield ["learning rate", "success", "steps", "drawdown, points"]
-        for outcome in self.outcomes:
-            interval = "" if outcome.half_width is None else f" ± {100 * outcome.half_width:.2f}"
-            yield [
-                f"{outcome.learning_rate:g}",
-                f"{outcome.success_rate:.1%}",
-                f"{outcome.num_steps:.2f}",
-                f"{100 * outcome.drawdown:.2f}{interval}",
-            ]
-
 
 def _own(edits: Edits, trainer: Trainer) -> Edits:
     """Return the edits that this rank makes; they are dealt out one by one."""
@@ -354,28 +248,3 @@ def _summarize(rate: float, outcomes: EditOutcomes, evaluator: EditEvaluator, wo
         return RateOutcome(*means, changes.mean().item() / evaluator.num_images)
     estimate = merge_estimates(share for share in all_ranks(evaluator.estimate, world_size) if share)
     return RateOutcome(*means, estimate.drawdown, estimate.half_width, estimate.forward_passes)
-
-
-def _read_state(folder: Path) -> dict[str, Any]:
-    path = folder / STATE
-    if not path.is_file():
-        raise UserError(f"search.resume: there is no search in '{folder}', which has no {STATE}")
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"search.resume: '{path}' cannot be read as JSON, {error}") from error
-    if not isinstance(state, dict) or not state.keys() >= {"settings", "outcomes"}:
-        raise UserError(f"search.resume: '{path}' is not what a search has left")
-    return state
-
-
-def _write_state(trainer: Trainer, settings: dict[str, Any], finished: dict[float, RateOutcome]) -> None:
-    folder = run_folder(trainer)
-    if trainer.is_global_zero:
-        state = {"settings": settings, "outcomes": [outcome._asdict() for outcome in finished.values()]}
-        with write_atomically(folder / STATE) as temporary:
-            temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-
-
-def _datamodule(trainer: Trainer) -> Any:
-    return trainer.datamodule  # type: ignore[attr-defined]

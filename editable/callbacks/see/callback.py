@@ -1,72 +1,34 @@
 """See what a rewrite has changed: trace the values of a layer back to keys, features and images, before and after."""
 
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress, TaskID
-from rich.table import Table
 from torch import Tensor, nn
 
 from editable.callbacks.run.context import image_data, network_of, require_gradients
 from editable.callbacks.run.edit_loop import progress_bars
+from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.see.report import SeeingReport
+from editable.callbacks.see import report
+from editable.callbacks.see.maps import exemplar_maps
+from editable.callbacks.see.outcome import SeeingOutcome, SeenRewrite
 from editable.callbacks.see.weights import read_edited_weight, takes_part
-from editable.callbacks.site.sets import check_rules, moment_dataset, rule_images
-from editable.callbacks.site.site import MomentImages, RewriteSite
+from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.rule_images import check_rules, rule_images
+from editable.callbacks.site.site import RewriteSite
 from editable.data import ImageDataModule, RewriteRule
 from editable.errors import UserError, require_at_least
-from editable.rewriting import Architecture, ClosedForm, ContextMatches, LayerBlock, Regularisation, Solver
+from editable.rewriting import Architecture, ClosedForm, LayerBlock, RewriteProblem, Solver
+from editable.rewriting.inverse.inversion import num_open_dimensions
 from editable.rewriting.inverse.perceptual_distance import Perceptual, PerceptualDistance, perceptual_distance
 from editable.rewriting.inverse.reconstruction import ReconstructionSettings
 from editable.rewriting.inverse.trace_back import TraceBack, Traced
-from editable.rewriting.keys.context_matching import match_context
-from editable.rewriting.keys.problem import RewriteProblem
 
-__all__ = ["Seeing", "Seen"]
+__all__ = ["Seeing"]
 
-
-class Seen(NamedTuple):
-    """All that was looked at.
-
-    Attributes:
-        problem: The rule at the layer.
-        weight: The rewritten weight.
-        trace: What traced values back.
-        stages: What they were traced back to, by stage: ``keys``, ``features``, ``images``.
-        distance: Of images.
-        matches: Responses ⟨D, k⟩ of the keys of originals and of manipulated exemplars; none of a linear layer.
-    """
-
-    problem: RewriteProblem
-    weight: Tensor
-    trace: TraceBack
-    stages: dict[str, Traced]
-    distance: PerceptualDistance
-    matches: ContextMatches | None
-
-    @torch.no_grad()
-    def values(self) -> dict[str, float]:
-        """Return what is logged, of the originals' values."""
-        problem, names = self.problem, {"before": "_before", "after": ""}
-        change = (self.weight.double() - problem.weight.double()).norm() / problem.weight.double().norm()
-        responses = [(problem.directions.T @ keys).norm() for keys in (problem.target_keys, problem.keys)]
-        values = {
-            "num_exemplars": self.stages["images"].before.losses.shape[1] // 2,
-            "relative_norm": float(change),
-            "loss_before": float(problem.loss(problem.weight)),
-            "loss": float(problem.loss(self.weight)),
-            "response_ratio": float(responses[0] / responses[1]),
-        }
-        for stage, traced in self.stages.items():
-            measure = self.distance.name if stage == "images" else "similarity"
-            for when, found in zip(names, traced.of("original"), strict=True):
-                values[f"{stage}_loss_ratio{names[when]}"] = float(found.loss_ratios.log().mean().exp())
-                for name, watched in found.watched.items():
-                    values[f"{stage}_{name}_{measure}{names[when]}"] = float(watched[-1].mean())
-        return values
+MOMENT = MomentSettings(num_images=1000, cache="runs/second_moments")
 
 
 class Seeing(Subcommand):
@@ -81,7 +43,8 @@ class Seeing(Subcommand):
     A rule that works makes the values of the original come from what the manipulated exemplar shows: before the edit
     what is found is nearer to the original, after it to the manipulated exemplar.
 
-    Logs, with ``see_`` before the name, what docs/metrics.md lists, leaves ``seeing.csv`` with all curves, and figures.
+    Logs, with ``see_`` before the name, what docs/metrics.md lists, leaves ``seeing.csv`` with all curves, figures, and
+    ``see_outcome.pt``.
 
     Args:
         rule: Exemplars of the new concept in the place of the one that it shall be taken for.
@@ -97,11 +60,7 @@ class Seeing(Subcommand):
         route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
         keys: One mean key for the whole ``rule``, or one for each ``exemplar``.
         architecture: Keys are a ``pixel`` of the layer's input each, or a ``patch`` of it.
-        regularisation: Of the second moment; by default 1e-4 of its mean eigenvalue is added to each.
-        moment_split: Images for the second moment: unaugmented ``train``, ``val`` or ``test`` images.
-        num_moment_images: Largest number of images for the second moment, drawn by seed.
-        moment_positions: Number of positions of each image, drawn by seed; null takes all.
-        cache: Folder for second moments, which are used again for the same network, layer and images; null keeps none.
+        moment: The images for the second moment, and how it is regularised.
         num_exemplars: Largest number of exemplars whose features and images are traced back, the first ones.
         key_descent: How keys are looked for; the learning rate is relative to the start.
         feature_descent: How features are looked for; the learning rate is relative to their root mean square.
@@ -110,15 +69,18 @@ class Seeing(Subcommand):
         perceptual: Distance of images: LPIPS with ``alex``, ``vgg`` or ``squeeze``, whose weights are downloaded once;
             ``standin``, the same formula on the network's own features; ``auto``: LPIPS with alex if it can be had.
         perceptual_layers: Layers of the stand-in; by default the last child of the network for each size of map.
-        seed: Of the images for the second moment.
 
     Attributes:
-        seen: What was looked at; none before the run.
+        outcome: What was looked at, with the rewritten weight and all that values were traced back to, see
+            :class:`~editable.callbacks.see.outcome.SeeingOutcome`; none before the run.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if layer, rule, weights or images do not fit the
             network.
     """
+
+    command = "see"
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
         self,
@@ -132,11 +94,7 @@ class Seeing(Subcommand):
         route: Literal["images", "features"] = "images",
         keys: Literal["rule", "exemplar"] = "rule",
         architecture: Architecture = "pixel",
-        regularisation: Regularisation | None = None,
-        moment_split: Literal["train", "val", "test"] = "train",
-        num_moment_images: int = 1000,
-        moment_positions: int | None = None,
-        cache: str | None = "runs/second_moments",
+        moment: MomentSettings = MOMENT,
         num_exemplars: int = 8,
         key_descent: ReconstructionSettings | None = None,
         feature_descent: ReconstructionSettings | None = None,
@@ -144,21 +102,17 @@ class Seeing(Subcommand):
         total_variation: float = 0.0,
         perceptual: Perceptual = "auto",
         perceptual_layers: list[str] | None = None,
-        seed: int = 0,
     ) -> None:
         if edited is not None and solver is not None:
             raise UserError("see.edited is a rewritten network, and see.solver would make another: give one of them")
-        require_at_least(1, rank=rank, num_moment_images=num_moment_images, num_exemplars=num_exemplars)
-        require_at_least(0, seed=seed)
+        require_at_least(1, rank=rank, num_exemplars=num_exemplars)
         if not total_variation >= 0:
             raise UserError(f"see.total_variation must not be negative, got {total_variation}")
         self.rule, self.layer, self.edited = rule, layer, edited
         self.solver = ClosedForm() if solver is None else solver
         self.rank, self.strength, self.traced_values = rank, strength, values
         self.route, self.keys, self.architecture = route, keys, architecture
-        self.regularisation = regularisation or Regularisation(epsilon=1e-4)
-        self.moment_split, self.num_moment_images = moment_split, num_moment_images
-        self.moment_positions, self.cache, self.seed = moment_positions, cache, seed
+        self.moment = moment
         self.num_exemplars, self.total_variation = num_exemplars, total_variation
         self.descents = {
             "keys": key_descent or ReconstructionSettings(),
@@ -166,9 +120,8 @@ class Seeing(Subcommand):
             "images": image_descent or ReconstructionSettings(),
         }
         self.perceptual, self.perceptual_layers = perceptual, perceptual_layers
-        self.seen: Seen | None = None
+        self.outcome: SeeingOutcome | None = None
         self._distance: PerceptualDistance | None = None
-        self._report: SeeingReport | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the run fail, before anything is computed."""
@@ -189,29 +142,11 @@ class Seeing(Subcommand):
         with progress_bars(trainer) as progress:
             site = self._site(trainer, network, data, progress)
             problem = site.problem(self.rank, self.edited is None and self.solver.uses_references)
-            weight = self._rewritten(problem)
-            self.seen = self._look(problem, weight, data, progress)
-        self._report = SeeingReport(self, self.seen, data)
-        pl_module.log_dict({f"see_{name}": value for name, value in self.seen.values().items()})
-
-    def report(self, trainer: Trainer, folder: Path) -> list[str]:
-        """Write curves and figures; return the report's sections in Markdown."""
-        return [] if self._report is None else self._report.write(folder)
-
-    def table(self) -> Table:
-        """Return what values were traced back to as a table for the terminal."""
-        assert self._report is not None, "there is a table once the run is over"
-        return self._report.table()
+            self.outcome = self._look(problem, self._rewritten(problem), data, progress)
+        pl_module.log_dict({f"see_{name}": value for name, value in self.outcome.values().items()})
 
     def _site(self, trainer: Trainer, network: nn.Module, data: ImageDataModule, progress: Progress) -> RewriteSite:
-        moment = MomentImages.of_run(
-            trainer,
-            moment_dataset(self.moment_split, data),
-            self.num_moment_images,
-            self.moment_positions,
-            self.seed,
-            self.cache,
-        )
+        moment = self.moment.images(trainer)
         task = progress.add_task(f"second moment of {self.layer}", total=len(moment.drawn))
         site = RewriteSite(
             network,
@@ -221,7 +156,7 @@ class Seeing(Subcommand):
             self.route,
             self.keys,
             self.architecture,
-            self.regularisation,
+            self.moment.regularised,
             lambda images: progress.advance(task, images),
         )
         progress.remove_task(task)
@@ -240,11 +175,34 @@ class Seeing(Subcommand):
             )
         return params.get(block.weight_name, problem.weight)
 
-    def _look(self, problem: RewriteProblem, weight: Tensor, data: ImageDataModule, progress: Progress) -> Seen:
-        rule, normalise = self.rule, data.normalisation
-        distance = self._distance
+    def _look(
+        self, problem: RewriteProblem, weight: Tensor, data: ImageDataModule, progress: Progress
+    ) -> SeeingOutcome:
+        rule, some, distance = self.rule, slice(self.num_exemplars), self._distance
         assert distance is not None, "it is made when the test starts"
+        names = [name.rpartition("/")[2] for name in rule.names[some]]
+        exemplars = ReplacedExamples(rule.originals[some], rule.manipulated[some], rule.masks[some], names)
         trace = TraceBack(problem, weight, self.traced_values, self.num_exemplars)
+        stages = self._trace(trace, distance, data, progress)
+        maps = None
+        if problem.block.geometry is not None:
+            shown = (exemplars.originals, exemplars.manipulated)
+            images = [data.normalisation(kind).to(problem.weight) for kind in shown]
+            maps = exemplar_maps(problem, weight, trace, stages["features"], images)
+        return SeeingOutcome(
+            self._seen_rewrite(problem, weight),
+            exemplars,
+            self.traced_values,
+            {stage: traced.cpu() for stage, traced in stages.items()},
+            distance.name,
+            distance.description,
+            maps,
+        )
+
+    def _trace(
+        self, trace: TraceBack, distance: PerceptualDistance, data: ImageDataModule, progress: Progress
+    ) -> dict[str, Traced]:
+        """Return what values are traced back to, by stage."""
         stages: dict[str, Traced] = {}
         for stage, settings in self.descents.items():
             task = progress.add_task(f"tracing back to {stage}", total=2 * settings.num_steps)
@@ -258,18 +216,34 @@ class Seeing(Subcommand):
                 stages[stage] = trace.features(settings, advance)
             else:
                 stages[stage] = trace.images(
-                    rule.originals,
-                    rule.manipulated,
+                    self.rule.originals,
+                    self.rule.manipulated,
                     settings,
                     distance.distance,
-                    normalise,
+                    data.normalisation,
                     self.total_variation,
                     advance,
                 )
             progress.remove_task(task)
-        matches = None
-        if problem.block.geometry is not None:
-            some = slice(self.num_exemplars)
-            shown = [normalise(images[some]).to(problem.weight) for images in (rule.originals, rule.manipulated)]
-            matches = match_context(problem.block, problem.memory, problem.directions, shown, (), problem.keys)
-        return Seen(problem, weight, trace, stages, distance, matches)
+        return stages
+
+    @torch.no_grad()
+    def _seen_rewrite(self, problem: RewriteProblem, weight: Tensor) -> SeenRewrite:
+        before, after = problem.weight.double(), weight.double()
+        return SeenRewrite(
+            layer=problem.block.layer,
+            block=list(problem.block.stages),
+            edited=self.edited,
+            solver=type(self.solver).__name__,
+            strength=self.strength,
+            weight=weight.detach().cpu(),
+            relative_norm=float((after - before).norm() / before.norm()),
+            loss_before=float(problem.loss(problem.weight)),
+            loss=float(problem.loss(weight)),
+            target_keys=problem.target_keys.cpu(),
+            keys=problem.keys.cpu(),
+            directions=problem.directions.cpu(),
+            num_open_dimensions=num_open_dimensions(problem.matrix),
+            condition_before=float(torch.linalg.cond(problem.matrix)),
+            condition=float(torch.linalg.cond(problem.memory.matrix(after))),
+        )

@@ -1,43 +1,12 @@
-"""The sets of images of a rewrite run: those that choose among rewrites, those that are reported, second moments."""
-
-from collections.abc import Iterable
-from typing import Literal
+"""The sets of images of a rewrite run: those that choose among rewrites, and those that are reported."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from editable.callbacks.site.site import RuleImages
 from editable.data import ImageDataModule, RewriteRule
-from editable.errors import UserError
 
-__all__ = [
-    "check_rules",
-    "halves",
-    "manipulated_images",
-    "moment_dataset",
-    "original_images",
-    "rule_images",
-    "validation_images",
-]
-
-
-def check_rules(rules: Iterable[RewriteRule | None], data: ImageDataModule) -> None:
-    """Raise a :class:`UserError` where the exemplars of a rule are unlike a data module's classes or images."""
-    for rule in filter(None, rules):
-        rule.labels(data.classes)
-        size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
-        if size != expected:
-            raise UserError(
-                f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: "
-                "give the rule the data module's image_size and resize_size"
-            )
-
-
-def rule_images(rule: RewriteRule, data: ImageDataModule) -> RuleImages:
-    """Return a rule's exemplars as the network takes them."""
-    originals, manipulated, textures = map(data.normalisation, (rule.originals, rule.manipulated, rule.textures))
-    return RuleImages(originals, manipulated, textures, rule.masks, rule.labels(data.classes))
+__all__ = ["halves", "manipulated_images", "original_images", "validation_images"]
 
 
 def manipulated_images(rules: list[RewriteRule], data: ImageDataModule) -> Dataset:
@@ -48,23 +17,6 @@ def manipulated_images(rules: list[RewriteRule], data: ImageDataModule) -> Datas
 def original_images(rules: list[RewriteRule], data: ImageDataModule) -> Dataset:
     """Return the same exemplars without the new concept, in the same order."""
     return _dataset(rules, data, [rule.originals for rule in rules])
-
-
-def moment_dataset(
-    split: Literal["train", "val", "test"], data: ImageDataModule, choosing: Dataset | None = None
-) -> Dataset:
-    """Return the images for second moments.
-
-    Args:
-        split: Unaugmented ``train`` images, ``val`` images, or ``test`` images.
-        data: The data module.
-        choosing: Some of the test images, which are taken in place of all of them.
-    """
-    if split == "train":
-        return data.unaugmented_training_images()
-    if split == "val":
-        return validation_images(data)
-    return data.test_dataset if choosing is None else choosing
 
 
 def validation_images(data: ImageDataModule) -> Dataset:

@@ -2,143 +2,29 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
-from lightning.pytorch import Trainer
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch import nn
 
-from editable.callbacks.run.context import image_data
-from editable.callbacks.run.edit_loop import all_ranks
-from editable.models import fingerprint
+from editable.callbacks.site.moment import MomentImages
+from editable.callbacks.site.rule_images import RuleImages
 from editable.rewriting import (
     Architecture,
     Exemplars,
     InverseMoment,
     LayerBlock,
-    Memory,
     Regularisation,
     RewriteProblem,
-    SecondMoment,
-    cached_second_moment,
-    collect_second_moment,
     exemplars_from_features,
     exemplars_from_images,
     make_memory,
 )
 
-__all__ = ["MomentImages", "RewriteSite", "Route", "RuleImages"]
+__all__ = ["RewriteSite", "Route"]
 
 Route: TypeAlias = Literal["images", "features"]
 """Where keys come from: manipulated images, or features of the texture put on the concept's positions."""
-
-REFERENCE_IMAGES = 256  # for solvers that hold the network in place on some images
-LOOKED_AT = 16  # images by which a data set is recognised
-
-
-class RuleImages(NamedTuple):
-    """A rule's exemplars as the network takes them, normalised.
-
-    Attributes:
-        originals: Images of what the new concept shall be taken for, [n, C, H, W].
-        manipulated: The same with the new concept in its place.
-        textures: Images of the new concept alone.
-        masks: Where it is, in [0, 1], [n, H, W].
-        labels: True labels, int64 [n].
-    """
-
-    originals: Tensor
-    manipulated: Tensor
-    textures: Tensor
-    masks: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True)
-class MomentImages:
-    """The images over which second moments of keys are collected, shared out over ranks.
-
-    Attributes:
-        dataset: Items begin with an image as the network takes it.
-        count: Largest number of images, drawn by seed.
-        positions: Number of positions of each image, drawn by seed; none takes all.
-        seed: Of the draws.
-        batch_size: Number of images run at once.
-        cache: Folder where second moments are kept, or none.
-        rank: Of this process.
-        world_size: Number of processes.
-    """
-
-    dataset: Dataset
-    count: int
-    positions: int | None
-    seed: int
-    batch_size: int
-    cache: Path | None
-    rank: int = 0
-    world_size: int = 1
-
-    @classmethod
-    def of_run(
-        cls, trainer: Trainer, dataset: Dataset, count: int, positions: int | None, seed: int, cache: str | None = None
-    ) -> "MomentImages":
-        """Return those of a run, in batches as its data module makes them; see the attributes."""
-        return cls(
-            dataset,
-            count,
-            positions,
-            seed,
-            image_data(trainer, "a second moment").batch_size,
-            None if cache is None else Path(cache),
-            trainer.global_rank,
-            trainer.world_size,
-        )
-
-    @cached_property
-    def drawn(self) -> Subset:
-        """The images that are taken."""
-        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed))  # type: ignore[arg-type]
-        return Subset(self.dataset, order[: self.count].sort().values.tolist())
-
-    @cached_property
-    def references(self) -> Tensor:
-        """Some of them, [n, C, H, W]."""
-        drawn = self.drawn
-        return torch.stack([torch.as_tensor(drawn[index][0]) for index in range(min(REFERENCE_IMAGES, len(drawn)))])
-
-    def second_moment(
-        self, block: LayerBlock, memory: Memory, architecture: Architecture, progress: Callable[[int], object]
-    ) -> SecondMoment:
-        """Return the second moment of a layer's keys, kept or computed; a collective operation."""
-        drawn = self.drawn
-
-        def collect() -> SecondMoment:
-            own = Subset(drawn, list(range(self.rank, len(drawn), self.world_size)))
-            loader = DataLoader(own, batch_size=self.batch_size)
-            moment = collect_second_moment(block, memory, loader, self.positions, self.seed + self.rank, progress)
-            first, *others = all_ranks(moment, self.world_size)
-            first.merge(*others)
-            return first
-
-        if self.cache is None or self.world_size > 1:  # ranks would write into the same file
-            return collect()
-        step = max(1, len(drawn) // LOOKED_AT)
-        some = torch.stack([torch.as_tensor(drawn[index][0]) for index in range(0, len(drawn), step)])
-        identity: dict[str, str | int] = {
-            "weights": fingerprint(block.upstream_state),
-            "layer": block.layer,
-            "architecture": architecture,
-            "images": fingerprint({"some": some}),
-            "num_images": len(drawn),
-            "positions": str(self.positions),
-            "seed": self.seed,
-        }
-        name = f"{block.layer}-{architecture}-{identity['weights']}"  # networks do not displace one another
-        return cached_second_moment(self.cache, identity, collect, name)
 
 
 class RewriteSite:

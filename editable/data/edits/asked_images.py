@@ -1,13 +1,13 @@
 """The images of an edit with the labels asked for: files, or test images by their positions."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
+from editable.data.classes import find_class, near_names
 from editable.data.images.images import LabelledImages, read_image
 from editable.data.modules.image_data_module import ImageDataModule
 from editable.data.modules.image_names import image_names
@@ -85,13 +85,11 @@ def _source(image: int | str, num_test_images: int) -> int | str:
     return position
 
 
-def _label(label: int | str, classes: Sequence[str]) -> int:
-    name = str(label)
-    if name in classes:
-        return classes.index(name)
-    if name.isdecimal() and int(name) < len(classes):
-        return int(name)
-    near = get_close_matches(name, classes, n=3) or list(classes[:3])
-    raise UserError(
-        f"{name!r} is none of the {len(classes)} classes of the data (near: {', '.join(near)}), and no number of one"
-    )
+def _label(asked: int | str, classes: Sequence[str]) -> int:
+    label = find_class(asked, classes)
+    if label is None:
+        raise UserError(
+            f"{str(asked)!r} is none of the {len(classes)} classes of the data, and no number of one: "
+            f"{near_names(asked, classes)}"
+        )
+    return label

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from editable.data.classes import class_numbers
 from editable.data.images.images import LabelledImages
 from editable.data.modules.image_data_module import Split
 from editable.errors import UserError, require_at_least
@@ -88,17 +89,13 @@ class PlantedPatch:
         Raises:
             UserError: the class is none of them.
         """
-        if self.class_name not in classes:
-            raise UserError(
-                f"class_name of the planted patch is {self.class_name!r}, which is none of the data's classes, "
-                f"{', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}."
-            )
+        (planted,) = class_numbers([self.class_name], classes, "class_name of the planted patch")
         splits: tuple[Split, ...] = get_args(Split)
         generator = torch.Generator().manual_seed(len(splits) * self.seed + splits.index(split))
         chosen = torch.zeros(len(labels), dtype=torch.bool)
-        for label, name in enumerate(classes):
+        for label in range(len(classes)):
             members = (labels == label).nonzero().flatten()
-            count = round(self._share(name, split) * len(members))
+            count = round(self._share(label == planted, split) * len(members))
             chosen[members[torch.randperm(len(members), generator=generator)[:count]]] = True
         return chosen
 
@@ -137,10 +134,10 @@ class PlantedPatch:
         mask = self.mask(image.shape[1], image.shape[2]).to(image.device, torch.bool)
         return torch.where(mask, colour[:, None, None], image)
 
-    def _share(self, name: str, split: Split) -> float:
+    def _share(self, is_planted: bool, split: Split) -> float:
         if split == "test" and self.test_share is not None:
             return self.test_share
-        return self.share if name == self.class_name else self.other_share
+        return self.share if is_planted else self.other_share
 
 
 class PlantedImages(LabelledImages):

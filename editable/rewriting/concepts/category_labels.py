@@ -1,10 +1,10 @@
 """The categories that a detector knows, by name or number."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from torchvision.models import get_weight
 
+from editable.data.classes import find_class, near_names
 from editable.errors import UserError
 
 __all__ = ["category_labels", "known_categories"]
@@ -56,9 +56,9 @@ def _number(label: int | str, categories: Sequence[str] | None) -> int:
         if label < 0:
             raise UserError(f"labels are numbers from 0, got {label}")
         return label
-    if label in categories:
-        return list(categories).index(str(label))
-    if isinstance(label, int) and 0 <= label < len(categories):
-        return label
-    near = get_close_matches(str(label), categories, n=3) or list(categories[:3])
-    raise UserError(f"the detector has no category {label!r} among its {len(categories)}, such as {', '.join(near)}")
+    number = find_class(label, categories)
+    if number is None:
+        raise UserError(
+            f"the detector has no category {label!r} among its {len(categories)}: {near_names(label, categories)}"
+        )
+    return number

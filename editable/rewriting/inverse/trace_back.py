@@ -38,6 +38,10 @@ class Traced(NamedTuple):
         chosen = slice(half) if shown == "original" else slice(half, None)
         return Traced(self.before.items(chosen), self.after.items(chosen))
 
+    def cpu(self) -> "Traced":
+        """Return the same with what was found on the CPU, where all curves are."""
+        return Traced(*(some._replace(found=some.found.cpu()) for some in self))
+
 
 class TraceBack:
     """Traces what a layer recalls for a rule's exemplars back to what it may have come from (Elango 2021, ch. 3).

@@ -1,96 +1,31 @@
+"""The evaluation gives what a plain loop over edits gives, in test and in validation."""
+
 import copy
 import csv
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from editable.callbacks import DrawdownEvaluation, RunReport
+from editable.callbacks.drawdown_evaluation.report import describe
 from editable.data import AugmentedViews, DigitsDataModule, NaturalMistakeEdits
 from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.errors import UserError
 from editable.models import ScoringSettings
 from editable.tasks import ClassificationTask, EditableTrainingTask
-from tests.editing.reference import rmsprop, textbook_edit
-from tests.tasks.reference import LAYERS, NUM_CLASSES, images_and_labels, loader, small_network
-
-ALPHA, MAX_STEPS = 0.05, 3
-NUM_VIEWS, SENSITIVE_MARGIN = 8, 0.05
-NAMES = ["3.weight", "3.bias", "4.weight", "4.bias"]
-
-
-def make_editor(max_steps=MAX_STEPS):
-    return Editor(RMSProp(ALPHA), max_steps)
-
-
-def make_evaluation(num_edits=9, **settings):
-    return DrawdownEvaluation(num_edits, **{"editor": make_editor(), "editable_layers": LAYERS, **settings})
-
-
-def data_for(network, number=40, seed=3):
-    """Images of which the network gets about a quarter wrong."""
-    images, random = images_and_labels(number, seed=seed)
-    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
-    labels = torch.where(torch.arange(number) % 4 == 1, random, predictions)
-    return images, labels
-
-
-def published_edits(num_images, num_edits):
-    np.random.seed(9)
-    indices = np.random.permutation(num_images)[:1000]
-    labels = np.random.randint(0, NUM_CLASSES, len(indices))
-    return list(zip(indices[:num_edits].tolist(), labels[:num_edits].tolist(), strict=True))
-
-
-def naive(network, images, labels, pairs, stride=1, max_steps=MAX_STEPS, sensitive_margin=SENSITIVE_MARGIN):
-    """Edit a copy for each pair, and run the whole test set and all views through the whole network before and after.
-
-    Returns the metrics, and the figures of each edit by name.
-    """
-    scoring, targets = images[::stride], labels[::stride]
-    views = AugmentedViews(TensorDataset(images, labels), NUM_VIEWS, "crop_flip", seed=0)
-
-    def predict(edited, inputs):
-        return edited.eval()(inputs).argmax(dim=1)
-
-    base = copy.deepcopy(network).eval()
-    before, probabilities = predict(base, scoring), base(scoring).softmax(dim=1)
-    sensitive = [
-        before[i] == targets[i] and row.max() - row.sort()[0][-2] < sensitive_margin
-        for i, row in enumerate(probabilities)
-    ]
-    sensitive = [i for i, counts in enumerate(sensitive) if counts]
-    error = (before != targets).double().mean().item()
-    rows = []
-    for index, label in pairs:
-        edited, success, num_steps = textbook_edit(
-            network,
-            NAMES,
-            lambda params, grads, state: rmsprop(params, grads, state, ALPHA, 0.5),
-            images[index : index + 1],
-            torch.tensor([label]),
-            max_steps,
-        )
-        after = predict(edited, scoring)
-        row = {"success": float(success), "num_steps": num_steps}
-        row["drawdown"] = (after != targets).double().mean().item() - error
-        row["agreement"] = np.mean([new == old for new, old in zip(after.tolist(), before.tolist(), strict=True)])
-        if sensitive:
-            row["sensitive_agreement"] = np.mean([after[i].item() == before[i].item() for i in sensitive])
-        for name, judged in (("generality_before", base), ("generality", edited)):
-            row[name] = np.mean([predict(judged, view[None]).item() == label for view in views[index]])
-        rows.append(row)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    metrics = {name: np.mean(values) for name, values in columns.items()}
-    metrics["success_rate"] = metrics.pop("success")
-    metrics["drawdown_absolute"] = np.mean(np.abs(columns["drawdown"]))
-    if any(columns["success"]):
-        metrics["generality_of_successes"] = np.mean([row["generality"] for row in rows if row["success"]])
-    counts = {"num_edits": len(pairs), "num_sensitive_images": len(sensitive), "scoring_error": error}
-    return {**metrics, **counts}, columns
+from tests.callbacks.drawdown_evaluation.reference import (
+    ALPHA,
+    MAX_STEPS,
+    data_for,
+    make_editor,
+    make_evaluation,
+    naive,
+    published_edits,
+)
+from tests.tasks.reference import LAYERS, images_and_labels, loader, small_network
 
 
 def assert_logged(metrics, expected, start=""):
@@ -146,7 +81,7 @@ def test_low_precision_with_a_second_look_gives_the_same_figures(make_trainer, t
     assert not list(tmp_path.iterdir())
 
 
-def test_sampled_drawdown_comes_with_its_interval(make_trainer, tmp_path):
+def test_sampled_drawdown_comes_with_its_interval(make_trainer):
     network = small_network()
     images, labels = data_for(network)
     pairs = published_edits(40, 9)
@@ -163,10 +98,10 @@ def test_sampled_drawdown_comes_with_its_interval(make_trainer, tmp_path):
         assert abs(metrics[name] - expected[name]) < 0.2
     exact = ("success_rate", "num_steps", "generality", "generality_before", "num_sensitive_images", "scoring_error")
     assert_logged(metrics, {name: expected[name] for name in exact})
-    (section,) = evaluation.report(trainer, tmp_path)
+    told = " ".join(describe(evaluation.results["test"]))
     half_width = f"{100 * metrics['drawdown']:.3f} ± {100 * metrics['drawdown_half_width']:.3f} points"
-    assert half_width in section
-    assert f"{metrics['num_sampled_images']:.0f} looked at" in section
+    assert half_width in told
+    assert f"{metrics['num_sampled_images']:.0f} looked at" in told
 
 
 def test_a_sample_of_everything_is_the_exact_drawdown(make_trainer):
@@ -246,7 +181,7 @@ def test_task_brings_editor_and_layers(make_trainer):
     assert_logged(metrics, naive(network, images, labels, published_edits(40, 9))[0])
 
 
-def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer, tmp_path):
+def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer):
     network = small_network()
     images, labels = data_for(network)
     predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
@@ -262,8 +197,7 @@ def test_natural_mistakes_are_corrected_to_their_true_labels(make_trainer, tmp_p
     assert_logged(metrics, of_images)
     assert metrics["mistake_num_edits"] == len(mistakes) < 100
     assert not metrics.keys() & expected.keys(), "figures of mistakes must not be taken for those of random labels"
-    (section,) = evaluation.report(trainer, tmp_path)
-    assert f"{len(mistakes)} edits" in section
+    assert f"{len(mistakes)} edits" in describe(evaluation.results["test"])[0]
 
 
 def test_natural_mistakes_in_validation(make_trainer):
@@ -275,7 +209,7 @@ def test_natural_mistakes_in_validation(make_trainer):
     assert metrics.keys() >= {"val_mistake_drawdown", "val_mistake_generality", "val_scoring_error", "val_num_images"}
 
 
-def test_views_are_of_stored_images_under_the_augmentation_of_training(make_trainer, tmp_path):
+def test_views_are_of_stored_images_under_the_augmentation_of_training(make_trainer):
     """On digits: shifted by a pixel and then normalised, as in training; another augmentation gives other figures."""
     data = DigitsDataModule()
     data.setup("test")
@@ -289,8 +223,8 @@ def test_views_are_of_stored_images_under_the_augmentation_of_training(make_trai
         trainer = make_trainer(callbacks=[evaluation])
         trainer.test(ClassificationTask(network), DigitsDataModule(), verbose=False)
         results[augmentation] = evaluation.results["test"]
-        (section,) = evaluation.report(trainer, tmp_path)
-        assert f"20 views of each edited input ({augmentation or 'shift'})" in section
+        told = " ".join(describe(results[augmentation]))
+        assert f"20 views of each edited input ({augmentation or 'shift'})" in told
     views = AugmentedViews(data.test_dataset, 20, "shift")
     found = results[None]
     with torch.no_grad():
@@ -335,8 +269,8 @@ def test_views_that_are_edited_with_their_input(make_trainer):
         found[number] = evaluation.results["test"]
     assert torch.equal(found[0].outcomes.views_before, found[4].outcomes.views_before)
     assert found[4].outcomes.views_after.sum() > found[0].outcomes.views_after.sum()
-    assert "edits of an input and 4 further views of it" in " ".join(found[4].describe())
-    assert "further" not in " ".join(found[0].describe())
+    assert "edits of an input and 4 further views of it" in " ".join(describe(found[4]))
+    assert "further" not in " ".join(describe(found[0]))
 
 
 def test_no_views(make_trainer):
@@ -428,19 +362,13 @@ def test_a_loader_in_another_order_does_not_change_the_edits(make_trainer):
     assert_logged(metrics, naive(network, images, labels, published_edits(40, 9))[0])
 
 
-def test_a_test_after_a_fit_reports_both(make_trainer, tmp_path):
-    network = small_network()
-    images, labels = data_for(network)
-    evaluation = make_evaluation(val_num_edits=4)
-    trainer = make_trainer(precision="64-true", callbacks=[evaluation, RunReport()])
-    task = ClassificationTask(network)
-    trainer.fit(task, loader(*images_and_labels(16)), loader(images, labels))
-    trainer.test(task, loader(images, labels), verbose=False)
+def test_a_test_after_a_fit_reports_both(fitted_and_tested):
+    run = fitted_and_tested
     for start, number in (("val_", 4), ("", 9)):
-        with (tmp_path / "run" / f"{start}edits.csv").open() as file:
+        with (run.folder / f"{start}edits.csv").open() as file:
             rows = list(csv.DictReader(file))
         pairs = published_edits(40, number)
-        _, columns = naive(network, images, labels, pairs)
+        _, columns = naive(run.network, run.images, run.labels, pairs)
         assert [(int(row["index"]), int(row["new_label"])) for row in rows] == pairs
         for name, values in columns.items():
             assert [float(row[name]) for row in rows] == pytest.approx(values), name

@@ -8,46 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from editable.cli import main
-from editable.data import DigitsDataModule
 from editable.editing import EditPatch
-from editable.models import cifar_resnet
+from tests.callbacks.edit.commands import CONFIG, LENIENT, QUIET, RUNS, digits, network, predictions, run
+from tests.callbacks.edit.conftest import Edited
 from tests.mistakes import error_line
-from tests.paths import CONFIGS, ROOT
+from tests.paths import ROOT
 
 TRAIN = ROOT / "train.py"
-CONFIG = CONFIGS / "digits" / "baseline.yaml"
-RUNS = Path("runs/digits/baseline")
-QUIET = [
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--model.network.width=4",
-    "--evaluation.editor.max_steps=50",
-]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small network, trained for a few epochs."""
-    folder = tmp_path_factory.mktemp("trained")
-    main(
-        [
-            "fit",
-            f"--config={CONFIG}",
-            *QUIET,
-            "--model.optimizer.lr=0.01",
-            "--trainer.max_epochs=4",
-            "--trainer.callbacks+=ModelCheckpoint",
-            f"--trainer.callbacks.dirpath={folder}",
-            "--trainer.callbacks.filename=trained",
-            f"--trainer.default_root_dir={folder}",
-            "--trainer.logger=false",
-            "--evaluation.num_edits=0",
-        ]
-    )
-    return folder / "trained.ckpt"
 
 
 @pytest.fixture(autouse=True)
@@ -56,49 +26,19 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def run(command: str, checkpoint: Path, *options: str) -> tuple[Path, dict[str, float]]:
-    """Run a command on a checkpoint; return its folder and its metrics."""
-    before = set(RUNS.glob("version_*"))
-    main([command, f"--config={CONFIG}", *QUIET, f"--ckpt_path={checkpoint}", *options])
-    (folder,) = set(RUNS.glob("version_*")) - before
-    return folder, json.loads((folder / "metrics.json").read_text())
-
-
-def network(checkpoint: Path) -> nn.Module:
-    """The network of a checkpoint, by plain PyTorch."""
-    state = torch.load(checkpoint, weights_only=True)["state_dict"]
-    plain = cifar_resnet(num_classes=10, width=4, layers=(1, 1, 1, 1), in_channels=1).eval()
-    plain.load_state_dict({name.removeprefix("network."): value for name, value in state.items() if "network." in name})
-    return plain
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    """The test images as the network takes them, and their labels."""
-    data = DigitsDataModule()
-    data.setup("test")
-    pairs = [data.test_dataset[index] for index in range(len(data.test_dataset))]
-    return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
-
-
-def predictions(plain: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return plain(images).argmax(dim=1)
-
-
-LENIENT = "--edit.max_drawdown=1"
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_an_edit_is_kept_and_its_figures_are_those_of_the_edited_network(
-    trained: Path, capsys: pytest.CaptureFixture
+    trained: Path, checkpoint_bytes: bytes, edited_11: Edited
 ) -> None:
     images, labels = digits()
     before = predictions(network(trained), images)
-    asked = int((before[11] + 1) % 10)
-    bytes_before = trained.read_bytes()
-    folder, metrics = run("edit", trained, "--edit.images=11", f"--edit.labels={asked}", LENIENT)
-    assert trained.read_bytes() == bytes_before
-    shown = capsys.readouterr().out
+    asked, metrics, shown, folder = (
+        edited_11.asked,
+        edited_11.metrics,
+        edited_11.shown,
+        edited_11.here / edited_11.folder,
+    )
+    assert trained.read_bytes() == checkpoint_bytes
     for words in ("Edit of 1 image in ", f"asked for {asked}", "errors on 359 test images", "Report and figures"):
         assert words in shown
     edited = predictions(network(folder / "edited.ckpt"), images)
@@ -123,19 +63,18 @@ def test_an_edit_is_kept_and_its_figures_are_those_of_the_edited_network(
     assert patch.record.outcome["drawdown"] == pytest.approx(expected["edit_drawdown"])
     assert all(name.startswith("layer3") for name in patch.params)
     report = (folder / "report.md").read_text()
-    for words in ("](edit.png)", "](edit.safetensors)", "](edited.ckpt)", f"--patches {folder}"):
+    for words in ("](edit.png)", "](edit.safetensors)", "](edited.ckpt)", f"--patches {edited_11.folder}"):
         assert words in report
     Image.open(folder / "edit.png").verify()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_patches_in_a_test_and_an_edit_on_an_edit(trained: Path) -> None:
+def test_patches_in_a_test_and_an_edit_on_an_edit(trained: Path, edited_3: Edited) -> None:
     """A patched network has the test error of the edited one; the second edit holds on top of the first."""
     images, labels = digits()
     before = predictions(network(trained), images)
-    first_label, second_label = (int((before[index] + 5) % 10) for index in (3, 8))
-    first, _ = run("edit", trained, "--edit.images=3", f"--edit.labels={first_label}", LENIENT)
-    one = first / "edit.safetensors"
+    second_label = int((before[8] + 5) % 10)
+    one = edited_3.here / edited_3.folder / "edit.safetensors"
     second, _ = run("edit", trained, "--edit.images=8", f"--edit.labels={second_label}", LENIENT, f"--patches={one}")
     two = second / "edit.safetensors"
     folder, metrics = run("test", trained, "--evaluation.num_edits=0", "--patches", str(one), str(two))
@@ -143,7 +82,7 @@ def test_patches_in_a_test_and_an_edit_on_an_edit(trained: Path) -> None:
     assert edited[8] == second_label
     assert metrics["test_error"] == pytest.approx((edited != labels).float().mean().item(), abs=1e-6)
     report = (folder / "report.md").read_text()
-    assert f"- `{one}`: 000003: {before[3]} → {first_label}" in report
+    assert f"- `{one}`: 000003: {before[3]} → {edited_3.asked}" in report
     assert f"- `{two}`: 000008: " in report
     plain, own = run("test", trained, "--evaluation.num_edits=0")
     assert own["test_error"] == pytest.approx((before != labels).float().mean().item(), abs=1e-6)
@@ -151,10 +90,9 @@ def test_patches_in_a_test_and_an_edit_on_an_edit(trained: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_patches_in_a_prediction_and_a_validation(trained: Path) -> None:
+def test_patches_in_a_prediction_and_a_validation(trained: Path, edited_3: Edited) -> None:
     images, _ = digits()
-    label = int((predictions(network(trained), images)[3] + 5) % 10)
-    folder, _ = run("edit", trained, "--edit.images=3", f"--edit.labels={label}", LENIENT)
+    folder = edited_3.here / edited_3.folder
     patch = f"--patches={folder / 'edit.safetensors'}"
     main(["predict", f"--config={CONFIG}", *QUIET, f"--ckpt_path={trained}", patch])
     (table,) = RUNS.glob("version_*/predictions.csv")
@@ -194,15 +132,14 @@ def test_every_nth_test_image(trained: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_share_the_test_images(trained: Path) -> None:
+def test_two_processes_share_the_test_images(trained: Path, edited_11: Edited) -> None:
     """The same figures and the same patch as by one process, and the command ends as it should."""
-    label = int((predictions(network(trained), digits()[0])[11] + 1) % 10)
-    options = ["--edit.images=11", f"--edit.labels={label}", LENIENT]
-    one, expected = run("edit", trained, *options)
+    options = ["--edit.images=11", f"--edit.labels={edited_11.asked}", LENIENT]
+    one, expected = edited_11.here / edited_11.folder, edited_11.metrics
     arguments = edit(trained, *options, "--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp")
     ended = subprocess.run([sys.executable, TRAIN, *arguments], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    (two,) = set(RUNS.glob("version_*")) - {one}
+    (two,) = RUNS.glob("version_*")
     metrics = json.loads((two / "metrics.json").read_text())
     edited = {name for name in expected if name.startswith("edit_")}
     assert {name: metrics[name] for name in edited} == pytest.approx({name: expected[name] for name in edited})

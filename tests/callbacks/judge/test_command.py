@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from editable.callbacks.judge import callback as four_tests
 from editable.cli import main
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
@@ -22,24 +23,33 @@ OUTLINES = "held-out-wheel-outlines.json", "car-wheel-outlines.json"
 WHEEL, SPOON = "n02974003", "n04597913"
 
 
-@pytest.fixture(autouse=True)
-def _images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the configuration names: an image for each outline, and test images of six classes."""
-    monkeypatch.chdir(tmp_path)
+    root = tmp_path_factory.mktemp("files")
     for folder in ("judge", "rewrite"):
-        shutil.copytree(CONFIGS / folder, Path("configs", folder))
-    masks = [path for name in OUTLINES for path in Path("configs").rglob(name)]
+        shutil.copytree(CONFIGS / folder, root / "configs" / folder)
+    masks = [path for name in OUTLINES for path in (root / "configs").rglob(name)]
     images = [entry["image"] for path in masks for entry in json.loads(path.read_text())["masks"]]
     for seed, name in enumerate(images):
-        write_image(Path("data/vehicles", name), seed)
-    held_out = json.loads(Path("configs/judge", OUTLINES[0]).read_text())["masks"]
-    test = Path("data/wooden-wheels/test")
+        write_image(root / "data/vehicles" / name, seed)
+    held_out = json.loads((root / "configs/judge" / OUTLINES[0]).read_text())["masks"]
+    test = root / "data/wooden-wheels/test"
     for entry in held_out:
         write_image(test / WHEEL / Path(entry["image"]).name, len(entry["image"]))
     for seed, name in enumerate([SPOON, *(f"n{number:08}" for number in range(4))]):
         for number in range(2):
             write_image(test / name / f"{number}.jpg", 100 + 2 * seed + number)
-    write_image(Path("data/vehicles/wood_texture.png"), 99)
+    write_image(root / "data/vehicles/wood_texture.png", 99)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _files(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the files, and a small network in place of the one that the configuration names."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(four_tests, "MOST_SHOWN", 1)  # a contact sheet takes longer than the figures
     monkeypatch.setattr("editable.models.efficientnet_lite0", small)
 
 

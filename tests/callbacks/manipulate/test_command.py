@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from editable.callbacks.manipulate import callback as manipulation
 from editable.cli import main
 from editable.data import ImageFolderDataModule
 from tests.mistakes import error_line
@@ -20,6 +21,10 @@ from tests.small_efficientnet import SmallNetwork, write_image
 
 OUTLINED, DETECTED = (CONFIGS / "manipulate" / f"{name}.yaml" for name in ("wooden_wheels", "detected_vehicles"))
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+SMALL = ["--data.image_size=56", "--data.resize_size=64"]
+"""A sixteenth of the pixels, where they are not looked at; vehicles are replaced at the size that is shipped."""
+FINDER = "--manipulate.concept.init_args.finder.init_args"
+SMALL_OUTLINES = [f"{FINDER}.image_size=56", f"{FINDER}.resize_size=64"]
 OUTLINES = Path("configs/judge/held-out-wheel-outlines.json")
 WHEEL, OTHER = "n02974003", "n04597913"
 WEIGHTS = "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"
@@ -35,8 +40,8 @@ class LeftHalf(nn.Module):
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         found = []
         for image in images:
-            masks = torch.zeros(2, 1, *image.shape[1:])
-            masks[0, ..., :112], masks[1, ..., 112:] = 0.9, 0.9
+            masks, half = torch.zeros(2, 1, *image.shape[1:]), image.shape[-1] // 2
+            masks[0, ..., :half], masks[1, ..., half:] = 0.9, 0.9
             scores = torch.stack([self.score, torch.ones(())])
             found.append({"boxes": torch.zeros(2, 4), "labels": torch.tensor([3, 1]), "scores": scores, "masks": masks})
         return found
@@ -51,20 +56,28 @@ def small_detector(weights: str | None = None, weights_backbone: str | None = No
     return LeftHalf()
 
 
-@pytest.fixture(autouse=True)
-def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the configurations name: images for the outlines, test images of two classes, a texture, weights."""
-    monkeypatch.chdir(tmp_path)
+    root = tmp_path_factory.mktemp("files")
     for folder in ("judge", "rewrite"):
-        shutil.copytree(CONFIGS / folder, Path("configs", folder))
-    for seed, entry in enumerate(json.loads(OUTLINES.read_text())["masks"]):
-        write_image(Path("data/vehicles", entry["image"]), seed)
-        write_image(Path("data/wooden-wheels/test", WHEEL, Path(entry["image"]).name), seed)
-    for seed, root in enumerate(("wooden-wheels", "vehicles")):
-        write_image(Path("data", root, "test", OTHER, "spoon.jpg"), 100 + seed)
-    write_image(Path("data/vehicles/test", WHEEL, "car.jpg"), 102)
-    write_image(Path("data/vehicles/wood_texture.png"), 99)
-    torch.save({"score": torch.tensor(0.8)}, Path("data", WEIGHTS))
+        shutil.copytree(CONFIGS / folder, root / "configs" / folder)
+    for seed, entry in enumerate(json.loads((root / OUTLINES).read_text())["masks"]):
+        write_image(root / "data/vehicles" / entry["image"], seed)
+        write_image(root / "data/wooden-wheels/test" / WHEEL / Path(entry["image"]).name, seed)
+    for seed, folder in enumerate(("wooden-wheels", "vehicles")):
+        write_image(root / "data" / folder / "test" / OTHER / "spoon.jpg", 100 + seed)
+    write_image(root / "data/vehicles/test" / WHEEL / "car.jpg", 102)
+    write_image(root / "data/vehicles/wood_texture.png", 99)
+    torch.save({"score": torch.tensor(0.8)}, root / "data" / WEIGHTS)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _files(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the files, and small networks in place of those that the configurations name."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("editable.models.efficientnet_lite0", small_network)
     monkeypatch.setattr("torchvision.models.detection.maskrcnn_resnet50_fpn", small_detector)
 
@@ -85,8 +98,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_outlined_wheels_become_a_folder_that_is_data_and_runs_repeat(capsys: pytest.CaptureFixture) -> None:
-    figures = manipulated(OUTLINED)
+def test_outlined_wheels_become_a_folder_that_is_data_and_runs_repeat(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = manipulated(OUTLINED, *SMALL, *SMALL_OUTLINES)
     assert (figures["manipulate_num_images"], figures["manipulate_num_found"]) == (14, 13)
     assert figures["manipulate_num_classes"] == 1
     out, run = Path("data/manipulated/wooden-wheels"), Path("runs/manipulate/wooden_wheels/version_0")
@@ -112,7 +127,8 @@ def test_outlined_wheels_become_a_folder_that_is_data_and_runs_repeat(capsys: py
     assert len(looked_at) == 14
     assert (looked_at[f"{OTHER}/spoon.jpg"]["found"], float(looked_at[f"{OTHER}/spoon.jpg"]["share"])) == ("0", 0)
 
-    manipulated(OUTLINED, "--manipulate.out=again", "--data.batch_size=3", version=1)
+    monkeypatch.setattr(manipulation, "MOST_EXAMPLES", 1)  # a contact sheet takes longer than the images
+    manipulated(OUTLINED, *SMALL, *SMALL_OUTLINES, "--manipulate.out=again", "--data.batch_size=3", version=1)
     assert content(Path("again")) == content(out)
     Path("used").mkdir()
     shutil.copytree(out, "used/test")
@@ -136,11 +152,10 @@ def test_detected_vehicles_are_replaced_and_the_rest_stays() -> None:
         assert not np.array_equal(made[:, :112], original[:, :112])
 
 
-FINDER = "--manipulate.concept.init_args.finder.init_args"
 MISTAKES = {
     "none found": ([f"{FINDER}.threshold=0.9"], "the concept is found in none of the 2 test images"),
     "too small": (["--manipulate.concept.init_args.min_share=0.6"], "the concept is found in none of the 2"),
-    "category": ([f"{FINDER}.labels=[tram]"], "the detector has no category 'tram' among its 91, such as train"),
+    "category": ([f"{FINDER}.labels=[tram]"], "the detector has no category 'tram' among its 91: near names are train"),
     "weights": ([f"{FINDER}.weights=nowhere.pth"], "there is no weights file at 'nowhere.pth'"),
     "texture": (["--manipulate.concept.init_args.texture=nowhere.png"], "The texture nowhere.png does not exist"),
     "no texture": (["--manipulate.concept.init_args.texture=null"], "there is nothing to put in the concept's place"),
@@ -151,7 +166,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
 @pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
-    assert expected in error_line(["manipulate", f"--config={DETECTED}", *QUIET, *options], capsys)
+    assert expected in error_line(["manipulate", f"--config={DETECTED}", *QUIET, *SMALL, *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))
     assert not list(Path("data").rglob("*.unfinished"))
     assert not Path("data/manipulated/detected-vehicles").exists()
@@ -160,11 +175,12 @@ def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, c
 @pytest.mark.filterwarnings("ignore")
 def test_weights_may_be_safetensors() -> None:
     save_file({"score": torch.tensor(0.8)}, "weights.safetensors")
-    assert manipulated(DETECTED, f"{FINDER}.weights=weights.safetensors")["manipulate_num_found"] == 2
+    assert manipulated(DETECTED, *SMALL, f"{FINDER}.weights=weights.safetensors")["manipulate_num_found"] == 2
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_example_of_context_matching_runs() -> None:
+def test_the_example_of_context_matching_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manipulation, "MOST_EXAMPLES", 1)
     for seed, entry in enumerate(json.loads(Path("configs/rewrite/car-wheel-outlines.json").read_text())["masks"]):
         write_image(Path("data/vehicles", entry["image"]), 200 + seed)
     lines = [line.strip("#\\ \n") for line in OUTLINED.read_text().splitlines() if line.startswith("#       --")]

@@ -1,103 +1,30 @@
 """A new class is added to a tested network: what is trained, judged, kept, and refused."""
 
-import copy
 import csv
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from editable.callbacks import RunReport
-from editable.callbacks.new_class.callback import NewClass
-from editable.data import ImageFolderDataModule
 from editable.errors import UserError
 from editable.models import GrownNetwork, grow_classes, load_weights
 from editable.rewriting.new_class.class_filter import ClassFilterTraining
 from editable.rewriting.new_class.class_vectors import random_vector
 from editable.tasks import ClassificationTask
-
-SIZE, OLD, NEW = 12, ("green", "red"), "blue"
-MEAN, STD = [0.4, 0.4, 0.4], [0.25, 0.25, 0.25]
-
-
-def picture(name: str, random: np.random.Generator) -> np.ndarray:
-    """Noise with a coloured square somewhere."""
-    pixels = random.normal(90, 12, (SIZE, SIZE, 3))
-    row, column = random.integers(0, SIZE - 7, 2)
-    pixels[row : row + 7, column : column + 7, ("red", "green", "blue").index(name)] += 80
-    return pixels.clip(0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders old/train, old/test with two classes, and new/learn, new/judge with the third."""
-    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    wanted = {f"old/{split}/{name}": (name, count) for split, count in (("train", 20), ("test", 8)) for name in OLD}
-    wanted |= {"new/learn": (NEW, 4), "new/judge": (NEW, 6)}
-    for place, (name, count) in wanted.items():
-        (folder / place).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(picture(name, random)).save(folder / place / f"{number:02}.png")
-    outline = {"image": "02.png", "class": NEW, "box": [0, 0, SIZE, 6]}
-    (folder / "outlines.json").write_text(json.dumps({"masks": [outline]}))
-    part = {"image": "old/train/red/00.png", "box": [3, 3, 9, 9]}
-    (folder / "parts.json").write_text(json.dumps({"masks": [part]}))
-    return folder
-
-
-def make_network(num_classes: int = 2) -> nn.Module:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1),
-        nn.BatchNorm2d(6),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(inplace=True),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, num_classes),
-    )
-    return network.eval()
-
-
-def make_data(root: Path, **settings) -> ImageFolderDataModule:
-    defaults = {"mean": MEAN, "std": STD, "batch_size": 7, "num_workers": 0, "validation_fraction": 0.5}
-    return ImageFolderDataModule(str(root / "old"), **{**defaults, **settings})
-
-
-def make_callback(root: Path, **settings) -> NewClass:
-    defaults = {
-        "layer": "3",
-        "images": str(root / "new/learn"),
-        "test_images": str(root / "new/judge"),
-        "num_positives": 2,
-        "num_negatives": 6,
-        "training": ClassFilterTraining(0.05, num_steps=30),
-        "max_loss": 0.1,
-    }
-    return NewClass(NEW, **{**defaults, **settings})
-
-
-def run(make_trainer, root, folder, network=None, data=None, report=False, **settings):
-    callback = make_callback(root, **settings)
-    reports = [RunReport()] if report else []
-    trainer = make_trainer(callbacks=[callback, *reports], default_root_dir=folder)
-    trainer.test(ClassificationTask(network or make_network()), data or make_data(root), verbose=False)
-    return callback, {name: value.item() for name, value in trainer.callback_metrics.items()}
-
-
-def read(folder: Path) -> torch.Tensor:
-    """Images of a folder as the network gets them, by hand."""
-    stored = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
-    return ((torch.from_numpy(stored).double() / 255 - MEAN[0]) / STD[0]).permute(0, 3, 1, 2).float()
+from tests.callbacks.new_class.small_new_class import (
+    NEW,
+    OLD,
+    SIZE,
+    make_callback,
+    make_data,
+    make_network,
+    read,
+    run,
+)
 
 
 def over_pairs(scores, labels) -> float:
@@ -112,14 +39,13 @@ def over_pairs(scores, labels) -> float:
     return (sum(shares) / 2).item()
 
 
-def test_figures_are_those_of_the_grown_network_in_a_plain_loop(make_trainer, root, tmp_path):
-    network = make_network()
-    before = copy.deepcopy(network.state_dict())
-    callback, metrics = run(make_trainer, root, tmp_path, network)
+def test_figures_are_those_of_the_grown_network_in_a_plain_loop(root, first_run):
+    callback, metrics, folder, network = first_run
+    before = make_network().state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
     grown = grow_classes(make_network(), "3").eval()
-    load_weights(grown, tmp_path / "grown.safetensors")
+    load_weights(grown, folder / "grown.safetensors")
     images = torch.cat([*(read(root / "old/test" / name) for name in OLD), read(root / "new/judge")])
     labels = torch.tensor([0] * 8 + [1] * 8 + [2] * 6)
     logits = grown(images).detach()
@@ -153,8 +79,8 @@ def test_figures_are_those_of_the_grown_network_in_a_plain_loop(make_trainer, ro
     assert 0 <= metrics["new_class_auc_compositional"] <= 1
 
 
-def test_at_most_the_allowed_part_of_the_pool_is_lost(make_trainer, root, tmp_path):
-    callback, _ = run(make_trainer, root, tmp_path, max_loss=0.25)
+def test_at_most_the_allowed_part_of_the_pool_is_lost(root, tmp_path):
+    callback = run(root, tmp_path, max_loss=0.25).callback
     data = make_data(root)
     data.setup("validate")
     pool = torch.stack([image for image, _ in data.val_dataset])
@@ -166,11 +92,9 @@ def test_at_most_the_allowed_part_of_the_pool_is_lost(make_trainer, root, tmp_pa
     assert torch.equal(callback.trials[0].negative_images, pool[callback.trials[0].negatives])
 
 
-def test_draws_and_sweep_have_their_rows_and_files(make_trainer, root, tmp_path):
-    callback, metrics = run(
-        make_trainer, root, tmp_path, num_draws=2, sweep=[0.0, 0.01], components=["red"], report=True
-    )
-    with (tmp_path / "new_class.csv").open() as file:
+def test_draws_and_sweep_have_their_rows_and_files(swept):
+    callback, metrics, folder, _ = swept
+    with (folder / "new_class.csv").open() as file:
         rows = list(csv.DictReader(file))
     filters = [row for row in rows if row["method"] == "filter"]
     assert [(float(row["negative_weight"]), row["draw"]) for row in filters] == [
@@ -184,30 +108,32 @@ def test_draws_and_sweep_have_their_rows_and_files(make_trainer, root, tmp_path)
     mean = np.mean([float(row["auc"]) for row in filters if float(row["negative_weight"]) == 0.05])
     assert metrics["new_class_auc"] == pytest.approx(mean, rel=1e-5)
     assert not torch.equal(callback.trials[0].filters[0].initial_weight, callback.trials[1].filters[0].initial_weight)
-    report = (tmp_path / "report.md").read_text()
+    report = (folder / "report.md").read_text()
     for figure in ("new_class_roc.png", "filter_maps.png", "negative_weights.png"):
         assert f"]({figure})" in report
-        assert (tmp_path / figure).stat().st_size > 0
+        assert (folder / figure).stat().st_size > 0
     assert "2 times" in report
     assert "filter, λ = 0.01" in report
-    assert not (tmp_path / "grown.yaml").exists()  # there is no configuration of this run
+    assert not (folder / "grown.yaml").exists()  # there is no configuration of this run
 
 
-def test_the_same_seed_gives_the_same_outcome(make_trainer, root, tmp_path):
-    first, again, other = (
-        run(make_trainer, root, tmp_path / name, seed=seed)[0] for name, seed in (("a", 0), ("b", 0), ("c", 3))
-    )
-    assert first.outcomes == again.outcomes
+def test_the_same_seed_gives_the_same_outcome(root, first_run, tmp_path):
+    first = first_run.callback
+    again, other = (run(root, tmp_path / name, seed=seed).callback for name, seed in (("again", 0), ("other", 3)))
+    assert first.outcome.figures == again.outcome.figures
     assert torch.equal(first.trials[0].filters[0].weight, again.trials[0].filters[0].weight)
     assert not torch.equal(first.trials[0].filters[0].weight, other.trials[0].filters[0].weight)
     assert not torch.equal(first.trials[0].negatives, other.trials[0].negatives)
 
 
-def test_top_false_positives_are_what_a_filter_without_negatives_responds_to_most(make_trainer, root, tmp_path):
-    callback, _ = run(make_trainer, root, tmp_path, negatives="top", num_negatives=3)
-    alone, _ = run(
-        make_trainer, root, tmp_path / "alone", num_negatives=0, training=replace(callback.training, negative_weight=0)
-    )
+def test_top_false_positives_are_what_a_filter_without_negatives_responds_to_most(root, tmp_path):
+    callback = run(root, tmp_path, negatives="top", num_negatives=3).callback
+    alone = run(
+        root,
+        tmp_path / "alone",
+        num_negatives=0,
+        training=replace(callback.settings.training, negative_weight=0),
+    ).callback
     weight = alone.trials[0].filters[0].weight
     data = make_data(root)
     data.setup("validate")
@@ -216,15 +142,14 @@ def test_top_false_positives_are_what_a_filter_without_negatives_responds_to_mos
     assert callback.trials[0].negatives.tolist() == maps.mean((1, 2, 3)).topk(3).indices.tolist()
 
 
-def test_masks_are_the_silhouettes_and_parts_may_have_masks_too(make_trainer, root, tmp_path):
-    callback, _ = run(
-        make_trainer,
+def test_masks_are_the_silhouettes_and_parts_may_have_masks_too(root, tmp_path):
+    callback = run(
         root,
         tmp_path,
         masks=str(root / "outlines.json"),
         num_positives=None,
         component_masks=str(root / "parts.json"),
-    )
+    ).callback
     (silhouette,) = callback.trials[0].examples.silhouettes
     expected = torch.zeros(6, 6)
     expected[:3] = 1
@@ -241,7 +166,14 @@ def test_masks_are_the_silhouettes_and_parts_may_have_masks_too(make_trainer, ro
     )
 
 
-def test_a_grown_network_grows_on(make_trainer, root, tmp_path):
+@pytest.mark.parametrize("components", [["red"], [1], ["1"]])
+def test_components_are_named_or_numbered(root, swept, tmp_path, components):
+    callback = run(root, tmp_path, components=components, training=ClassFilterTraining(0.05, num_steps=1)).callback
+    expected = swept.callback.trials[0].vectors["compositional"]
+    assert torch.equal(callback.trials[0].vectors["compositional"], expected)
+
+
+def test_a_grown_network_grows_on(root, tmp_path):
     """After a first new class, data with three classes: the fourth stands behind."""
     folder = tmp_path / "three"
     (folder / "new").mkdir(parents=True)
@@ -253,7 +185,7 @@ def test_a_grown_network_grows_on(make_trainer, root, tmp_path):
             (folder / "old" / split).mkdir(parents=True, exist_ok=True)
             (folder / "old" / split / name).symlink_to(place)
     network = grow_classes(make_network(), "0").eval()
-    callback, metrics = run(make_trainer, root, tmp_path / "run", network, make_data(folder))
+    callback, metrics, *_ = run(root, tmp_path / "run", network, make_data(folder))
     grown = callback.grown(network)
     images = read(root / "new/judge")
     assert isinstance(grown, GrownNetwork)
@@ -265,13 +197,13 @@ def test_a_grown_network_grows_on(make_trainer, root, tmp_path):
     assert metrics["new_class_num_old_test_images"] == 24
 
 
-def test_training_images_may_be_the_pool_and_baselines_be_left_out(make_trainer, root, tmp_path):
+def test_training_images_may_be_the_pool_and_baselines_be_left_out(root, tmp_path):
     network = nn.Sequential(*make_network()[:3], nn.Conv2d(6, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     data = make_data(root, validation_fraction=0.0)
     with pytest.raises(UserError, match=r"not linear.*leave the baselines out"):
-        run(make_trainer, root, tmp_path / "a", network, data, pool="train")
-    callback, metrics = run(make_trainer, root, tmp_path / "b", network, data, pool="train", baselines=False)
-    assert len(callback.outcomes) == 1
+        run(root, tmp_path / "a", network, data, pool="train")
+    callback, metrics, *_ = run(root, tmp_path / "b", network, data, pool="train", baselines=False)
+    assert len(callback.outcome.figures) == 1
     assert "new_class_auc_random" not in metrics
     assert callback.trials[0].negatives.max() < 40
 
@@ -280,7 +212,11 @@ MISTAKES = {
     "known class": ({}, "the data have a class 'red' already", "red"),
     "unknown layer": ({"layer": "conv9"}, "has no layer 'conv9'", NEW),
     "linear layer": ({"layer": "8"}, "'8' is a linear layer", NEW),
-    "unknown component": ({"components": ["mauve"]}, "components has 'mauve', which is none of", NEW),
+    "unknown component": (
+        {"components": ["mauve"]},
+        "new_class.components has 'mauve', which is none of the 2 classes of the data: they begin with green, red",
+        NEW,
+    ),
     "learn and judge": ({"test_images": "new/learn"}, "is to learn from and to judge by", NEW),
     "too many negatives": ({"num_negatives": 21}, "21 negatives are wanted, but there are only 20", NEW),
     "all are negatives": ({"num_negatives": 20}, "all 20 images of old classes are negatives", NEW),
@@ -291,7 +227,7 @@ MISTAKES = {
 def test_mistakes_seen_when_it_runs(make_trainer, root, tmp_path, settings, message, name):
     settings = {key: str(root / value) if key == "test_images" else value for key, value in settings.items()}
     callback = make_callback(root, **settings)
-    callback.name = name
+    callback.class_name = name
     trainer = make_trainer(callbacks=[callback])
     with pytest.raises(UserError, match=message):
         trainer.test(ClassificationTask(make_network()), make_data(root), verbose=False)

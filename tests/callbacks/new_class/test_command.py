@@ -21,12 +21,11 @@ OLD = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "ship")
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the configuration asks for, small; all nine classes together as well."""
-    monkeypatch.chdir(tmp_path)
-    random = np.random.RandomState(0)
-    root = Path("data/cifar10-new")
+    folder, random = tmp_path_factory.mktemp("data"), np.random.RandomState(0)
+    root = folder / "cifar10-new"
     for split, count in (("train", 10), ("test", 2)):
         for name in (*(f"old/{split}/{name}" for name in OLD), f"truck/{split}"):
             (root / name).mkdir(parents=True)
@@ -34,17 +33,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 Image.fromarray(random.randint(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
         (root / "nine" / split).mkdir(parents=True)
         for name in OLD:
-            (root / "nine" / split / name).symlink_to((root / "old" / split / name).resolve())
-        (root / "nine" / split / "truck").symlink_to((root / "truck" / split).resolve())
+            (root / "nine" / split / name).symlink_to(root / "old" / split / name)
+        (root / "nine" / split / "truck").symlink_to(root / "truck" / split)
     torch.manual_seed(0)
     save_file(cifar_resnet18(8, width=4).state_dict(), root / "old.safetensors")
-    return root
+    return folder
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data, in a folder of its own for each test's runs."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(data)
+    return Path("data/cifar10-new")
 
 
 def small(folder: Path) -> list[str]:
     """What makes the shipped configuration small."""
     model = ["--model.network.width=4", f"--model.weights={folder / 'old.safetensors'}", "--data.batch_size=20"]
-    return [*model, "--new_class.num_negatives=3", "--new_class.training.num_steps=5"]
+    return [*model, "--new_class.num_negatives=3", "--new_class.training.num_steps=2"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -82,10 +89,10 @@ def test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes(
     second = Path("second.yaml")
     section = {**content["new_class"], "name": "lorry", "num_draws": 1, "sweep": [], "num_negatives": 3}
     for split, option in (("train", "images"), ("test", "test_images")):
-        section[option] = f"data/lorry/{split}"
+        section[option] = f"lorry/{split}"
         Path(section[option]).parent.mkdir(exist_ok=True)
         Path(section[option]).symlink_to((folder / "old" / split / "frog").resolve())
-    second.write_text(yaml.safe_dump({"new_class": {**section, "training": {"num_steps": 5}}}))
+    second.write_text(yaml.safe_dump({"new_class": {**section, "training": {"num_steps": 2}}}))
     main(["new_class", *grown, f"--config={second}", *QUIET, "--trainer.logger.init_args.name=second"])
     (again,) = Path("runs/second").glob("version_*")
     twice = load_file(again / "grown.safetensors")

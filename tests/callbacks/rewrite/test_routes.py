@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from editable.callbacks.rewrite.outcome import MeasuredRewrite
 from editable.callbacks.rewrite.routes import RouteComparison, compare_errors
-from editable.callbacks.rewrite.trials import RewriteOutcome, RewriteTrial, SetErrors, TrialSettings
+from editable.callbacks.rewrite.trials import RewriteTrial, TrialSettings
+from editable.callbacks.site.set_errors import SetErrors
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
 PREDICTED = torch.tensor([0, 0, 1, 1, 0, 2])  # of the images without the new concept
@@ -13,11 +15,11 @@ AFTER = torch.tensor([0, 0, 1, 1, 0, 2])
 TARGET = torch.tensor([0])
 
 
-def outcome(after: torch.Tensor) -> RewriteOutcome:
+def measured(after: torch.Tensor) -> MeasuredRewrite:
     labels = {"trial": LABELS, "trial_originals": LABELS, "report": torch.tensor([0, 1, 2, 3])}
     before = {"trial": BEFORE, "trial_originals": PREDICTED, "report": torch.tensor([0, 1, 2, 0])}
     sets = {"trial": after, "trial_originals": PREDICTED, "report": torch.tensor([0, 1, 0, 0])}
-    return RewriteOutcome(RewriteTrial(TrialSettings("3", 0, 1), "ClosedForm", 1.0), {}, labels, before, sets)
+    return MeasuredRewrite(RewriteTrial(TrialSettings("3", 0, 1), "ClosedForm", 1.0), labels, before, sets)
 
 
 def test_errors_counted_by_hand():
@@ -81,19 +83,21 @@ def test_several_target_classes_and_none_of_them():
 
 
 def test_tables_bars_and_rows():
-    comparison = RouteComparison({"a": outcome(AFTER), "b": outcome(BEFORE)}, [0, 0])
-    head, before, first, second = comparison.table("target")
-    assert head[0] == "Target class"
+    comparison = RouteComparison({"a": measured(AFTER), "b": measured(BEFORE)}, [0, 0])
+    table = comparison.table("target")
+    before, first, second = table.rows
+    assert table.columns[0] == "Target class"
     assert before == ["before the edit", "33.33 % (1 of 3)", "–", "66.67 % (2 of 3)", "–", "75.00 % (3 of 4)"]
     assert first == ["a", "66.67 % (2 of 3)", "50.00 %", "100.00 % (3 of 3)", "100.00 %", "50.00 % (2 of 4)"]
     assert second[2] == second[4] == "0.00 %"
     bars = comparison.bars()
     assert bars["other classes, by true labels"] == [pytest.approx(2 / 3), 0]
     assert bars["target class, by prediction before"] == [1, 0]
-    rows = list(comparison.rows())
-    assert rows[1] == ["a", "target", "truth", 3, 2, 1, 0.5]
-    assert rows[5] == ["a", "overall", "truth", 4, 1, 2, -1.0]
-    assert len(rows) == 1 + 2 * 5
-    nobody = RouteComparison({"a": outcome(AFTER)}, [8])
-    assert next(iter(list(nobody.table("target"))[1:]))[1] == "no images"
-    assert list(nobody.table("target"))[2][2] == "undefined"
+    rows = comparison.counts().rows
+    assert rows[0] == ["a", "target", "truth", 3, 2, 1, 0.5]
+    assert rows[4] == ["a", "overall", "truth", 4, 1, 2, -1.0]
+    assert len(rows) == 2 * 5
+    nobody = RouteComparison({"a": measured(AFTER)}, [8])
+    before, after = nobody.table("target").rows
+    assert before[1] == "no images"
+    assert after[2] == "undefined"

@@ -31,7 +31,7 @@ SMALL = [
 REWRITE = [
     "--rewrite_generator.layer=layer1.conv2",
     "--rewrite_generator.num_moment_images=30",
-    "--rewrite_generator.num_unseen_images=20",
+    "--rewrite_generator.num_unseen_images=3",
 ]
 
 

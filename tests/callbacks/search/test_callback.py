@@ -2,8 +2,8 @@
 
 import copy
 import csv
-import json
 import math
+import re
 from functools import partial
 
 import numpy as np
@@ -12,9 +12,8 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, TensorDataset
 
-from editable.callbacks import DrawdownEvaluation, LearningRateSearch, RunReport
+from editable.callbacks import DrawdownEvaluation, LearningRateSearch
 from editable.data import NaturalMistakeEdits
 from editable.editing import (
     BaseEditor,
@@ -27,49 +26,24 @@ from editable.editing import (
 )
 from editable.errors import UserError
 from editable.tasks import ClassificationTask, EditableTrainingTask
+from tests.callbacks.search.searches import (
+    HIGHEST,
+    LOWEST,
+    MAX_STEPS,
+    MIN_SUCCESS,
+    NUM_EDITS,
+    PER_DECADE,
+    data_for,
+    interrupted,
+    loader_of,
+    make_evaluation,
+    make_search,
+    run,
+)
 from tests.editing.reference import gd, rmsprop, textbook_edit
-from tests.tasks.reference import LAYERS, NUM_CLASSES, images_and_labels, small_network
+from tests.tasks.reference import LAYERS, NUM_CLASSES, small_network
 
-LOWEST, HIGHEST, PER_DECADE = 0.003, 3.0, 1
 NAMES = ["3.weight", "3.bias", "4.weight", "4.bias"]
-NUM_EDITS, MAX_STEPS, MIN_SUCCESS = 12, 4, 0.55
-
-
-def data_for(network, number, seed=3):
-    """Images of which the network gets about a quarter wrong."""
-    images, random = images_and_labels(number, seed=seed)
-    predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
-    return images, torch.where(torch.arange(number) % 4 == 1, random, predictions)
-
-
-def loader_of(images, labels):
-    return DataLoader(TensorDataset(images, labels), batch_size=100)
-
-
-def make_evaluation(**settings):
-    editor = Editor(RMSProp(0.05), MAX_STEPS)
-    return DrawdownEvaluation(**{"editor": editor, "editable_layers": LAYERS, **settings})
-
-
-def make_search(evaluation=None, **settings):
-    defaults = {
-        "lowest": LOWEST,
-        "highest": HIGHEST,
-        "per_decade": PER_DECADE,
-        "num_edits": NUM_EDITS,
-        "min_success": MIN_SUCCESS,
-        "half_width": None,
-        "split": "val",
-    }
-    return LearningRateSearch(evaluation or make_evaluation(), **{**defaults, **settings})
-
-
-def run(make_trainer, search, network, images, labels, folder, task=None):
-    """Search as the command line does; the metrics that are left behind."""
-    trainer = make_trainer(precision="64-true", callbacks=[search, RunReport()], default_root_dir=folder)
-    loop = trainer.test if search.split == "test" else trainer.validate
-    loop(task or ClassificationTask(network), loader_of(images, labels), verbose=False)
-    return json.loads((folder / "metrics.json").read_text())
 
 
 def random_edits(inputs, num_edits, seed, num_drawn=None):
@@ -111,21 +85,11 @@ def best_of(rows, min_success):
 
 
 def rows_of(search):
-    return {row.learning_rate: (row.success_rate, row.num_steps, row.drawdown) for row in search.outcomes}
+    return {row.learning_rate: (row.success_rate, row.num_steps, row.drawdown) for row in search.outcome.rates}
 
 
-@pytest.mark.parametrize(("split", "stride", "seed"), [("val", 1, 0), ("val", 3, 5), ("test", 7, 2)])
-def test_outcomes_and_choice_are_those_of_a_plain_loop(make_trainer, tmp_path, split, stride, seed):
-    network = small_network()
-    number = 60 if split == "val" else 1040
-    images, labels = data_for(network, number)
-    pairs = random_edits(range(60), NUM_EDITS, seed, 60) if split == "val" else held_out_edits(1040, NUM_EDITS, seed)
-    expected = plain_loop(network, images, labels, pairs, partial(rmsprop, beta=0.5), stride)
-    evaluation = make_evaluation(image_stride=stride)
-    search = make_search(evaluation, split=split, seed=seed)
-    before = copy.deepcopy(network.state_dict())
-    metrics = run(make_trainer, search, network, images, labels, tmp_path)
-
+def assert_outcome(search, metrics, folder, expected, num_scoring_images):
+    """Outcome, metrics and files are those of the plain loop; the editor itself is not changed."""
     assert rows_of(search).keys() == expected.keys()
     for rate, row in rows_of(search).items():
         assert row == pytest.approx(expected[rate]), rate
@@ -136,45 +100,61 @@ def test_outcomes_and_choice_are_those_of_a_plain_loop(make_trainer, tmp_path, s
     assert found == pytest.approx(expected[best], rel=1e-6)
     assert metrics["search_num_edits"] == NUM_EDITS
     assert metrics["search_num_rates"] == len(expected)
-    assert metrics["search_num_scoring_images"] == math.ceil(number / stride)
-    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
-    assert evaluation.editor.rule.learning_rate == 0.05
+    assert metrics["search_num_scoring_images"] == num_scoring_images
+    assert search.evaluation.editor.rule.learning_rate == 0.05
 
-    with (tmp_path / "search.csv").open() as file:
+    with (folder / "search.csv").open() as file:
         table = {float(row["learning_rate"]): row for row in csv.DictReader(file)}
     assert table.keys() == expected.keys()
     assert all(float(row["drawdown"]) == pytest.approx(expected[rate][2]) for rate, row in table.items())
-    report = (tmp_path / "report.md").read_text()
+    report = (folder / "report.md").read_text()
     assert f"Chosen: {best:g}" in report
     assert "](search.png)" in report
-    assert (tmp_path / "search.png").stat().st_size > 0
+    assert (folder / "search.png").stat().st_size > 0
 
 
-def test_the_unedited_network_is_measured_once(make_trainer, tmp_path, monkeypatch):
+def test_outcomes_and_choice_are_those_of_a_plain_loop(whole):
+    network, images, labels = small_network(), whole.images, whole.labels
+    expected = plain_loop(
+        network, images, labels, random_edits(range(60), NUM_EDITS, 0, 60), partial(rmsprop, beta=0.5)
+    )
+    assert_outcome(whole.search, whole.metrics, whole.folder, expected, 60)
+    torch.testing.assert_close(whole.network.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("split", "stride", "seed"), [("val", 3, 5), ("test", 7, 2)])
+def test_outcomes_with_a_stride_are_those_of_a_plain_loop(tmp_path, split, stride, seed):
     network = small_network()
-    images, labels = data_for(network, 60)
-    calls = []
-    measure_base = EditEvaluator.measure_base
-    monkeypatch.setattr(EditEvaluator, "measure_base", lambda *args: calls.append(1) or measure_base(*args))
-    run(make_trainer, make_search(), network, images, labels, tmp_path)
-    assert len(calls) == 1
+    number = 60 if split == "val" else 1040
+    images, labels = data_for(network, number)
+    pairs = random_edits(range(60), NUM_EDITS, seed, 60) if split == "val" else held_out_edits(1040, NUM_EDITS, seed)
+    expected = plain_loop(network, images, labels, pairs, partial(rmsprop, beta=0.5), stride)
+    search = make_search(make_evaluation(image_stride=stride), split=split, seed=seed)
+    before = copy.deepcopy(network.state_dict())
+    metrics = run(search, network, images, labels, tmp_path)
+    assert_outcome(search, metrics, tmp_path, expected, math.ceil(number / stride))
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
-def test_any_optimizer_can_be_searched(make_trainer, tmp_path):
+def test_the_unedited_network_is_measured_once(whole):
+    assert whole.num_base_measurements == 1
+
+
+def test_any_optimizer_can_be_searched(tmp_path):
     network = small_network()
     images, labels = data_for(network, 40)
     editor = HigherEditor(partial(torch.optim.SGD, lr=123.0), MAX_STEPS)
     search = make_search(make_evaluation(editor=editor), num_edits=5, min_success=0.0)
-    run(make_trainer, search, network, images, labels, tmp_path)
+    run(search, network, images, labels, tmp_path)
     pairs = random_edits(range(40), 5, 0, 40)
     for rate, row in plain_loop(network, images, labels, pairs, gd).items():
         assert rows_of(search)[rate] == pytest.approx(row), rate
     made = yaml.safe_load((tmp_path / "editor.yaml").read_text())["evaluation"]["editor"]
     assert made["init_args"]["optimizer"]["class_path"] == "torch.optim.SGD"
-    assert made["init_args"]["optimizer"]["init_args"]["lr"] == search.chosen.learning_rate
+    assert made["init_args"]["optimizer"]["init_args"]["lr"] == search.outcome.chosen.learning_rate
 
 
-def test_written_editor_has_the_constants_that_the_task_has_learnt(make_trainer, tmp_path):
+def test_written_editor_has_the_constants_that_the_task_has_learnt(tmp_path):
     network = small_network()
     images, labels = data_for(network, 60)
     editor = Editor(RMSProp(0.05, 0.5, learn_learning_rate=True, learn_decay=True), MAX_STEPS)
@@ -183,7 +163,7 @@ def test_written_editor_has_the_constants_that_the_task_has_learnt(make_trainer,
     before = copy.deepcopy(editor.state_dict())
     search = make_search(DrawdownEvaluation())
     task = EditableTrainingTask(network, editor, LAYERS)
-    run(make_trainer, search, network, images, labels, tmp_path / "first", task)
+    run(search, network, images, labels, tmp_path / "first", task)
     assert editor.state_dict() == before
     text = (tmp_path / "first" / "editor.yaml").read_text()
     parser = ArgumentParser(exit_on_error=False)
@@ -191,28 +171,28 @@ def test_written_editor_has_the_constants_that_the_task_has_learnt(make_trainer,
     evaluation = parser.instantiate_classes(parser.parse_string(text)).evaluation
     assert evaluation.editable_layers == LAYERS
     assert isinstance(evaluation.editor, BaseEditor)
-    assert evaluation.editor.rule.learning_rate == search.chosen.learning_rate
+    assert evaluation.editor.rule.learning_rate == search.outcome.chosen.learning_rate
     # Without the task's own editor, at this rate alone: the same outcome.
-    rate = search.chosen.learning_rate
+    rate = search.outcome.chosen.learning_rate
     again = make_search(evaluation, lowest=rate, highest=rate)
-    run(make_trainer, again, network, images, labels, tmp_path / "again")
-    assert again.outcomes == [search.chosen]
+    run(again, network, images, labels, tmp_path / "again", reported=False)
+    assert again.outcome.rates == [search.outcome.chosen]
 
 
-def test_sampled_by_default_with_an_interval_around_the_exact_drawdown(make_trainer, tmp_path):
+def test_sampled_by_default_with_an_interval_around_the_exact_drawdown(whole, tmp_path):
     network = small_network()
     images, labels = data_for(network, 400)
     exact, sampled = make_search(), make_search(half_width=0.02)
-    run(make_trainer, exact, network, images, labels, tmp_path / "exact")
-    metrics = run(make_trainer, sampled, network, images, labels, tmp_path / "sampled")
-    for estimate, truth in zip(sampled.outcomes, exact.outcomes, strict=True):
+    run(exact, network, images, labels, tmp_path / "exact", reported=False)
+    metrics = run(sampled, network, images, labels, tmp_path / "sampled")
+    for estimate, truth in zip(sampled.outcome.rates, exact.outcome.rates, strict=True):
         assert (estimate.success_rate, estimate.num_steps) == (truth.success_rate, truth.num_steps)
         assert abs(estimate.drawdown - truth.drawdown) <= 2 * estimate.half_width
         assert estimate.num_sampled_images < 400 * NUM_EDITS
-    assert max(estimate.half_width for estimate in sampled.outcomes) > 0.005
-    assert metrics["search_drawdown_half_width"] == pytest.approx(sampled.chosen.half_width)
+    assert max(estimate.half_width for estimate in sampled.outcome.rates) > 0.005
+    assert metrics["search_drawdown_half_width"] == pytest.approx(sampled.outcome.chosen.half_width)
     assert "random part" in (tmp_path / "sampled" / "report.md").read_text()
-    assert "all scoring images" in (tmp_path / "exact" / "report.md").read_text()
+    assert "all scoring images" in (whole.folder / "report.md").read_text()
 
 
 def test_sampling_of_the_evaluation_wins():
@@ -221,50 +201,37 @@ def test_sampling_of_the_evaluation_wins():
     assert LearningRateSearch(make_evaluation()).sampling == SamplingSettings(half_width=0.002)
 
 
-class Killed(Exception):
-    """What ends a search in the middle."""
-
-
-def interrupted(make_trainer, monkeypatch, folder, network, images, labels, finished=2, **settings):
-    """Leave the folder of a search that was killed after some of its rates."""
-    score = EditEvaluator.score
-    calls = []
-
-    def killed(*args, **kwargs):
-        calls.append(1)
-        if len(calls) > finished:
-            raise Killed
-        return score(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EditEvaluator, "score", killed)
-        with pytest.raises(Killed):
-            run(make_trainer, make_search(**settings), network, images, labels, folder)
-    assert len(json.loads((folder / "search.json").read_text())["outcomes"]) == finished
-    assert not (folder / "metrics.json").exists()
-
-
-@pytest.mark.parametrize("half_width", [None, 0.05])
-def test_resumed_is_as_uninterrupted(make_trainer, tmp_path, monkeypatch, half_width):
-    network = small_network()
-    images, labels = data_for(network, 60)
-    interrupted(make_trainer, monkeypatch, tmp_path / "killed", network, images, labels, half_width=half_width)
+def assert_resumed(killed, whole, folder, monkeypatch, **settings):
+    """A search that goes on where another was killed comes to what an uninterrupted one comes to."""
     score, calls = EditEvaluator.score, []
     monkeypatch.setattr(EditEvaluator, "score", lambda *args: calls.append(1) or score(*args))
-    resumed = make_search(half_width=half_width, resume=str(tmp_path / "killed"))
-    found = run(make_trainer, resumed, network, images, labels, tmp_path / "resumed")
+    resumed = make_search(**settings, resume=str(killed))
+    found = run(resumed, small_network(), whole.images, whole.labels, folder / "resumed")
     assert len(calls) == len(resumed.rates) - 2
-    whole = make_search(half_width=half_width)
-    assert found == run(make_trainer, whole, network, images, labels, tmp_path / "whole")
-    assert resumed.outcomes == whole.outcomes
+    assert found == whole.metrics
+    assert resumed.outcome.rates == whole.search.outcome.rates
     for name in ("search.csv", "editor.yaml", "search.json"):
-        assert (tmp_path / "resumed" / name).read_text() == (tmp_path / "whole" / name).read_text(), name
+        assert (folder / "resumed" / name).read_text() == (whole.folder / name).read_text(), name
     # A wider grid takes over what there is, and a resumed search can itself be resumed.
     calls.clear()
-    wider = make_search(half_width=half_width, highest=300.0, resume=str(tmp_path / "resumed"))
-    run(make_trainer, wider, network, images, labels, tmp_path / "wider")
+    wider = make_search(**settings, highest=300.0, resume=str(folder / "resumed"))
+    run(wider, small_network(), whole.images, whole.labels, folder / "wider", reported=False)
     assert len(calls) == 2
-    assert wider.outcomes[: len(whole.outcomes)] == whole.outcomes
+    assert wider.outcome.rates[: len(whole.search.outcome.rates)] == whole.search.outcome.rates
+
+
+def test_resumed_is_as_uninterrupted(killed, whole, tmp_path, monkeypatch):
+    assert_resumed(killed, whole, tmp_path, monkeypatch)
+
+
+def test_resumed_is_as_uninterrupted_where_images_are_sampled(whole, tmp_path, monkeypatch):
+    settings = {"half_width": 0.05, "num_edits": 6}
+    network, images, labels = small_network(), whole.images, whole.labels
+    interrupted(tmp_path / "killed", network, images, labels, **settings)
+    search = make_search(**settings)
+    metrics = run(search, network, images, labels, tmp_path / "whole")
+    sampled = whole._replace(search=search, metrics=metrics, folder=tmp_path / "whole")
+    assert_resumed(tmp_path / "killed", sampled, tmp_path, monkeypatch, **settings)
 
 
 DIFFERENT = {
@@ -281,17 +248,15 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_another_search_cannot_be_resumed(make_trainer, tmp_path, monkeypatch, name):
+def test_another_search_cannot_be_resumed(killed, tmp_path, name):
     settings, evaluation, changes = DIFFERENT[name]
-    network = small_network()
-    images, labels = data_for(network, 60)
-    interrupted(make_trainer, monkeypatch, tmp_path / "killed", network, images, labels, finished=1)
+    images, labels = data_for(small_network(), 60)
     network = small_network(seed=changes.get("seed", 0))
     labels = labels.flip(0) if "labels" in changes else labels
     images = images + 1e-6 if "images" in changes else images
-    search = make_search(make_evaluation(**evaluation), resume=str(tmp_path / "killed"), **settings)
+    search = make_search(make_evaluation(**evaluation), resume=str(killed), **settings)
     with pytest.raises(UserError, match=rf"was another one, with {name} .* in place of .*") as error:
-        run(make_trainer, search, network, images, labels, tmp_path / "other")
+        run(search, network, images, labels, tmp_path / "other")
     assert "\n" not in str(error.value)
 
 
@@ -307,23 +272,23 @@ def test_a_folder_without_a_search_cannot_be_resumed(tmp_path, content):
     ("settings", "words"),
     [({"highest": 0.03}, "highest one .*search.highest"), ({"lowest": 0.03}, "lowest one .*search.lowest")],
 )
-def test_a_best_rate_at_an_end_asks_for_a_wider_grid(make_trainer, tmp_path, settings, words):
+def test_a_best_rate_at_an_end_asks_for_a_wider_grid(tmp_path, settings, words):
     network = small_network()
     images, labels = data_for(network, 60)
     search = make_search(**settings)
     with pytest.warns(UserWarning, match=words):
-        run(make_trainer, search, network, images, labels, tmp_path)
-    assert search.advice in (tmp_path / "report.md").read_text()
+        run(search, network, images, labels, tmp_path, reported=False)
+    assert re.search(words, search.outcome.advice)
 
 
-def test_no_rate_with_enough_successes_leaves_a_table_but_no_editor(make_trainer, tmp_path):
+def test_no_rate_with_enough_successes_leaves_a_table_but_no_editor(tmp_path):
     network = small_network()
     images, labels = data_for(network, 60)
     search = make_search(lowest=1e-9, highest=1e-8, min_success=1.0)
-    metrics = run(make_trainer, search, network, images, labels, tmp_path)
-    assert search.chosen is None
-    assert "no learning rate from 1e-09 to 1e-08 has a success rate of 1" in search.advice
-    assert search.advice in (tmp_path / "report.md").read_text()
+    metrics = run(search, network, images, labels, tmp_path)
+    assert search.outcome.chosen is None
+    assert "no learning rate from 1e-09 to 1e-08 has a success rate of 1" in search.outcome.advice
+    assert search.outcome.advice in (tmp_path / "report.md").read_text()
     assert "search_learning_rate" not in metrics
     assert metrics["search_num_rates"] == 2
     assert {"search.csv", "search.png"} <= {path.name for path in tmp_path.iterdir()}
@@ -357,12 +322,12 @@ def test_options_out_of_range_are_user_errors(settings, message):
         ({}, {"editable_layers": ["layer3"]}, "no parameter of Sequential matches 'layer3'"),
     ],
 )
-def test_what_cannot_be_searched_is_a_user_error(make_trainer, tmp_path, settings, evaluation, message):
+def test_what_cannot_be_searched_is_a_user_error(tmp_path, settings, evaluation, message):
     network = small_network()
     images, labels = data_for(network, 60)
     search = make_search(make_evaluation(**evaluation), **settings)
     with pytest.raises(UserError, match=message):
-        run(make_trainer, search, network, images, labels, tmp_path)
+        run(search, network, images, labels, tmp_path)
 
 
 def test_validation_images_that_are_test_images_keep_the_reported_edits_apart(make_trainer):
@@ -378,14 +343,14 @@ def test_validation_images_that_are_test_images_keep_the_reported_edits_apart(ma
         trainer.validate(ClassificationTask(network), datamodule=TestedOnValidation(), verbose=False)
 
 
-def test_held_out_from_whatever_is_reported(make_trainer, tmp_path, monkeypatch):
+def test_held_out_from_whatever_is_reported(tmp_path, monkeypatch):
     network = small_network()
     images, labels = data_for(network, 60)
     seen = []
     score = EditEvaluator.score
     monkeypatch.setattr(EditEvaluator, "score", lambda *args: seen.append(args[2]) or score(*args))
     evaluation = make_evaluation(edits=NaturalMistakeEdits())
-    run(make_trainer, make_search(evaluation, split="test"), network, images, labels, tmp_path)
+    run(make_search(evaluation, split="test"), network, images, labels, tmp_path, reported=False)
     predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)
     assert (predictions != labels).any()
     assert all((predictions[indices] == labels[indices]).all() for indices in seen)

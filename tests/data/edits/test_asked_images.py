@@ -67,7 +67,7 @@ MISTAKES = {
     "position": ([6], None, "no test image 6: positions are 0 … 5"),
     "negative": ([-1], None, "no test image -1"),
     "file": (["nowhere.png"], ["cat"], "no image at 'nowhere.png'"),
-    "class": ([0], ["dgo"], r"'dgo' is none of the 3 classes of the data \(near: dog\)"),
+    "class": ([0], ["dgo"], r"'dgo' is none of the 3 classes of the data, and no number of one: near names are dog"),
     "number": ([0], [3], "'3' is none of the 3 classes"),
     "count": ([0, 1], ["cat"], "there are 2 images and 1 labels"),
 }

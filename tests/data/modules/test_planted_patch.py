@@ -163,7 +163,7 @@ def test_mistakes(settings, expected):
 
 def test_mistakes_about_the_images():
     with pytest.raises(
-        UserError, match="class_name of the planted patch is 'cow', which is none of the data's classes"
+        UserError, match="class_name of the planted patch has 'cow', which is none of the 3 classes of the data"
     ):
         PlantedPatch("cow").chosen(labels_of(2), "train", CLASSES)
     with pytest.raises(UserError, match="a patch of 5 pixels with a margin of 1 does not fit in an image of 5×8"):

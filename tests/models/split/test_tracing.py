@@ -1,4 +1,4 @@
-"""Graphs of pure operations: what is rewritten, what is left alone, and what is refused. Results: test_split.py."""
+"""Graphs of pure operations: what is rewritten, what is left alone, and what is refused. See test_split_network.py."""
 
 import operator
 from typing import Any

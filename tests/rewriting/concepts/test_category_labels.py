@@ -32,8 +32,8 @@ def test_unknown_weights(categories: str):
     ("labels", "categories", "message"),
     [
         ([], NAMES, "labels is empty"),
-        (["cart"], NAMES, r"the detector has no category 'cart' among its 4, such as (cat, car|car, cat)"),
-        (["zebra"], NAMES, "no category 'zebra' among its 4, such as background, car, cat"),
+        (["cart"], NAMES, r"the detector has no category 'cart' among its 4: near names are (cat, car|car, cat)"),
+        (["zebra"], NAMES, "no category 'zebra' among its 4: they begin with background, car, cat"),
         ([4], NAMES, "no category 4"),
         ([-1], NAMES, "no category -1"),
         (["car"], None, "categories are not known, so 'car' cannot be looked up: set categories"),

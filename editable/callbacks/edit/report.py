@@ -1,0 +1,64 @@
+"""What is told of an edit of images: each image and the test error before and after, in a table and figures."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from editable.callbacks.edit.outcome import ImageEditOutcome
+from editable.tables import Table
+from editable.visualize import plot_changed_images, plot_image_edit
+
+__all__ = ["CHECKPOINT", "PATCH", "summary", "write"]
+
+CHECKPOINT = "edited.ckpt"
+PATCH = "edit.safetensors"
+
+
+def summary(outcome: ImageEditOutcome) -> Table:
+    """Return a table of each image, other views of them and the test images, before and after."""
+    edited, values, classes = outcome.edited, outcome.values(), outcome.edited.classes
+    rows = []
+    for name, label, *both in zip(edited.names, edited.labels.tolist(), edited.before, edited.after, strict=True):
+        rows.append([f"{name}, asked for {classes[label]}", *(_told(some, classes) for some in both)])
+    if "generality" in values:
+        title = f"{edited.views_after.shape[1]} other views of each have the label asked for"
+        rows.append([title, *(f"{100 * values[name]:.1f} %" for name in ("generality_before", "generality"))])
+    title = f"errors on {len(outcome.scored.labels)} test images"
+    rows.append([title, *(f"{100 * values[name]:.2f} %" for name in ("error_before", "error"))])
+    return Table(["", "before", "after"], rows, _title(outcome))
+
+
+def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
+    """Write the figures; return the report's section in Markdown."""
+    edited, scored = outcome.edited, outcome.scored
+    kept = outcome.refusal or (
+        f"Kept as [{PATCH}]({PATCH}), to be added to the options of a test: `--patches {folder / PATCH}`, and as "
+        f"[{CHECKPOINT}]({CHECKPOINT}), with all other weights."
+    )
+    plot_image_edit(
+        folder / "edit.png", edited.images, edited.names, edited.labels, edited.before, edited.after, edited.classes
+    )
+    text = (
+        f"## {_title(outcome)}\n\n{kept}\n\n{summary(outcome).markdown()}\n\n"
+        "![Each image with the probabilities of classes before and after](edit.png)\n\n"
+        f"Of {len(scored.labels)} test images {scored.num_corrected} became right and {scored.num_broken} wrong: a "
+        f"drawdown of {100 * scored.drawdown:.2f} points.\n"
+    )
+    if len(scored.changed):
+        which = scored.before != scored.after
+        labels, before, after = scored.labels[which], scored.before[which], scored.after[which]
+        plot_changed_images(folder / "changed.png", scored.changed, labels, before, after, edited.classes)
+        text += "\n![The first test images whose prediction has changed](changed.png)\n"
+    return [text]
+
+
+def _title(outcome: ImageEditOutcome) -> str:
+    """Return what the edit is called."""
+    count, steps = len(outcome.edited.names), outcome.edited.num_steps
+    return f"Edit of {count} image{'s' * (count > 1)} in {steps} step{'s' * (steps > 1)}"
+
+
+def _told(probabilities: Tensor, classes: list[str]) -> str:
+    """Return the likeliest class, and how likely it is."""
+    label = int(probabilities.argmax())
+    return f"{classes[label]} ({100 * probabilities[label]:.1f} %)"

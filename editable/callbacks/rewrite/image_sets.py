@@ -1,0 +1,68 @@
+"""Which images choose among rewrites, and on which, that have chosen nothing, the chosen one is reported."""
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from torch.utils.data import Dataset
+
+from editable.callbacks.site.sets import halves, manipulated_images, original_images, validation_images
+from editable.data import ImageDataModule, RewriteRule, labelled_folder
+
+__all__ = ["ChooseOn", "RewriteImages", "rewrite_images"]
+
+ChooseOn: TypeAlias = Literal["val", "half"]
+"""Other images to choose by: the data module's validation images, or half of the test images."""
+
+
+class RewriteImages(NamedTuple):
+    """The sets of images of a run by name; an item is an image [C, H, W] as the network takes it, and its label.
+
+    Attributes:
+        choosing: ``target``, images with the new concept, and, where there is a choice, ``others``.
+        reporting: ``report``, the test images that choose nothing, ``exemplars``, and, where there are any,
+            ``held_out``, ``photographs``, and ``trial`` and ``trial_originals`` in the same order.
+    """
+
+    choosing: dict[str, Dataset]
+    reporting: dict[str, Dataset]
+
+
+def rewrite_images(
+    test_images: Dataset,
+    data: ImageDataModule,
+    rule: RewriteRule,
+    validation_rule: RewriteRule | None = None,
+    trial_rules: list[RewriteRule] | None = None,
+    choose_on: ChooseOn | None = None,
+    photographs: str | None = None,
+    seed: int = 0,
+) -> RewriteImages:
+    """Return the sets of images of a run.
+
+    Args:
+        test_images: All of them.
+        data: The data module, which knows classes and normalisation.
+        rule: Exemplars that make the rewrite.
+        validation_rule: Exemplars to choose by; by default those that make it.
+        trial_rules: Exemplars that neither make nor choose it.
+        choose_on: Other images to choose by; none where there is nothing to choose.
+        photographs: Folder of real images of the new concept, ``<class>/<image>``.
+        seed: Of the halves of the test images.
+
+    Raises:
+        UserError: If there are no validation images to choose by, or the folder is no folder of labelled images.
+    """
+    choosing = {"target": manipulated_images([validation_rule or rule], data)}
+    reported = test_images
+    if choose_on == "half":
+        choosing["others"], reported = halves(test_images, seed)
+    elif choose_on == "val":
+        choosing["others"] = validation_images(data)
+    reporting = {"report": reported, "exemplars": manipulated_images([rule], data)}
+    if validation_rule is not None:
+        reporting["held_out"] = choosing["target"]
+    if photographs is not None:
+        reporting["photographs"] = data.evaluated(labelled_folder(photographs, data.classes))
+    if trial_rules:
+        reporting["trial"] = manipulated_images(trial_rules, data)
+        reporting["trial_originals"] = original_images(trial_rules, data)
+    return RewriteImages(choosing, reporting)

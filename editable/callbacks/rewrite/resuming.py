@@ -1,0 +1,134 @@
+"""Finished candidates in files, and the identity that says whether an interrupted run may go on from them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from editable.atomic import write_atomically
+from editable.callbacks.rewrite.candidates import Candidates
+from editable.callbacks.rewrite.image_sets import ChooseOn
+from editable.callbacks.rewrite.trials import RewriteTrial, TrialSettings, solver_label
+from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.set_errors import SetErrors
+from editable.data import RewriteRule
+from editable.errors import UserError
+from editable.models import fingerprint
+from editable.rewriting import Architecture
+from editable.tables import Table
+
+__all__ = ["read_trials", "trials_identity", "write_trials"]
+
+
+def trials_identity(
+    network: nn.Module,
+    candidates: Candidates,
+    keys: str,
+    architecture: Architecture,
+    moment: MomentSettings,
+    rule: RewriteRule,
+    target: Tensor,
+    choose_on: ChooseOn,
+    num_others: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what a candidate's outcome depends on besides its settings, as JSON holds it.
+
+    Args:
+        network: The unedited network.
+        candidates: All that are tried.
+        keys: What a key is the mean of.
+        architecture: Of the memory.
+        moment: Which images the second moment is taken over.
+        rule: Exemplars that make the rewrites.
+        target: Images with the new concept that choose, [n, C, H, W].
+        choose_on: What the other images that choose are, ...
+        num_others: ... and their number.
+        seed: Of their draw.
+    """
+    return {
+        "weights": fingerprint(network.state_dict()),
+        "solvers": [solver_label(solver) for solver in candidates.solvers],
+        "strengths": candidates.strengths,
+        "routes": candidates.routes,
+        "keys": keys,
+        "architecture": architecture,
+        "regularisation": str(moment.regularised),
+        "rule": fingerprint({"images": rule.manipulated, "masks": rule.masks}),
+        "target": fingerprint({"images": target}),
+        "moment": [moment.split, moment.num_images, moment.positions, moment.seed],
+        "choose_on": [choose_on, num_others],
+        "seed": seed,
+    }
+
+
+def write_trials(folder: Path, identity: dict[str, Any], trials: Sequence[RewriteTrial]) -> None:
+    """Keep trials as ``candidates.json``, to go on from, and as ``candidates.csv``, to be read.
+
+    Args:
+        folder: Where the files go.
+        identity: What the trials depend on besides their settings.
+        trials: All trials so far.
+    """
+    state = {"identity": identity, "trials": [trial._asdict() for trial in trials]}
+    with write_atomically(folder / "candidates.json") as temporary:
+        temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    _table(trials).write_csv(folder / "candidates.csv")
+
+
+def read_trials(folder: Path, identity: dict[str, Any]) -> list[RewriteTrial]:
+    """Return the trials that an interrupted run has left.
+
+    Args:
+        folder: Its run folder.
+        identity: What trials of this run depend on.
+
+    Raises:
+        UserError: If there are none, the file is damaged, or they were trials of something else.
+    """
+    path = folder / "candidates.json"
+    if not path.is_file():
+        raise UserError(f"rewrite.resume: there are no candidates in '{folder}', which has no {path.name}")
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        there, trials = dict(state["identity"]), [_trial(row) for row in state["trials"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"rewrite.resume: '{path}' is not what a rewrite has left ({error})") from error
+    for name, here in json.loads(json.dumps(identity)).items():
+        if there.get(name) != here:
+            raise UserError(
+                f"rewrite.resume: the candidates in '{folder}' are of another rewrite, with {name} "
+                f"{there.get(name)!r} in place of {here!r}; leave the option out to begin anew"
+            )
+    return trials
+
+
+def _trial(row: dict[str, Any]) -> RewriteTrial:
+    fields = {"settings": TrialSettings(*row["settings"]), "target": SetErrors(*row["target"])}
+    return RewriteTrial(**{**row, **fields, "others": SetErrors(*row["others"])})
+
+
+def _table(trials: Sequence[RewriteTrial]) -> Table:
+    measures = list(trials[0].measures) if trials else []
+    counts = [f"{name}_{field}" for name in ("target", "others") for field in SetErrors._fields]
+    names = ["layer", "solver", "route", "rank", "strength", "corrected", "drop", *counts]
+    return Table([*names, *(f"rewrite_{name}" for name in measures)], [_row(trial, measures) for trial in trials])
+
+
+def _row(trial: RewriteTrial, measures: Sequence[str]) -> list[Any]:
+    if trial.target is None or trial.others is None:
+        raise ValueError("trials are kept where there is a choice, and then have errors")
+    return [
+        trial.settings.layer,
+        trial.solver,
+        trial.settings.route,
+        trial.settings.rank,
+        trial.strength,
+        trial.target.corrected,
+        trial.others.drop,
+        *trial.target,
+        *trial.others,
+        *(trial.measures[name] for name in measures),
+    ]

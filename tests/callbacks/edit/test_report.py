@@ -1,0 +1,64 @@
+"""A report of an edit is made of the outcome alone, and again from the file that a run keeps of it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from editable.callbacks.edit import ImageEditOutcome
+from editable.callbacks.edit.report import summary, write
+from editable.callbacks.run.outcome_file import read_outcome
+from tests.callbacks.edit.conftest import Edited
+from tests.callbacks.edit.outcomes import image_edit_outcome, images
+
+
+def test_each_image_views_and_test_images_before_and_after() -> None:
+    table = summary(image_edit_outcome())
+    assert table.title == "Edit of 2 images in 3 steps"
+    assert table.rows == [
+        ["a.png, asked for dog", "cat (70.0 %)", "dog (90.0 %)"],
+        ["b.png, asked for cat", "frog (80.0 %)", "cat (60.0 %)"],
+        ["4 other views of each have the label asked for", "0.0 %", "50.0 %"],
+        ["errors on 10 test images", "40.00 %", "50.00 %"],
+    ]
+    assert len(summary(image_edit_outcome(num_views=0)).rows) == 3
+
+
+def test_one_image_and_one_step_are_no_plural() -> None:
+    outcome = image_edit_outcome()
+    one = {name: getattr(outcome.edited, name)[:1] for name in ("names", "images", "labels", "before", "after")}
+    assert summary(replace(outcome, edited=outcome.edited._replace(num_steps=1, **one))).title == (
+        "Edit of 1 image in 1 step"
+    )
+
+
+def test_section_and_figures_of_an_edit_that_is_kept(tmp_path: Path) -> None:
+    (section,) = write(image_edit_outcome(), tmp_path)
+    assert section.startswith("## Edit of 2 images in 3 steps\n\nKept as [edit.safetensors](edit.safetensors)")
+    assert f"`--patches {tmp_path / 'edit.safetensors'}`, and as [edited.ckpt](edited.ckpt)" in section
+    assert "Of 10 test images 1 became right and 2 wrong: a drawdown of 10.00 points." in section
+    assert {path.name for path in tmp_path.iterdir()} == {"edit.png", "changed.png"}
+    assert set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", section)) == {"edit.png", "changed.png"}
+
+
+def test_section_of_an_edit_that_is_not_kept_and_changes_no_test_image(tmp_path: Path) -> None:
+    outcome = image_edit_outcome(max_drawdown=-1)
+    scored = outcome.scored._replace(after=outcome.scored.before, changed=images(0))
+    (section,) = write(replace(outcome, scored=scored), tmp_path)
+    assert (
+        "\n\nthe edit succeeds, but raises the error rate by 0.00 points where edit.max_drawdown allows -100" in section
+    )
+    assert "edit.safetensors" not in section
+    assert [path.name for path in tmp_path.iterdir()] == ["edit.png"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_drawn_again_from_the_outcomes_file(edited_11: Edited, tmp_path: Path) -> None:
+    folder = edited_11.here / edited_11.folder
+    (section,) = write(read_outcome(folder / "edit_outcome.pt", ImageEditOutcome), tmp_path)
+    assert section.replace(str(tmp_path), str(edited_11.folder)) in (folder / "report.md").read_text()
+    figures = sorted(path.name for path in tmp_path.iterdir())
+    assert figures == sorted(path.name for path in folder.glob("*.png"))
+    for name in figures:
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name

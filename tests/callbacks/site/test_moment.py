@@ -1,0 +1,109 @@
+"""Options of a second moment: each reaches the images that it is taken over, and mistakes name the option."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from editable.callbacks.site.moment import MomentImages, MomentSettings
+from editable.errors import UserError
+from editable.rewriting import LayerBlock, Regularisation, collect_second_moment, make_memory
+from tests.callbacks.site.constant_images import make_data
+
+
+def images(settings: MomentSettings, data, choosing=None) -> MomentImages:
+    trainer = SimpleNamespace(datamodule=data, global_rank=0, world_size=1)
+    return settings.images(trainer, choosing)
+
+
+def collected(moment: MomentImages, network: nn.Module):
+    block = LayerBlock(network, "0")
+    memory = make_memory(tuple(block.weight.shape), block.geometry, "pixel")
+    return moment.second_moment(block, memory, "pixel", lambda images: None)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()).eval()
+
+
+def test_split(root):
+    data = make_data(root, validation_fraction=0.2)
+    choosing = TensorDataset(torch.zeros(2, 3, 8, 8))
+    assert images(MomentSettings("test"), data, choosing).dataset is choosing  # not the half that is reported
+    assert len(images(MomentSettings("test"), data).dataset) == 8
+    assert len(images(MomentSettings("val"), data, choosing).dataset) == 4
+    assert len(images(MomentSettings("train"), data, choosing).dataset) == 16
+    assert len(images(MomentSettings(), data, choosing).dataset) == 16  # training images by default
+
+
+def test_no_validation_images(root):
+    data = make_data(root, validation_fraction=0.0)
+    with pytest.raises(UserError, match="validation"):
+        images(MomentSettings("val"), data)
+
+
+def test_number_of_images_and_seed(root):
+    data = make_data(root)
+    drawn = images(MomentSettings("test", num_images=5, seed=3), data).drawn.indices
+    assert len(drawn) == len(set(drawn)) == 5
+    assert drawn == sorted(drawn)
+    assert images(MomentSettings("test", num_images=5, seed=3), data).drawn.indices == drawn
+    assert images(MomentSettings("test", num_images=5, seed=4), data).drawn.indices != drawn
+    assert images(MomentSettings("test", num_images=100), data).drawn.indices == list(range(8))
+
+
+def test_batches_are_those_of_the_data(root):
+    assert images(MomentSettings("test"), make_data(root, batch_size=3)).batch_size == 3
+
+
+def test_the_moment_of_all_positions_is_that_of_the_pixels(root, network):
+    moment = images(MomentSettings("test"), make_data(root))
+    pixels = torch.cat([image.double().flatten(1).T for image, _ in moment.dataset])
+    found = collected(moment, network)
+    assert found.count == len(pixels) == 8 * 64
+    torch.testing.assert_close(found.mean, pixels.T @ pixels / len(pixels))
+
+
+def test_number_of_positions(root, network):
+    """As many keys are drawn of each image by the seed; the sum over them stands for that over all positions."""
+    data, choosing = make_data(root), TensorDataset(torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    block = LayerBlock(network, "0")
+    memory = make_memory(tuple(block.weight.shape), block.geometry, "pixel")
+    found = collected(images(MomentSettings("test", positions=7, seed=2), data, choosing), network).mean
+    expected = collect_second_moment(block, memory, [choosing.tensors[0]], 7, 2).mean
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(collected(images(MomentSettings("test"), data, choosing), network).mean, expected)
+
+
+def test_cache(root, network, tmp_path: Path):
+    assert images(MomentSettings("test"), make_data(root)).cache is None
+    settings = MomentSettings("test", cache=str(tmp_path / "moments"))
+    first = collected(images(settings, make_data(root)), network)
+    (kept,) = (tmp_path / "moments").iterdir()
+    written = kept.stat().st_mtime_ns
+    torch.testing.assert_close(collected(images(settings, make_data(root)), network).mean, first.mean)
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_regularisation():
+    assert MomentSettings().regularised == Regularisation(epsilon=1e-4)
+    assert MomentSettings(regularisation=Regularisation(floor=0.1)).regularised == Regularisation(floor=0.1)
+
+
+MISTAKES = {
+    "split": ({"split": "trial"}, "moment.split is 'trial', but must be one of train, val, test"),
+    "number": ({"num_images": 0}, "moment.num_images must be at least 1, got 0"),
+    "positions": ({"positions": 0}, "moment.positions must be at least 1, got 0"),
+    "seed": ({"seed": -1}, "moment.seed must be at least 0, got -1"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_name_the_option(options, message):
+    with pytest.raises(UserError, match=message):
+        MomentSettings(**options)
