@@ -33,7 +33,7 @@ for _ in range(50):
 
 TRAINING = """
 import torch
-from editable.data.edit_streams import Edits
+from editable.data import Edits
 from editable.editing import Editor, RMSProp
 from editable.models import cifar_resnet18
 from editable.tasks import EditableTrainingTask
