@@ -25,7 +25,7 @@ from editable.data.edits.edit_streams import (
     random_training_edits,
 )
 from editable.data.images.denormalise import denormalise
-from editable.data.images.images import ImageError
+from editable.data.images.reader import ImageError
 from editable.data.modules.augmented_views import AugmentedViews
 from editable.data.modules.cifar10 import CIFAR10DataModule
 from editable.data.modules.digits import DigitsDataModule

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 
 from editable.atomic import write_atomically
 from editable.data import ManipulatedImage, save_manipulated_folder
-from editable.data.images.images import read_image
+from editable.data.images.reader import read_image
 from editable.errors import UserError
 
 __all__ = ["MadeImage", "UnfinishedFolder", "file_stems"]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from editable.data.concepts.masked_image import MaskedImage
 from editable.data.concepts.masks import read_masks
 from editable.data.images.frame import Frame
-from editable.data.images.images import read_image
+from editable.data.images.listing import list_images
+from editable.data.images.reader import read_image
 from editable.errors import UserError, require_at_least
 
 __all__ = ["ClassImages"]
@@ -34,7 +34,9 @@ class ClassImages:
             raise UserError(f"The folder {root} does not exist: it must hold images of the class.")
         self._masked: list[MaskedImage] | None = None
         if masks is None:
-            self.paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+            listed = list_images(root)
+            listed.say_left_out(root)
+            self.paths = sorted(listed.paths)
         else:
             self._masked = read_masks(masks, root).images
             self.paths = [image.path for image in self._masked]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from editable.data.concepts.manipulation import fit_texture
-from editable.data.images.images import read_image
+from editable.data.images.reader import read_image
 from editable.errors import UserError
 
 __all__ = ["Placement", "place_texture", "read_texture"]

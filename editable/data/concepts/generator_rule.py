@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from editable.data.concepts.masked_image import read_mask_image
 from editable.data.concepts.outlines import OUTLINES, read_outlines
 from editable.data.concepts.polygons import polygon_mask
+from editable.data.images.reader import read_mask_image
 from editable.errors import UserError
 
 __all__ = ["GeneratorRule", "Region", "Regions", "read_generator_rule"]

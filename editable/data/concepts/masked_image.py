@@ -6,19 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
 from editable.data.concepts.polygons import polygon_mask
 from editable.data.images.frame import Frame
-from editable.data.images.images import ImageError, read_image
+from editable.data.images.reader import read_image, read_mask_image
 from editable.errors import UserError
 
-__all__ = ["MaskedImage", "OutlinedImage", "PaintedImage", "read_mask_image"]
-
-COLOUR_NOISE = 32
-"""By how many of 255 levels the channels of a grey image may differ: lossy formats do not keep them equal."""
+__all__ = ["MaskedImage", "OutlinedImage", "PaintedImage"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +128,7 @@ class OutlinedImage(MaskedImage):
 
 @dataclass(frozen=True, eq=False)
 class PaintedImage(MaskedImage):
-    """An image whose mask is an image file, see :func:`read_mask_image`.
+    """An image whose mask is an image file, see :func:`~editable.data.images.reader.read_mask_image`.
 
     Args:
         mask_path: the mask file.
@@ -157,48 +153,3 @@ class PaintedImage(MaskedImage):
                 "out image_size and resize_size, or give a mask of the stored image."
             )
         return self._transform(mask, frame.shape(stored), Frame())
-
-
-def read_mask_image(path: str | Path) -> Tensor:
-    """Read a grey image as a mask: black is 0, white is 1, and grey levels are between.
-
-    An image whose levels are 0 and 1 only is a mask of 0 and 1, not a nearly black one. Transparent pixels are 0.
-
-    Args:
-        path: a file in any format that Pillow reads, of 1, 8 or 16 bits.
-
-    Returns:
-        The mask, float32 ``[H, W]`` in [0, 1].
-
-    Raises:
-        UserError: the file cannot be read, is in colour, or is so dark that it must be a map of labels.
-    """
-    levels, white = _grey_levels(path)
-    brightest = int(levels.max())
-    if brightest == 1:
-        return torch.from_numpy(levels).float()
-    if 0 < brightest < white / 2:
-        raise UserError(
-            f"The mask {path} has no level above {brightest} of {white}, but must be black outside and white inside, "
-            "or 0 and 1."
-        )
-    return torch.from_numpy(levels / white).float()
-
-
-def _grey_levels(path: str | Path) -> tuple[np.ndarray, int]:
-    """Return the levels [H, W] and the level of white."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return np.asarray(image).astype(np.int64), 2**16 - 1
-            if image.mode == "F":
-                raise ValueError("its pixels are floats, which have no white")
-            black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-            opaque = Image.alpha_composite(black, image.convert("RGBA"))
-            levels = np.asarray(opaque.convert("RGB")).astype(np.int64)
-    except Exception as error:  # Pillow's decoders raise many types of error on damaged files
-        reason = " ".join(str(error).split())
-        raise ImageError(f"The mask {path} cannot be read ({reason}): replace or remove the file.") from error
-    if (levels.max(axis=2) - levels.min(axis=2)).max() > COLOUR_NOISE:
-        raise UserError(f"The mask {path} is in colour, but must be grey: black outside and white inside.")
-    return levels[..., 0], 255

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from editable.data.concepts.coco_masks import annotated_images
 from editable.data.concepts.masked_image import MaskedImage, OutlinedImage, PaintedImage
 from editable.data.concepts.outlines import OUTLINES, read_outlines
 from editable.data.images.frame import Frame
+from editable.data.images.listing import list_images
 from editable.errors import UserError
 
 __all__ = ["MaskedImages", "matching_images", "read_masks"]
@@ -109,7 +108,9 @@ def matching_images(folder: Path, names: list[str], kind: str) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    listed = list_images(folder)
+    listed.say_left_out(folder)
+    return sorted(listed.paths)
 
 
 def _in_folder(masks: Path, root: Path | None) -> list[MaskedImage]:

@@ -16,7 +16,7 @@ from editable.data.concepts.manipulation import Blend, fit_texture, paste_image,
 from editable.data.concepts.masked_image import MaskedImage
 from editable.data.concepts.masks import matching_images, read_masks
 from editable.data.images.frame import Frame
-from editable.data.images.images import read_image
+from editable.data.images.reader import read_image
 from editable.errors import UserError, require_at_least
 
 __all__ = ["RewriteRule", "RuleExemplar"]

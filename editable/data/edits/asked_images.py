@@ -8,7 +8,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from editable.data.classes import find_class, near_names
-from editable.data.images.images import LabelledImages, read_image
+from editable.data.images.images import LabelledImages
+from editable.data.images.reader import read_image
 from editable.data.modules.image_data_module import ImageDataModule
 from editable.data.modules.image_names import image_names
 from editable.errors import UserError

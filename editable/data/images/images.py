@@ -6,30 +6,13 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from editable.errors import UserError
+from editable.data.images.reader import ImageError, read_image
 
-__all__ = ["ArrayImages", "ImageError", "ImageFiles", "LabelledImages", "PackedImages", "cache_images", "read_image"]
-
-
-class ImageError(UserError):
-    """One image file is broken or has the wrong size.
-
-    A data loader's worker process cannot raise in the main process; torch rebuilds the exception there as
-    ``ImageError(text)``, where the text is the worker's whole traceback. The constructor keeps the sentence only, so
-    that the user reads the same message with and without workers.
-
-    Args:
-        message: the sentence, or a formatted traceback that ends with it.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+__all__ = ["ArrayImages", "ImageFiles", "LabelledImages", "PackedImages", "cache_images"]
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
@@ -39,7 +22,12 @@ class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
 
     Args:
         labels: class indices, int64 ``[N]``.
+
+    Attributes:
+        names: of the images, ``N`` of them, by which masks and tables know them; ``None`` where they have none.
     """
+
+    names: Sequence[str] | None = None
 
     def __init__(self, labels: Tensor) -> None:
         self.labels = labels
@@ -131,26 +119,6 @@ class ImageFiles(LabelledImages):
         return image
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Decode an image file to RGB; grey, palette, CMYK and transparent images are converted.
-
-    Args:
-        path: a file in any format that Pillow reads.
-
-    Returns:
-        The image, uint8 ``[3, H, W]``.
-
-    Raises:
-        ImageError: the file is missing, damaged, or in no format that Pillow reads.
-    """
-    try:
-        with Image.open(path) as image:
-            return pil_to_tensor(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise many types of error on damaged files
-        reason = " ".join(str(error).split())
-        raise ImageError(f"The image {path} cannot be read ({reason}): replace or remove the file.") from error
-
-
 def cache_images(files: ImageFiles, num_workers: int = 0, description: str = "Decoding images") -> LabelledImages:
     """Decode all files once, and keep the pixels in memory.
 
@@ -176,9 +144,13 @@ def cache_images(files: ImageFiles, num_workers: int = 0, description: str = "De
         buffers.append(pixels)
         shapes += batch_shapes
     pixels = torch.cat(buffers)
+    cached: LabelledImages
     if len(set(shapes)) == 1:
-        return ArrayImages(pixels.view(len(files), *shapes[0]), files.labels)
-    return PackedImages(pixels, shapes, files.labels)
+        cached = ArrayImages(pixels.view(len(files), *shapes[0]), files.labels)
+    else:
+        cached = PackedImages(pixels, shapes, files.labels)
+    cached.names = files.names
+    return cached
 
 
 def _pack(items: list[tuple[Tensor, int]]) -> tuple[Tensor, list[torch.Size]]:

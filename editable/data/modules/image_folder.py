@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from torch import nn
-from torchvision.datasets import ImageFolder
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
 
 from editable.data.images.frame import Frame
-from editable.data.images.images import ImageFiles, LabelledImages, cache_images, read_image
+from editable.data.images.images import ImageFiles, LabelledImages, cache_images
+from editable.data.images.listing import list_class_images, subfolders
+from editable.data.images.reader import read_image
 from editable.data.modules.image_data_module import ImageDataModule, Split
 from editable.data.modules.planted_patch import PlantedPatch
 from editable.errors import UserError
@@ -86,14 +88,15 @@ class ImageFolderDataModule(ImageDataModule):
             UserError: there is no such folder, or the class folders are not as they should be.
         """
         first, *others = self._folders()
-        names = _subfolders(first)
+        names = subfolders(first)
         if not names:
             raise UserError(f"{first} has no class folders: images belong in {first}/<class>/.")
         for other in others:
-            odd = sorted(set(names) ^ set(_subfolders(other)))
+            odd = sorted(set(subfolders(other)) - set(names))
             if odd:
                 raise UserError(
-                    f"{first} and {other} must have the same class folders, but differ in {', '.join(odd)}."
+                    f"{other} has the class {'folder' if len(odd) == 1 else 'folders'} {', '.join(odd)}, which {first} "
+                    "has not: class folders must have the same names in train, val and test."
                 )
         if self.expected_num_classes not in (None, len(names)):
             raise UserError(f"num_classes is {self.expected_num_classes}, but {first} has {len(names)} class folders.")
@@ -110,8 +113,7 @@ class ImageFolderDataModule(ImageDataModule):
         Raises:
             UserError: training images are missing, a class has no image, or an image is broken.
         """
-        num_classes = self.num_classes
-        folder = self.root / split
+        folder, classes = self.root / split, self.classes
         if not folder.is_dir():
             if split == "train":
                 raise UserError(
@@ -119,17 +121,24 @@ class ImageFolderDataModule(ImageDataModule):
                     "where there is no val."
                 )
             return None
-        listed = ImageFolder(folder, allow_empty=True)
-        labels = torch.tensor(listed.targets, dtype=torch.int64)
-        empty = [listed.classes[i] for i in (labels.bincount(minlength=num_classes) == 0).nonzero().flatten()]
-        if empty:
-            raise UserError(
-                f"Each class folder of {folder} must hold an image, but these hold none: {', '.join(empty)}."
-            )
-        paths = [path for path, _ in listed.samples]
-        files = ImageFiles(paths, labels, self._demanded_size(paths[0]))
+        paths, positions = list_class_images(folder, classes)
+        labels = torch.tensor(positions, dtype=torch.int64)
+        self._look_for_empty(folder, split, labels)
+        files = ImageFiles([str(path) for path in paths], labels, self._demanded_size(paths[0]))
+        files.names = [path.relative_to(folder).as_posix() for path in paths]
         images = cache_images(files, self.num_workers, f"Decoding {split} images") if self.cache else files
         return images if self.cue is None else self.cue.plant(images, split, self.classes)
+
+    def _look_for_empty(self, folder: Path, split: Split, labels: Tensor) -> None:
+        """Refuse classes without training images; say which have no image to be tested by."""
+        counts = labels.bincount(minlength=self.num_classes).tolist()
+        empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        if not empty:
+            return
+        named = f"{', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}"
+        if split == "train" or len(empty) == self.num_classes:
+            raise UserError(f"Each class folder of {folder} must hold an image, but {len(empty)} hold none: {named}.")
+        rank_zero_warn(f"{len(empty)} of {self.num_classes} classes have no image in {folder}: {named}")
 
     def _folders(self) -> list[Path]:
         if not self.root.is_dir():
@@ -139,12 +148,8 @@ class ImageFolderDataModule(ImageDataModule):
             raise UserError(f"The image folder {self.root} must have a sub-folder train, val or test, but has none.")
         return folders
 
-    def _demanded_size(self, first_path: str) -> tuple[int, int] | None:
+    def _demanded_size(self, first_path: Path) -> tuple[int, int] | None:
         if self.image_size is not None:
             return None
         height, width = read_image(first_path).shape[-2:]
         return height, width
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())

@@ -1,12 +1,8 @@
 """Names of a data set's images, by which masks and tables know them."""
 
-from pathlib import Path
-
 from torch.utils.data import Dataset, Subset
-from torchvision.datasets import ImageFolder
 
 from editable.data.modules.image_data_module import EvaluationImages, ImageDataModule
-from editable.data.modules.image_folder import ImageFolderDataModule
 
 __all__ = ["image_names"]
 
@@ -27,9 +23,7 @@ def image_names(data: ImageDataModule, images: Dataset) -> list[str]:
     if isinstance(images, Subset):
         names = image_names(data, images.dataset)
         return [names[index] for index in images.indices]
-    if isinstance(data, ImageFolderDataModule):
-        folder = next(folder for split in ("test", "val", "train") if (folder := data.root / split).is_dir())
-        files = ImageFolder(folder, allow_empty=True).samples
-        if len(files) == len(images):  # type: ignore[arg-type]
-            return [Path(path).relative_to(folder).as_posix() for path, _ in files]
+    stored = getattr(images, "names", None)
+    if stored is not None:
+        return list(stored)
     return [f"{position:06}" for position in range(len(images))]  # type: ignore[arg-type]

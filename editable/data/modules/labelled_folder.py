@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torchvision.datasets import ImageFolder
-
 from editable.data.classes import class_labels
 from editable.data.images.images import ImageFiles
+from editable.data.images.listing import list_class_images, subfolders
 from editable.errors import UserError
 
 __all__ = ["labelled_folder"]
@@ -28,12 +27,9 @@ def labelled_folder(folder: str | Path, classes: Sequence[str]) -> ImageFiles:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise UserError(f"The image folder {folder} does not exist: images belong in {folder}/<class>/.")
-    try:
-        samples = ImageFolder(folder, allow_empty=True).samples
-    except FileNotFoundError:  # no sub-folder
-        samples = []
-    if not samples:
+    names = subfolders(folder)
+    paths, positions = list_class_images(folder, names)
+    if not paths:
         raise UserError(f"{folder} holds no image: images belong in {folder}/<class>/.")
-    paths = [Path(path) for path, _ in samples]
-    labels = class_labels([path.relative_to(folder).parts[0] for path in paths], classes, [str(path) for path in paths])
+    labels = class_labels([names[position] for position in positions], classes, [str(path) for path in paths])
     return ImageFiles(paths, labels)

@@ -1,16 +1,15 @@
 """A concept found by masks that somebody has made: outlines, mask images or COCO annotations."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from editable.data.concepts.masked_image import MaskedImage
 from editable.data.concepts.masks import read_masks
 from editable.data.images.frame import Frame
-from editable.data.images.images import ImageError
+from editable.data.images.reader import read_size
 from editable.errors import UserError
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 
@@ -86,19 +85,10 @@ class MaskFinder(ConceptFinder):
         return found[0] if found else None
 
     def _draw(self, image: MaskedImage, size: tuple[int, int]) -> Tensor:
-        mask = image.draw(_stored_size(image.path), self.frame)
+        mask = image.draw(read_size(image.path), self.frame)
         if tuple(mask.shape) != size:
             raise UserError(
                 f"the mask of {image.name} is {mask.shape[0]}×{mask.shape[1]} pixels (height × width), the images are "
                 f"{size[0]}×{size[1]}: give the masks the data module's image_size and resize_size"
             )
         return torch.as_tensor(mask)
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    """Return height and width of an image file, of which only the head is read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise ImageError(f"The image {path} cannot be read ({error}): replace or remove the file.") from error

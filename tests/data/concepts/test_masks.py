@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from editable.data import read_masks
-from editable.data.concepts.masked_image import read_mask_image
 from editable.data.images.frame import Frame
+from editable.data.images.reader import read_mask_image
 from editable.errors import UserError
 
 TRIANGLE = [[0, 0], [8, 0], [0, 8]]
@@ -370,7 +370,7 @@ def test_colours_labels_and_damage_are_refused(tmp_path):
         read_mask_image(write_mask(tmp_path / "mask.png", colours))
     with pytest.raises(UserError, match=r"mask\.png has no level above 20 of 255, but must be black outside"):
         read_mask_image(write_mask(tmp_path / "mask.png", np.array([[0, 5, 20]], dtype=np.uint8)))
-    with pytest.raises(UserError, match=r"mask\.tiff cannot be read \(its pixels are floats"):
+    with pytest.raises(UserError, match=r"mask\.tiff cannot be read \(its levels are floats"):
         read_mask_image(write_mask(tmp_path / "mask.tiff", np.ones((2, 2), dtype=np.float32)))
     (tmp_path / "mask.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"The mask .*mask\.png cannot be read \(.*\): replace or remove the file"):

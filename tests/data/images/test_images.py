@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from editable.data.images.images import ArrayImages, ImageError, ImageFiles, PackedImages, cache_images, read_image
+from editable.data.images.images import ArrayImages, ImageFiles, PackedImages, cache_images
+from editable.data.images.reader import ImageError, read_image
 from editable.errors import UserError
 
 
@@ -22,7 +23,7 @@ def write_images(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:
     ("mode", "color", "expected"),
     [
         ("L", 100, [100, 100, 100]),
-        ("RGBA", (10, 20, 30, 40), [10, 20, 30]),
+        ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
         ("CMYK", (255, 0, 0, 0), [0, 255, 255]),
         ("1", 1, [255, 255, 255]),
     ],

@@ -87,15 +87,28 @@ def test_no_class_folder(tmp_path):
 def test_empty_class_folder(make_folder):
     root = make_folder("train")
     (root / "train" / "empty").mkdir()
-    with pytest.raises(UserError, match="must hold an image, but these hold none: empty"):
+    with pytest.raises(UserError, match="must hold an image, but 1 hold none: empty"):
         folder_data(root).setup("fit")
 
 
 def test_class_names_that_differ_are_named(make_folder):
     make_folder("train", classes="abc")
     root = make_folder("test", classes="abd")
-    with pytest.raises(UserError, match=r"must have the same class folders, but differ in c, d\.$"):
+    with pytest.raises(UserError, match=r"test has the class folder d, which .*train has not: .* the same names"):
         folder_data(root).setup("test")
+
+
+@pytest.mark.parametrize("kind", ["empty", "not there"])
+def test_a_class_without_test_images_does_not_prevent_a_test_of_the_others(make_folder, kind):
+    make_folder("train", classes="abc")
+    root = make_folder("test", classes="ac")
+    if kind == "empty":
+        (root / "test" / "b").mkdir()
+    data = folder_data(root)
+    with pytest.warns(UserWarning, match=r"1 of 3 classes have no image in .*test: b"):
+        data.setup("test")
+    assert data.test_dataset.images.labels.unique().tolist() == [0, 2]
+    assert data.classes == ["a", "b", "c"]
 
 
 def test_number_of_classes_is_checked(make_folder):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from editable.data.images.images import ImageError
+from editable.data.images.reader import ImageError
 from editable.errors import UserError
 from editable.rewriting.concepts.mask_finder import MaskFinder
 

@@ -1,0 +1,110 @@
+"""Which files of a folder are images: every folder visited once, hidden ones left out, and what is left out said."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from editable.errors import UserError
+
+__all__ = ["ListedImages", "list_class_images", "list_images", "subfolders"]
+
+
+@dataclass
+class ListedImages:
+    """The images below a folder, in torchvision's order, and what else lies there.
+
+    Attributes:
+        paths: Of the images: folder by folder, sorted by name.
+        left_out: Files of other formats, of which none is hidden.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+
+    def say_left_out(self, folder: Path) -> None:
+        """Warn, once for a folder, of files that were left out."""
+        if not self.left_out:
+            return
+        endings = Counter(path.suffix.lower() or "no ending" for path in self.left_out)
+        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
+        rank_zero_warn(
+            f"{len(self.left_out)} files below {folder} are left out, such as {self.left_out[0].name} ({counts}): "
+            f"images are read from files that end in {', '.join(IMG_EXTENSIONS)}"
+        )
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of a folder's sub-folders, sorted; hidden ones are none."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def list_images(folder: Path, seen: set[str] | None = None) -> ListedImages:
+    """List the images of a folder and of all folders below it, also behind links; a folder is visited once.
+
+    Hidden files and folders, whose names begin with a dot, are left out unsaid, as their owner has hidden them.
+
+    Args:
+        folder: where to look.
+        seen: real paths of folders that are not to be visited again; those visited are added.
+    """
+    listed, seen = ListedImages(), set() if seen is None else seen
+    visited: list[tuple[str, list[str]]] = []
+    for root, names, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(root))
+        names[:] = [
+            name
+            for name in sorted(names)
+            if not name.startswith(".") and _is_new(os.path.realpath(os.path.join(root, name)), seen)
+        ]
+        visited.append((root, sorted(name for name in files if not name.startswith("."))))
+    for root, files in sorted(visited):  # torchvision's order
+        for name in files:
+            path = Path(root, name)
+            is_image = path.suffix.lower() in IMG_EXTENSIONS
+            (listed.paths if is_image else listed.left_out).append(path)
+    return listed
+
+
+def list_class_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
+    """List the images of ``<folder>/<class>/``, and say what was left out.
+
+    Args:
+        folder: The folder.
+        classes: Names of the class folders; the position is the label. One that is not there has no image.
+
+    Returns:
+        Paths, class by class in torchvision's order, and the label of each.
+
+    Raises:
+        UserError: If two class folders are links to the same one.
+    """
+    owners: dict[str, str] = {}
+    for name in classes:
+        real = os.path.realpath(folder / name)
+        if (folder / name).is_dir() and real in owners:
+            raise UserError(f"The class folders {owners[real]} and {name} of {folder} are one and the same folder.")
+        owners[real] = name
+    seen = set(owners)
+    paths: list[Path] = []
+    labels: list[int] = []
+    left_out: list[Path] = []
+    for label, name in enumerate(classes):
+        if (folder / name).is_dir():
+            listed = list_images(folder / name, seen)
+            paths += listed.paths
+            labels += [label] * len(listed.paths)
+            left_out += listed.left_out
+    ListedImages(paths, left_out).say_left_out(folder)
+    return paths, labels
+
+
+def _is_new(real: str, seen: set[str]) -> bool:
+    if real in seen:
+        return False
+    seen.add(real)
+    return True

@@ -1,0 +1,146 @@
+"""The one reader of image files: pixels as they are meant to be seen, whatever format and mode a file has."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from editable.errors import UserError
+
+__all__ = ["BACKGROUND", "ImageError", "read_image", "read_mask_image", "read_size"]
+
+BACKGROUND = (255, 255, 255)
+"""What transparent images are laid over: white, as on a page."""
+
+WHITE_16 = 2**16 - 1
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+"""Formats whose mode I (32 bits) holds what the file has in 16 bits, scaled to 0 … 65535."""
+COLOUR_NOISE = 32
+"""By how many of 255 levels the channels of a grey image may differ: lossy formats do not keep them equal."""
+
+
+class ImageError(UserError):
+    """One image file is broken or has the wrong size.
+
+    A data loader's worker process cannot raise in the main process; torch rebuilds the exception there as
+    ``ImageError(text)``, where the text is the worker's whole traceback. The constructor keeps the sentence only, so
+    that the user reads the same message with and without workers.
+
+    Args:
+        message: the sentence, or a formatted traceback that ends with it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Decode an image file to RGB, as a viewer shows it.
+
+    The picture is turned as its EXIF orientation says; transparent parts are laid over white; 16-bit levels are scaled
+    to 8 bits (white is 65535); grey, palette and CMYK images are converted. Of several frames or pages the first one
+    is taken; colour profiles are not applied. ``docs/images.md`` has the table.
+
+    Args:
+        path: a file in any format that Pillow reads.
+
+    Returns:
+        The image, uint8 ``[3, H, W]``.
+
+    Raises:
+        ImageError: the file is missing, damaged, in no format that Pillow reads, or its levels have no known white (32
+            bits, floats).
+    """
+    with _opened(path, "image") as image:
+        if _sixteen_bits(image):
+            levels = np.asarray(image).astype(np.int64)
+            grey = (levels * 255 + WHITE_16 // 2) // WHITE_16
+            hidden = image.info.get("transparency")
+            if isinstance(hidden, int):
+                grey[levels == hidden] = BACKGROUND[0]
+            return torch.from_numpy(grey.astype(np.uint8)).expand(3, -1, -1).clone()
+        if image.has_transparency_data:
+            background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+            image = Image.alpha_composite(background, image.convert("RGBA"))
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def read_mask_image(path: str | Path) -> Tensor:
+    """Read a grey image as a mask: black is 0, white is 1, and grey levels are between.
+
+    It is turned as its EXIF orientation says, as images are. An image whose levels are 0 and 1 only is a mask of 0 and
+    1, not a nearly black one. Transparent pixels are 0.
+
+    Args:
+        path: a file in any format that Pillow reads, of 1, 8 or 16 bits.
+
+    Returns:
+        The mask, float32 ``[H, W]`` in [0, 1].
+
+    Raises:
+        UserError: the file cannot be read, is in colour, or is so dark that it must be a map of labels.
+    """
+    with _opened(path, "mask") as image:
+        if _sixteen_bits(image):
+            levels, white = np.asarray(image).astype(np.int64), WHITE_16
+        else:
+            black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+            colours = np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")).astype(np.int64)
+            if (colours.max(axis=2) - colours.min(axis=2)).max() > COLOUR_NOISE:
+                raise UserError(f"The mask {path} is in colour, but must be grey: black outside and white inside.")
+            levels, white = colours[..., 0], 255
+    brightest = int(levels.max())
+    if brightest == 1:
+        return torch.from_numpy(levels).float()
+    if 0 < brightest < white / 2:
+        raise UserError(
+            f"The mask {path} has no level above {brightest} of {white}, but must be black outside and white inside, "
+            "or 0 and 1."
+        )
+    return torch.from_numpy(levels / white).float()
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Return height and width of an image as :func:`read_image` returns it; mostly, only the head of the file is read.
+
+    Raises:
+        ImageError: the file is missing or in no format that Pillow reads.
+    """
+    with _opened(path, "image", turned=False) as image:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)  # some decoders turn the picture by themselves, and some do not
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(path: str | Path, what: str, turned: bool = True) -> Iterator[Image.Image]:
+    """Open a file and turn the picture; whatever a decoder raises becomes one sentence."""
+    try:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for, a device read without end
+            raise ValueError("it is no file")
+        with Image.open(path) as image:
+            if turned:
+                _refuse_unknown_levels(image)
+            yield ImageOps.exif_transpose(image) if turned else image
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types of error on damaged files
+        reason = " ".join(str(error).split())
+        raise ImageError(f"The {what} {path} cannot be read ({reason}): replace or remove the file.") from error
+
+
+def _sixteen_bits(image: Image.Image) -> bool:
+    return image.mode in SIXTEEN_BIT_MODES or image.mode == "I"
+
+
+def _refuse_unknown_levels(image: Image.Image) -> None:
+    """Refuse levels of which nothing says how bright they are."""
+    if image.mode == "F":
+        raise ValueError("its levels are floats, of which nothing says what is white; save it with 8 or 16 bits")
+    if image.mode == "I" and image.format not in SIXTEEN_BIT_FORMATS:
+        raise ValueError("its levels have 32 bits, of which nothing says what is white; save it with 8 or 16 bits")
