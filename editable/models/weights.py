@@ -1,6 +1,7 @@
 """Load a network's weights from a file, as data and never as code."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from editable.errors import UserError
+from editable.models.state_dicts import FoundState, find_state, optional_names
+from editable.models.tied import tied_names
 
 __all__ = ["check_fit", "load_weights", "read_checkpoint"]
-
-_LIGHTNING_PREFIX = "network."
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -25,26 +26,56 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     Args:
         network: The network to load into.
         path: A ``.safetensors`` file, or a checkpoint of torch (``.pt``, ``.pth``, ``.ckpt``), which is read with
-            ``weights_only=True``: a plain state dict, or a dict with one under ``state_dict``. A Lightning checkpoint
-            holds the network's names behind the prefix ``network.``; its other entries are left out.
+            ``weights_only=True``: a state dict, or a dict that has one under any key. Prefixes of all names, as
+            wrappers leave them (``module.``, ``_orig_mod.``, ``model.``), are taken off, and entries beside, such as a
+            running average, are left out; a warning says what was done. Of a task's checkpoint the network is taken.
 
     Raises:
-        UserError: If the file is missing, broken, of an unknown type or holds code, or does not fit the network.
+        UserError: If the file is missing, broken, of an unknown type or holds code, does not fit the network, or has
+            values that are no finite numbers.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no weights file at '{path}'")
     if path.suffix == ".safetensors":
-        state = _read_safetensors(path)
+        content: Any = _read_safetensors(path)
     elif path.suffix in (".pt", ".pth", ".ckpt"):
-        state = _find_state(read_checkpoint(path), path)
+        content = read_checkpoint(path)
     else:
         raise UserError(f"cannot read weights from '{path}': give a .safetensors, .pt, .pth or .ckpt file")
+    found = find_state(network, content)
+    if found is None:
+        raise UserError(
+            f"'{path}' holds no state dict, but {_described(content)}: save network.state_dict(), or use a Lightning "
+            "checkpoint"
+        )
+    state = found.state | dict.fromkeys(found.unexpected, torch.empty(0)) if found.num_mistakes else found.state
     check_fit(network, state, f"the weights in '{path}'")
+    _say_where(found, path)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
-            if name in state:
-                tensor.copy_(state[name])
+            if name in found.state:
+                tensor.copy_(found.state[name])
+
+
+def _say_where(found: FoundState, path: Path) -> None:
+    """Warn of what was guessed about a file; a task's checkpoint and a plain state dict need no word."""
+    said = []
+    if found.entry not in ("", "state_dict"):
+        said.append(f"taken from its entry '{found.entry}'")
+    if found.prefix not in ("", "network."):
+        said.append(f"found behind the prefix '{found.prefix}'")
+    if found.left_out and found.prefix != "network.":
+        more = ", …" if len(found.left_out) > 1 else ""
+        said.append(f"and {len(found.left_out)} others beside them left out ({found.left_out[0]}{more})")
+    if said:
+        warnings.warn(f"the weights in '{path}' were {', '.join(said)}", UserWarning, stacklevel=3)
+
+
+def _described(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict with {', '.join(map(repr, list(content)[:5]))}" if content else "an empty dict"
+    return f"a {type(content).__name__}"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -73,24 +104,11 @@ def read_checkpoint(path: str | Path) -> Any:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"cannot read '{path}', which is broken or holds Python objects that could run code when loaded: save the "
-            "network's state_dict alone"
+            "network's state_dict alone; of a file that you trust, by python -c \"import torch; "
+            f"torch.save(torch.load('{path}', weights_only=False).state_dict(), 'state_dict.pt')\""
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError(f"cannot read '{path}', which is no complete torch checkpoint ({_reason(error)})") from error
-
-
-def _find_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """Take the network's state dict out of what a checkpoint holds."""
-    nested = isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping)
-    state = content["state_dict"] if nested else content
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"'{path}' holds no state dict: save network.state_dict(), or use a Lightning checkpoint")
-    inside = {
-        name.removeprefix(_LIGHTNING_PREFIX): value
-        for name, value in state.items()
-        if name.startswith(_LIGHTNING_PREFIX)
-    }
-    return inside if nested and inside else dict(state)
 
 
 def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -104,12 +122,12 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     Raises:
         UserError: If tensors are missing, left over or of another shape.
     """
-    expected = network.state_dict()
-    # The counter of batch normalisation came with torch 0.4.1; older files, torchvision's among them, lack it.
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    expected, optional = network.state_dict(), optional_names(network)
+    missing = [name for name in expected if name not in state and name not in optional]
     unexpected = [name for name in state if name not in expected]
     reshaped = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if not (missing or unexpected or reshaped):
+        _check_values(network, state, source)
         return
     title = f"{source} do not fit {type(network).__name__}"
     if not (missing or unexpected) and _only_classes_differ(network, expected, state, reshaped):
@@ -124,6 +142,29 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         f"{title}: {', '.join(filter(None, parts))}; were they saved from another architecture, or with another "
         "width or number of classes?"
     )
+
+
+def _check_values(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse values that cannot be meant: they would give figures all the same."""
+    for name, own in network.state_dict().items():
+        given = state.get(name)
+        if given is None:
+            continue
+        if own.is_floating_point() and not given.is_floating_point():
+            raise UserError(f"{source} have {name} as {given.dtype} where the network computes with {own.dtype}")
+        if given.is_floating_point() and not given.isfinite().all():
+            raise UserError(f"{source} have {int((~given.isfinite()).sum())} values in {name} that are NaN or infinite")
+    for name, names in tied_names(network).items():
+        differing = (
+            [other for other in names if other in state and not torch.equal(state[other], state[name])]
+            if name in state
+            else []
+        )
+        if differing:
+            raise UserError(
+                f"{source} have different values for {name} and {differing[0]}, which are one tensor in "
+                f"{type(network).__name__}"
+            )
 
 
 def _only_classes_differ(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from editable.errors import UserError
@@ -131,3 +131,98 @@ def test_unknown_file_type(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(UserError, match=r"weights.h5'.*give a .safetensors"):
         load_weights(small(), path)
+
+
+class Tied(nn.Module):
+    """One layer under two names, another one's memory in a third, and an attribute that is called network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(3, 3)
+        self.again = self.network
+        self.shared = nn.Linear(3, 3)
+        self.shared.weight.data = self.network.weight.data
+
+
+def random_state(network: nn.Module) -> State:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def behind(prefix: str) -> Callable[[State], State]:
+    return lambda state: {prefix + name: value for name, value in state.items()}
+
+
+AVERAGE = "beside them left out"
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (behind("module."), "behind the prefix 'module.'"),
+        (behind("_orig_mod."), "behind the prefix '_orig_mod.'"),
+        (behind("model.module."), "behind the prefix 'model.module.'"),
+        (lambda state: {"model": state, "epoch": 3}, "from its entry 'model'"),
+        (lambda state: {"model_state_dict": state, "optimizer": {"state": {}}}, "from its entry 'model_state_dict'"),
+        (lambda state: {"state_dict": behind("module.")(state)}, "behind the prefix 'module.'"),
+        (lambda state: {"checkpoint": {"net": behind("_orig_mod.")(state)}}, "entry 'checkpoint.net', found behind"),
+        (lambda state: {"model_ema": zeros(state), "model": state}, f"1 others {AVERAGE} .model_ema"),
+        (lambda state: {"state_dict": state, "state_dict_ema": zeros(state)}, f"1 others {AVERAGE} .state_dict_ema"),
+        (lambda state: {**state, **behind("ema.")(zeros(state))}, rf"\d+ others {AVERAGE} .ema."),
+    ],
+)
+def test_checkpoints_as_people_have_them(tmp_path: Path, wrap: Callable[[State], Any], said: str) -> None:
+    network, state = small(), random_state(small())
+    with pytest.warns(UserWarning, match=said):
+        load_weights(network, save(wrap(state), tmp_path / "a.pt"))
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def zeros(state: State) -> State:
+    return {name: torch.zeros_like(value) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": behind("network.")(state)}])
+def test_a_network_with_an_attribute_called_network(tmp_path: Path, wrap: Callable[[State], Any]) -> None:
+    network, state = Tied(), random_state(Tied())
+    load_weights(network, save(wrap(state), tmp_path / "a.pt"))
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_tied_tensors_that_safetensors_leaves_out(tmp_path: Path) -> None:
+    original, network = Tied(), Tied()
+    state = random_state(original)
+    save_model(original, str(tmp_path / "a.safetensors"))
+    load_weights(network, tmp_path / "a.safetensors")
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: {**state, "network.bias": torch.full((3,), torch.nan)},
+            "3 values in network.bias .* NaN or inf",
+        ),
+        (lambda state: {**state, "network.bias": torch.tensor([1.0, torch.inf, 0.0])}, "1 values in network.bias"),
+        (lambda state: {**state, "network.bias": torch.ones(3, dtype=torch.int8)}, "network.bias as torch.int8 where"),
+        (lambda state: {**state, "again.bias": torch.ones(3)}, "different values for network.bias and again.bias"),
+        (lambda state: {"state": 3, "model": {}}, "holds no state dict, but a dict with 'state', 'model'"),
+    ],
+)
+def test_values_that_cannot_be_meant(tmp_path: Path, change: Callable[[State], Any], message: str) -> None:
+    network = Tied()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        load_weights(network, save(change(random_state(Tied())), tmp_path / "a.pt"))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path: Path) -> None:
+    torch.save(Tied(), tmp_path / "a.pt")
+    with pytest.raises(
+        UserError, match=r"could run code .* trust, by python -c \"import torch; torch.save\(.*state_dict"
+    ):
+        load_weights(Tied(), tmp_path / "a.pt")

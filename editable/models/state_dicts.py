@@ -1,0 +1,123 @@
+"""A network's state dict in what people save: nested in a checkpoint, behind prefixes, without tied tensors."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from editable.models.tied import tied_names
+
+__all__ = ["FoundState", "find_state", "optional_names"]
+
+State = Mapping[str, Tensor]
+
+ENTRIES = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights", "params")
+"""Keys under which checkpoints have a state dict, those that are looked at first; averages (``ema``) come last."""
+
+
+class FoundState(NamedTuple):
+    """A state dict inside a file.
+
+    Attributes:
+        state: Tensors by the network's names, as far as they fit.
+        entry: Where in the file they are, keys joined by dots; empty at the top.
+        prefix: What was taken from the beginning of their names.
+        left_out: Names beside them that were left out, with their entry.
+        missing: Names of the network that the state dict has not.
+        unexpected: Names that the network has not.
+    """
+
+    state: dict[str, Tensor]
+    entry: str
+    prefix: str
+    left_out: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+    @property
+    def num_mistakes(self) -> int:
+        """Number of names that do not fit."""
+        return len(self.missing) + len(self.unexpected)
+
+
+def find_state(network: nn.Module, content: Any) -> FoundState | None:
+    """Return the state dict that fits a network best; a place where all names fit wins over others.
+
+    Looked for, in this order: a state dict at the top, or under one of :data:`ENTRIES` or another key; names as they
+    are, behind ``network.`` (a task's checkpoint), or behind any other prefix (``module.``, ``_orig_mod.``, ``model.``
+    and such, also several). A name that is missing is made up for by another name of the same tensor, as
+    ``safetensors.save_model`` leaves them out.
+
+    Args:
+        network: The network to be loaded.
+        content: What a file holds.
+
+    Returns:
+        The best of all; none where there is no mapping of tensors.
+    """
+    best: FoundState | None = None
+    entries = list(_entries(content))
+    for entry, state in entries:
+        for prefix in _prefixes(network, state):
+            found = _behind(network, state, entry, prefix)
+            if best is None or found.num_mistakes < best.num_mistakes:
+                best = found
+        if best is not None and not best.num_mistakes:
+            break
+    if best is None:
+        return None
+    others = [f"{entry}.*" for entry, _ in entries if entry and entry != best.entry]
+    return best._replace(left_out=best.left_out + others)
+
+
+def optional_names(network: nn.Module) -> set[str]:
+    """Return names that a file need not have: counters of batch normalisation, which came with torch 0.4.1."""
+    return {name for name in network.state_dict() if name.endswith("num_batches_tracked")}
+
+
+def _entries(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
+    """Yield the mappings of tensors in nested mappings, the likeliest first."""
+    if not isinstance(content, Mapping) or not content:
+        return
+    if all(isinstance(value, Tensor) for value in content.values()):
+        yield path, {str(name): value for name, value in content.items()}
+        return
+    if depth > 2:
+        return
+
+    def rank(key: Any) -> tuple[bool, int]:
+        name = str(key).lower()
+        return "ema" in name or "average" in name, ENTRIES.index(name) if name in ENTRIES else len(ENTRIES)
+
+    for key in sorted(content, key=rank):
+        yield from _entries(content[key], f"{path}.{key}" if path else str(key), depth + 1)
+
+
+def _prefixes(network: nn.Module, state: State) -> list[str]:
+    """Return what may stand before the network's names: nothing first, then a task's, then the shortest."""
+    expected = [name for name in network.state_dict() if name not in optional_names(network)]
+    found = {""}
+    for name in expected[:1] + expected[-1:]:
+        found |= {key.removesuffix(name) for key in state if key.endswith(f".{name}")}
+    return sorted(found, key=lambda prefix: (prefix != "", prefix != "network.", len(prefix), prefix))
+
+
+def _behind(network: nn.Module, state: State, entry: str, prefix: str) -> FoundState:
+    inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    expected, optional = network.state_dict(), optional_names(network)
+    tied = tied_names(network)
+    for name in expected:
+        if name not in inside:
+            others = [other for other in tied.get(name, ()) if other in inside]
+            if others:
+                inside[name] = inside[others[0]]
+    missing = [name for name in expected if name not in inside and name not in optional]
+    unexpected = [name for name in inside if name not in expected]
+    left_out = [] if not prefix else [name for name in state if not name.startswith(prefix)]
+    if not prefix and not missing:  # whole copies beside, such as an average's
+        whole = [name for name in expected if name not in optional]
+        copies = [some for some in _prefixes(network, state) if some and all(some + name in state for name in whole)]
+        beside = [name for name in unexpected if any(name.startswith(some) for some in copies)]
+        unexpected, left_out = [name for name in unexpected if name not in beside], beside
+    fitting = {name: value for name, value in inside.items() if name in expected}
+    return FoundState(fitting, entry, prefix, left_out, missing, unexpected)
