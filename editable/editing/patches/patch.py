@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from editable.atomic import write_atomically
 from editable.errors import UserError
 from editable.models import fingerprint
+from editable.models.tied import spread_tied, tied_names
 
 __all__ = ["EditPatch", "EditRecord"]
 
 FORMAT = "editable.EditPatch 1"
+FIELDS = {"format", "base", "edited", "record"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,31 @@ class EditRecord:
     measured_on: str = ""
     outcome: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def read(cls, text: str, path: str | Path) -> "EditRecord":
+        """Read a patch's record from JSON.
+
+        Raises:
+            UserError: If it is no record: a field is missing, unknown or of another type.
+        """
+        try:
+            content = json.loads(text)
+            record = cls(**content)
+            outcome = record.outcome
+            fits = (
+                set(content) == {"asked", "made_by", "measured_on", "outcome"}
+                and isinstance(record.asked, list)
+                and all(isinstance(some, str) for some in record.asked)
+                and isinstance(record.measured_on, str)
+                and isinstance(outcome, dict)
+                and all(isinstance(some, int | float) for some in outcome.values())
+            )
+        except (ValueError, TypeError):
+            fits = False
+        if not fits:
+            raise UserError(f"'{path}' is a damaged edit patch: its record is not what an edit or a rewrite has left")
+        return record
+
 
 @dataclass(frozen=True)
 class EditPatch:
@@ -44,7 +71,8 @@ class EditPatch:
 
     It has the new values of the changed tensors, so that applying it is exact, and the fingerprints of all weights
     before and after. It fits the weights that it was made for and no others; patches stack, each on what the ones
-    before it have left. The network's own file never changes: what is left out of the list is taken back.
+    before it have left. The network's own file never changes: what is left out of the list is taken back. A tensor that
+    the network holds under several names is one, and is in the patch once.
 
     Attributes:
         params: New values by name, on the CPU; only what the edit changed.
@@ -73,14 +101,19 @@ class EditPatch:
             network: The unedited network.
             params: Edited parameters by name, as an editor returns them; those that are as before are left out.
             record: What was asked and what came out.
+
+        Raises:
+            UserError: If the network has no such parameter, or one of another shape, or a value is no finite number.
         """
-        own = network.state_dict()
+        own, tied = network.state_dict(), tied_names(network)
+        _check_fit(params, own, "the edit")
         changed = {
-            name: param.detach().to("cpu", own[name].dtype, copy=True).contiguous()
+            tied[name][0]: param.detach().to("cpu", own[name].dtype, copy=True).contiguous()
             for name, param in params.items()
             if not torch.equal(param.detach().to(own[name]), own[name])
         }
-        return cls(changed, fingerprint(own), fingerprint(own | changed), record or EditRecord())
+        after = fingerprint(own | spread_tied(network, changed))
+        return cls(changed, fingerprint(own), after, record or EditRecord())
 
     def save(self, path: str | Path) -> None:
         """Write the patch as a safetensors file, whole or not at all.
@@ -116,20 +149,29 @@ class EditPatch:
             raise UserError(
                 f"'{path}' is no edit patch of this version: give a file that an edit or a rewrite has left"
             )
-        record = EditRecord(**json.loads(described["record"]))
-        return cls(params, described["base"], described["edited"], record)
+        if set(described) != FIELDS:
+            odd = sorted(set(described) ^ FIELDS)
+            raise UserError(f"'{path}' is a damaged edit patch: its fields differ from a patch's in {', '.join(odd)}")
+        for name, value in params.items():
+            _check_finite(name, value, f"the patch '{path}'")
+        return cls(params, described["base"], described["edited"], EditRecord.read(described["record"], path))
 
     @contextmanager
     def applied(self, network: nn.Module, name: str = "the patch") -> Iterator[None]:
-        """Put the changed values into a network, and its own ones back at the end, bit for bit.
+        """Put tensors with the changed values into a network, and its own ones back at the end, the same objects.
+
+        What is taken of the network inside, a ``state_dict()``, a copy, a trace or an export, has the patched tensors
+        and keeps them when the block has ended. What looks at the network anew each time, such as a
+        :class:`~editable.models.SplitNetwork` that was made inside, is the unpatched network from then on. Training
+        inside would train the patched tensors, which are gone at the end.
 
         Args:
             network: The network with the weights that the patch was made for.
             name: Of the patch, for messages.
 
         Raises:
-            UserError: If the network has other weights, or the patch's values are not those that were saved; nothing is
-                changed then.
+            UserError: If the network has other weights, or the patch's values are not those that were saved or do not
+                fit; nothing is changed then.
         """
         own = network.state_dict()
         found = fingerprint(own)
@@ -138,18 +180,52 @@ class EditPatch:
                 f"{name} was made for other weights (fingerprint {self.base}; these have {found}): give the checkpoint "
                 "that was edited, and before this patch those patches that it was made on, in the same order"
             )
-        if fingerprint(own | self.params) != self.edited:
+        _check_fit(self.params, own, name)
+        values = spread_tied(network, self.params)
+        if fingerprint(own | values) != self.edited:
             raise UserError(f"{name} is damaged: its values are not those that were saved")
-        before = {name: own[name].clone() for name in self.params}
-        _write(network, self.params)
-        try:
+        with _replaced(network, values):
             yield
-        finally:
-            _write(network, before)
 
 
-@torch.no_grad()
-def _write(network: nn.Module, values: Mapping[str, Tensor]) -> None:
-    own = network.state_dict()
+@contextmanager
+def _replaced(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put new parameters and buffers into a network; those of one value, of a tied tensor, are one."""
+    before: dict[tuple[nn.Module, str], Tensor] = {}
+    made: dict[int, Tensor] = {}
+    try:
+        for name, value in values.items():
+            path, _, attribute = name.rpartition(".")
+            module = network.get_submodule(path)
+            own = getattr(module, attribute)
+            if (module, attribute) not in before:
+                before[module, attribute] = own
+                if id(value) not in made:
+                    new = torch.empty_like(own, requires_grad=False).copy_(value)
+                    is_parameter = isinstance(own, nn.Parameter)
+                    made[id(value)] = nn.Parameter(new, own.requires_grad) if is_parameter else new
+                setattr(module, attribute, made[id(value)])
+        yield
+    finally:
+        for (module, attribute), own in before.items():
+            there = getattr(module, attribute)
+            if (own.device, own.dtype) != (there.device, there.dtype):  # the network was moved meanwhile
+                own.data = own.data.to(there.device, there.dtype)
+            setattr(module, attribute, own)
+
+
+def _check_fit(values: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
+    """Refuse values that are no parameters of a network, before anything is written."""
     for name, value in values.items():
-        own[name].copy_(value)
+        if name not in own:
+            raise UserError(f"{what} changes '{name}', which the network has not")
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"{what} has '{name}' of shape {list(value.shape)}, the network of shape {list(own[name].shape)}"
+            )
+        _check_finite(name, value, what)
+
+
+def _check_finite(name: str, value: Tensor, what: str) -> None:
+    if value.is_floating_point() and not value.isfinite().all():
+        raise UserError(f"{what} has {int((~value.isfinite()).sum())} values in '{name}' that are NaN or infinite")

@@ -129,3 +129,115 @@ def test_files_that_are_no_patch(kind: str, tmp_path: Path) -> None:
     }
     with pytest.raises(UserError, match=expected[kind]):
         EditPatch.load(path)
+
+
+def write_patch(path: Path, params: dict[str, Tensor], **fields: str | None) -> None:
+    record = '{"asked": [], "made_by": null, "measured_on": "", "outcome": {}}'
+    described = {"format": "editable.EditPatch 1", "base": "a", "edited": "b", "record": record, **fields}
+    save_file(params, path, metadata={name: value for name, value in described.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"base": None}, "differ from a patch's in base"),
+        ({"edited": None, "more": "1"}, "differ from a patch's in edited, more"),
+        ({"record": "no JSON"}, "its record is not"),
+        ({"record": "[]"}, "its record is not"),
+        ({"record": '{"asked": []}'}, "its record is not"),
+        ({"record": '{"asked": "cat", "made_by": null, "measured_on": "", "outcome": {}}'}, "its record is not"),
+        ({"record": '{"asked": [], "made_by": null, "measured_on": "", "outcome": {"a": "b"}}'}, "its record is not"),
+        ({"record": '{"asked": [], "made_by": 1, "measured_on": "", "outcome": {}, "x": 1}'}, "its record is not"),
+    ],
+)
+def test_fields_that_are_missing_wrong_or_too_many(tmp_path: Path, fields: dict[str, str | None], message: str) -> None:
+    write_patch(tmp_path / "edit.safetensors", {"fc.bias": torch.ones(10)}, **fields)
+    with pytest.raises(UserError, match=message):
+        EditPatch.load(tmp_path / "edit.safetensors")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    bias = torch.ones(10)
+    bias[3] = value
+    with pytest.raises(UserError, match=r"the edit has 1 values in 'fc.bias' that are NaN or infinite"):
+        EditPatch.of(make_network(), {"fc.bias": bias})
+    write_patch(tmp_path / "edit.safetensors", {"fc.bias": bias})
+    with pytest.raises(UserError, match=r"edit.safetensors' has 1 values in 'fc.bias'"):
+        EditPatch.load(tmp_path / "edit.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"fc.bias": torch.ones(1)}, r"'fc.bias' of shape \[1\], the network of shape \[10\]"),
+        ({"fc.bias": torch.ones(10), "fc.more": torch.ones(1)}, "changes 'fc.more', which the network has not"),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(params: dict[str, Tensor], message: str) -> None:
+    """Also where the file says that it is for these weights, and some of its values do fit."""
+    network = make_network()
+    before = copy_of(network)
+    with pytest.raises(UserError, match=message):
+        EditPatch.of(network, params)
+    patch = EditPatch(params, EditPatch.of(network, {}).base, "?", EditRecord())
+    with pytest.raises(UserError, match=message), patch.applied(network):
+        pytest.fail("it must not be put in")
+    assert same(network, before)
+
+
+def test_what_is_taken_of_the_patched_network_stays_patched() -> None:
+    network, image = make_network().double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    parameters, before = list(network.parameters()), copy_of(network)
+    params = {name: param.double() + 0.1 for name, param in network.layer3.named_parameters(prefix="layer3")}
+    with torch.no_grad(), EditPatch.of(network, params).applied(network):
+        expected, state = network(image), network.state_dict()
+        traced, exported = torch.jit.trace(network, image), torch.export.export(network, (image,)).module()
+    with torch.no_grad():
+        assert not torch.equal(network(image), expected)
+        torch.testing.assert_close(traced(image), expected)
+        torch.testing.assert_close(exported(image), expected)
+        other = make_network().double()
+        other.load_state_dict(state)
+        torch.testing.assert_close(other(image), expected, rtol=0, atol=0)
+    assert same(network, before)
+    assert all(now is then for now, then in zip(network.parameters(), parameters, strict=True))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.second = nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.again = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.second(self.first(x)))
+
+
+@pytest.mark.parametrize("name", ["first.weight", "second.weight", "again.weight"])
+def test_a_tensor_under_several_names_is_one(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, x = Tied(), torch.randn(4, 3)
+    before, weight = copy_of(network), torch.randn(3, 3)
+    EditPatch.of(network, {name: weight}).save(tmp_path / "edit.safetensors")
+    assert list(load_file(tmp_path / "edit.safetensors")) == ["first.weight"]
+    with EditPatch.load(tmp_path / "edit.safetensors").applied(network):
+        assert network.first.weight is network.second.weight is network.again.weight
+        state = copy_of(network)
+        expected = network(x)
+    assert all(torch.equal(state[some], weight) for some in state if some.endswith("weight"))
+    assert same(network, before)
+    assert network.first.weight is network.second.weight is network.again.weight
+    network.load_state_dict(state)
+    assert torch.equal(network(x), expected)
+
+
+def test_a_network_that_is_moved_meanwhile_has_its_own_values_in_the_new_precision() -> None:
+    network = make_network()
+    bias = network.fc.bias.detach().clone()
+    with EditPatch.of(network, {"fc.bias": bias + 1}).applied(network):
+        network.double()
+    assert network.fc.bias.dtype == torch.float64
+    assert torch.equal(network.fc.bias, bias.double())
