@@ -17,8 +17,9 @@ from editable.models.networks.latents import LatentSampler, NormalLatents, defau
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
 from editable.models.selection import select_parameters
+from editable.models.split.modes import evaluation_mode
 from editable.models.split.scoring_form import ScoringForm, ScoringSettings, Weights
-from editable.models.split.split_network import Features, SplitNetwork, evaluation_mode
+from editable.models.split.split_network import Features, SplitNetwork
 from editable.models.weights import check_fit, load_weights, read_checkpoint
 
 __all__ = [

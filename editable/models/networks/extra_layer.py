@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from editable.errors import UserError, require_at_least
-from editable.models.split.split_network import evaluation_mode
+from editable.models.split.modes import evaluation_mode
 from editable.models.split.tracing import trace_pure
 from editable.models.weights import load_weights
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from editable.errors import UserError, require_at_least
-from editable.models.split.split_network import evaluation_mode
+from editable.models.split.modes import evaluation_mode
 
 __all__ = ["LatentSampler", "NormalLatents", "default_latents", "generate"]
 

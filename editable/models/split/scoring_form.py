@@ -16,7 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from editable.errors import UserError, require_at_least
 from editable.models.split.edit_form import allow_any_layout, has_hooks
-from editable.models.split.split_network import Features, SplitNetwork, attention_for
+from editable.models.split.modes import attention_for
+from editable.models.split.split_network import Features, SplitNetwork
 from editable.models.split.winograd import WinogradConv2d
 
 __all__ = ["ScoringForm", "ScoringSettings", "Weights"]

@@ -2,51 +2,25 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from editable.errors import UserError
 from editable.models.selection import select_parameters
+from editable.models.split.agreement import disagreement
+from editable.models.split.cut import cut, find_dependent
 from editable.models.split.edit_form import SharedKernel, edit_form, kernels_of
-from editable.models.split.subgraph import ancestors, as_function, extract
-from editable.models.split.tracing import find_plain_values, trace_pure
+from editable.models.split.modes import attention_for, evaluating, evaluation_mode
+from editable.models.split.subgraph import as_function
+from editable.models.split.tracing import trace_pure
 
-__all__ = ["Features", "SplitNetwork", "evaluation_mode"]
+__all__ = ["Features", "SplitNetwork"]
 
 Features: TypeAlias = tuple[Tensor, ...]
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Compute with running statistics and without dropout, whatever mode the network is in.
-
-    Only the ``training`` flags that are set are flipped, and the same ones are set again at the end, also after an
-    exception; so modes that differ between modules survive. A network already in evaluation mode costs one look at
-    its modules, so a loop that calls `SplitNetwork.suffix` many times is faster inside this context.
-
-    Args:
-        network: The network whose modules are switched.
-    """
-    with _evaluating(network.modules()):
-        yield
-
-
-@contextmanager
-def _evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
-    training = [module for module in modules if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 class SplitNetwork:
@@ -63,10 +37,11 @@ class SplitNetwork:
     the mode of the network. Changing the network's structure, or its forward, calls for a new split.
 
     The halves are found by ``torch.fx``. A network that cannot be traced is not divided: its features are its inputs,
-    with a warning. In-place operations never change features or inputs, nor the result (see `tracing.trace_pure`).
-    Where the values at the cut do not hold one row per input, as inside a sequence-first transformer, the first call
-    of ``prefix`` moves the cut to earlier values. Hooks run where they hang on a module of ``torch.nn`` that is no
-    container; others ran once, during tracing.
+    with a warning; nor is one whose halves give, on the first inputs, other logits than its plain forward (see
+    `disagreement`), such as one with hooks of its own. In-place operations never change features or inputs, nor the
+    result (see `tracing.trace_pure`). Where the values at the cut do not hold one row per input, as inside a
+    sequence-first transformer, the first call of ``prefix`` moves the cut to earlier values. Hooks run where they
+    hang on a module of ``torch.nn`` that is no container; others ran once, during tracing.
 
     Attention is differentiable twice only by the kernel that ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``
     chooses; whoever differentiates the suffix twice sets it around the call, as editors do. Under a functorch transform
@@ -104,6 +79,7 @@ class SplitNetwork:
         self.names = tuple(select_parameters(network, patterns))
         self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
         self._checked = False
+        self._whole: str | None = None  # why the network is run as a whole although it can be traced
         self._build()
 
     @property
@@ -123,14 +99,14 @@ class SplitNetwork:
         """
         if not self._checked:
             self._check_cut(x)
-        with _evaluating(self._halves.prefix.called):
+        with evaluating(self._halves.prefix.called):
             return self._halves.prefix(x)
 
     def edit_prefix(self, x: Tensor) -> Features:
         """Compute what ``prefix`` does, up to rounding, in the form whose gradients are cheap: see `edit_form`."""
         if not self._checked:
             self._check_cut(x)
-        with _evaluating(self._halves.edit_prefix.called):
+        with evaluating(self._halves.edit_prefix.called):
             return self._halves.edit_prefix(x)
 
     def suffix(self, features: Features, params: Mapping[str, Tensor]) -> Tensor:
@@ -202,11 +178,13 @@ class SplitNetwork:
     ) -> Tensor:
         self.require_editable(params)
         state = {slot: tensor for name, tensor in params.items() for slot in self._slots[name]} | dict(others or {})
-        with _evaluating(half.called), attention_for(_are_vectorised(params.values())):
+        if self._halves.suffix_graph is None:  # a forward that counts its calls, or such, writes into copies
+            state |= {name: buffer.clone() for name, buffer in half.named_buffers() if name not in state}
+        with evaluating(half.called), attention_for(_are_vectorised(params.values())):
             return functional_call(half, state, features, tie_weights=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("network", "names", "_moved", "_checked")}
+        return {key: getattr(self, key) for key in ("network", "names", "_moved", "_checked", "_whole")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -216,7 +194,7 @@ class SplitNetwork:
 
     def _build(self) -> None:
         self._slots = _find_slots(self.network, self.names)
-        self._halves = _halve(self.network, self.names, self._moved)
+        self._halves = _undivided(self.network) if self._whole else _halve(self.network, self.names, self._moved)
 
     def _check_cut(self, x: Tensor) -> None:
         """Move the cut to earlier values until every feature is a tensor with one row per input."""
@@ -231,6 +209,16 @@ class SplitNetwork:
             self._moved |= unfit
             self._build()
         self._checked = True
+        if self._halves.suffix_graph is not None:
+            self._check_agreement(x)
+
+    def _check_agreement(self, x: Tensor) -> None:
+        """Compare both halves with the plain network on the first inputs; run it as a whole where they differ."""
+        cause = disagreement(self.network, lambda some: self.suffix(self.prefix(some), {}), x)
+        if cause is not None:
+            self._whole = cause
+            self._build()
+            _warn_whole(self.network, f"computes something else when traced by torch.fx ({cause})")
 
 
 class _Half(nn.Module):
@@ -289,21 +277,6 @@ def _are_vectorised(params: Iterable[Tensor]) -> bool:
     return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in params)
 
 
-@contextmanager
-def attention_for(vectorised: bool) -> Iterator[None]:
-    """Under a functorch transform, keep attention off the fused kernels, of which not all have a batching rule."""
-    if not vectorised:
-        yield
-        return
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-
-
 def _has_history(value: Any) -> bool:
     return isinstance(value, Tensor) and not value.is_leaf
 
@@ -318,19 +291,27 @@ def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _
             graph = trace_pure(network)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        warnings.warn(
-            f"{type(network).__name__} cannot be traced by torch.fx ({reason}), so none of it is computed ahead: "
-            "the whole network runs again for every step of an edit and every edited model",
-            UserWarning,
-            stacklevel=4,
-        )
-        whole = _Half(network, _whole_network)
-        nothing = _Half(network, _no_prefix, fx.Graph())
-        return _Halves(nothing, nothing, whole, whole, ("x",))
-    prefix, suffix, features = _cut(graph, _find_dependent(graph, network, names), moved)
+        _warn_whole(network, f"cannot be traced by torch.fx ({reason})")
+        return _undivided(network)
+    prefix, suffix, features = cut(graph, find_dependent(graph, network, names), moved)
     graphs = (prefix, edit_form(prefix, network), suffix, edit_form(suffix, network))
     first, edit_first, second, edit_second = (_Half(network, as_function(network, graph), graph) for graph in graphs)
     return _Halves(first, edit_first, second, edit_second, features, suffix, kernels_of(graphs[-1]))
+
+
+def _undivided(network: nn.Module) -> _Halves:
+    whole = _Half(network, _whole_network)
+    nothing = _Half(network, _no_prefix, fx.Graph())
+    return _Halves(nothing, nothing, whole, whole, ("x",))
+
+
+def _warn_whole(network: nn.Module, why: str) -> None:
+    warnings.warn(
+        f"{type(network).__name__} {why}, so none of it is computed ahead: the whole network runs again for every step "
+        "of an edit and every edited model",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def _no_prefix(network: nn.Module, x: Tensor) -> Features:
@@ -339,57 +320,3 @@ def _no_prefix(network: nn.Module, x: Tensor) -> Features:
 
 def _whole_network(network: nn.Module, x: Tensor) -> Tensor:
     return network(x.clone())  # the network may write into its input, which is a cached feature here
-
-
-def _find_dependent(graph: fx.Graph, network: nn.Module, names: Sequence[str]) -> set[fx.Node]:
-    """Find the nodes whose value depends on an editable parameter."""
-    editable = {network.get_parameter(name) for name in names}
-    dependent: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "call_module":
-            holds = not editable.isdisjoint(network.get_submodule(str(node.target)).parameters())
-        elif node.op == "get_attr":
-            module, _, attribute = str(node.target).rpartition(".")
-            holds = getattr(network.get_submodule(module), attribute) in editable
-        else:
-            holds = False
-        if holds or not dependent.isdisjoint(node.all_input_nodes):
-            dependent.add(node)
-    if graph.output_node() not in dependent:
-        raise UserError(f"editing {', '.join(names)} cannot change the output of {type(network).__name__}")
-    return dependent
-
-
-def _find_constants(graph: fx.Graph) -> set[fx.Node]:
-    """Find the nodes that hold nothing of the input but, at most, its shape, type or device: cheap to compute again."""
-    plain = find_plain_values(graph)
-    constants: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node in plain or (node.op != "placeholder" and constants.issuperset(node.all_input_nodes)):
-            constants.add(node)
-    return constants
-
-
-def _is_copy(node: fx.Node) -> bool:
-    """Whether a value is a copy of another one, such as what the first layer of a DenseNet's block reads."""
-    joined = node.args[0] if node.target is torch.cat and node.args else ()
-    return isinstance(joined, list | tuple) and len(joined) == 1
-
-
-def _cut(graph: fx.Graph, dependent: set[fx.Node], moved: frozenset[str]) -> tuple[fx.Graph, fx.Graph, tuple[str, ...]]:
-    """Divide a graph into prefix and suffix; the third result names the nodes that become features.
-
-    Constants, copies and the nodes named in ``moved`` do not become features: the suffix computes them again, from
-    features.
-    """
-    repeated = _find_constants(graph) | {node for node in graph.nodes if node.name in moved or _is_copy(node)}
-    output = graph.output_node()
-    in_suffix = ancestors([output], within=dependent | repeated)
-    cut = {source for node in in_suffix for source in node.all_input_nodes} - in_suffix
-    features = [node for node in graph.nodes if node in cut]
-    checks = [node for node in graph.nodes if node.target is torch._assert and node not in dependent]
-    in_prefix = ancestors([*features, *checks], within=set(graph.nodes))
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    prefix = extract(graph, in_prefix, inputs, tuple(features))
-    suffix = extract(graph, in_suffix - {output}, features, output.args[0])
-    return prefix, suffix, tuple(node.name for node in features)

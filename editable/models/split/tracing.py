@@ -1,9 +1,12 @@
 """Trace a network into a torch.fx graph of pure operations: none writes into a value that another one can see."""
 
+import copy
 import inspect
 import operator
 import re
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -75,10 +78,44 @@ def trace_pure(network: nn.Module) -> fx.Graph:
         Exception: Whatever tracing raises: fx's errors where control flow depends on the input, `UntraceableError`
             where the forward creates a tensor or writes into a view whose base is read later.
     """
-    graph = _Tracer().trace(network)
+    with _untouched(network):
+        graph = _Tracer().trace(network)
     _make_out_of_place(graph, network)
     graph.lint()
     return graph
+
+
+@contextmanager
+def _untouched(network: nn.Module) -> Iterator[None]:
+    """Put a network's attributes back that its forward sets, so that no proxy stays in it."""
+    held = [
+        (
+            module,
+            dict(vars(module)),
+            {name: copy.copy(value) for name, value in vars(module).items() if _is_held(value)},
+        )
+        for module in network.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, containers in held:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for name, content in containers.items():
+                _refill(attributes[name], content)
+
+
+def _is_held(value: Any) -> bool:
+    return type(value) in (dict, OrderedDict, list, set)
+
+
+def _refill(container: Any, content: Any) -> None:
+    if isinstance(container, list):
+        container[:] = content
+    else:
+        container.clear()
+        container.update(content)
 
 
 def find_plain_values(graph: fx.Graph) -> set[fx.Node]:
