@@ -23,8 +23,16 @@ def _leave_out_noise() -> None:
     warnings.filterwarnings("ignore", "The dirpath has changed from")  # no run writes where another one did
     warnings.filterwarnings("ignore", ".*batching rule for aten::as_strided_")  # pooling under vmap, of a few values
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
+    warnings.formatwarning = _warning_as_a_sentence
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
+
+
+def _warning_as_a_sentence(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning without the place in the code, which says nothing to a user."""
+    return f"warning: {message}\n"
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -102,7 +102,7 @@ class Manipulation(Subcommand):
             out=str(self.out),
             classes=list(data.classes),
             labels=shares.labels,
-            names=list(image_names(data, data.test_dataset)),
+            names=list(image_names(data.test_dataset)),
             shares=torch.tensor([one.share for one in made], dtype=torch.float64),
             examples=examples,
         )
@@ -160,7 +160,7 @@ class Manipulation(Subcommand):
     def _entries(
         self, data: ImageDataModule, labels: Tensor, found: Sequence[MadeImage]
     ) -> Iterator[tuple[int, ManipulatedImage]]:
-        names = image_names(data, data.test_dataset)
+        names = image_names(data.test_dataset)
         class_names = [data.classes[label] for label in labels.tolist()]
         stems = file_stems(names, class_names)
         for position, share in found:
@@ -183,7 +183,7 @@ class Manipulation(Subcommand):
         images = data.test_dataset
         step = max(1, len(images) // LOOKED_AT)
         some = torch.stack([images[index][0] for index in range(0, len(images), step)])
-        names = "\n".join(image_names(data, images))
+        names = "\n".join(image_names(images))
         return {
             "settings": self.concept.settings,
             "files": _files_in(self.concept.settings),

@@ -35,7 +35,7 @@ class ImageShares:
 
     def __init__(self, trainer: Trainer, data: ImageDataModule, device: torch.device, progress: Progress) -> None:
         self._rank, self._world_size = trainer.global_rank, trainer.world_size
-        self._images, self._names = _PlainImages(data), image_names(data, data.test_dataset)
+        self._images, self._names = _PlainImages(data), image_names(data.test_dataset)
         self._batch_size, self._num_workers = data.batch_size, data.num_workers
         self._progress = progress
         self.labels, self.device = self.labels_of(data), device

@@ -34,6 +34,8 @@ class AskedImages(LabelledImages):
             or of another size than the data module's.
     """
 
+    names: list[str]
+
     def __init__(self, images: Sequence[int | str], labels: Sequence[int | str] | None, data: ImageDataModule) -> None:
         if not images:
             raise UserError("an edit needs at least one image, got none: give files, or positions of test images")
@@ -41,7 +43,7 @@ class AskedImages(LabelledImages):
         self._sources = [_source(image, len(data.test_dataset)) for image in images]
         self._grey = len(data.mean) == 1
         super().__init__(self._find_labels(labels, data.classes))
-        stored = image_names(data, data.test_dataset) if any(isinstance(some, int) for some in self._sources) else []
+        stored = image_names(data.test_dataset) if any(isinstance(some, int) for some in self._sources) else []
         self.names = [stored[some] if isinstance(some, int) else some for some in self._sources]
         for index, name in enumerate(self.names):
             size, expected = list(data.resize(self.read(index)).shape), list(data.image_shape)
