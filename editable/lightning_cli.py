@@ -16,6 +16,7 @@ import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run.context import run_folder
+from editable.class_changes import arguments_go_with_their_class
 from editable.errors import UserError
 from editable.models import read_checkpoint
 from editable.trainer import SUBCOMMANDS, EditableTrainer
@@ -101,6 +102,11 @@ class EditableCLI(LightningCLI):
             load_from_checkpoint_support=False,
             parser_kwargs={"description": DESCRIPTION, "exit_on_error": False},
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line; the arguments of a class go when another class takes its place."""
+        with arguments_go_with_their_class():
+            super().parse_arguments(parser, args)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -17,6 +17,7 @@ LAYERS = [
     {"cli"},
     {"comparison", "default_run"},
     {"lightning_cli"},
+    {"class_changes"},
     {"trainer"},
     {"callbacks", "tasks"},
     {"visualize"},
