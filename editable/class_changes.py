@@ -48,7 +48,7 @@ class _ClassChanges:
         if not before or "init_args" not in before or _same_class(before["class_path"], after["class_path"]):
             return
         old, new = before["class_path"], after["class_path"]
-        default = getattr(parser_or_action, "default", None)
+        default: Any = getattr(parser_or_action, "default", None)
         if _typehints.is_subclass_spec(default) and default["class_path"] == old:
             self._defaults.setdefault(old, {}).update(_items(default.get("init_args")))
         arguments = before["init_args"]

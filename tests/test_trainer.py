@@ -90,7 +90,7 @@ def test_help_names_each_option(capsys: pytest.CaptureFixture) -> None:
 MISTAKES = {
     "grid upside down": (["--search.lowest=1", "--search.highest=0.1"], "lowest=1.0 and highest=0.1"),
     "no edits": (["--search.num_edits=0"], "num_edits must be at least 1, got 0"),
-    "more than all": (["--search.min_success=2"], "min_success is a fraction from 0 to 1, got 2.0"),
+    "more than all": (["--search.min_success=2"], "min_success must be in [0, 1], got 2.0"),
     "no such split": (["--search.split=train"], "train"),
     "too few test images": (["--search.split=test"], "search.split=val"),
     "too few validation images": (["--search.num_edits=1000"], "search.num_edits"),

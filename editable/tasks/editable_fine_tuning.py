@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from editable.editing import BaseEditor
-from editable.errors import UserError
+from editable.errors import UserError, require_not_negative, require_positive
 from editable.models import Features, SplitNetwork, fingerprint, select_parameters
 from editable.tasks.classification import Batch
 from editable.tasks.editable_training import EditableTrainingTask
@@ -88,13 +88,11 @@ class EditableFineTuningTask(EditableTrainingTask):
             lr_scheduler=lr_scheduler,
             lr_scheduler_interval=lr_scheduler_interval,
         )
-        if c_labels < 0:
-            raise UserError(f"c_labels is the weight of a loss term and must not be negative, got {c_labels}")
+        require_not_negative(c_labels=c_labels)
         self.c_labels = c_labels
         self.learning_rates = dict(learning_rates or {})
         for pattern, rate in self.learning_rates.items():
-            if not rate > 0:
-                raise UserError(f"the learning rate of {pattern!r} must be positive, got {rate}")
+            require_positive(**{f"learning_rates.{pattern}": rate})
             select_parameters(network, pattern)
         trainable = select_parameters(network, trainable_layers)
         for name, param in network.named_parameters():

@@ -13,7 +13,14 @@ from torch.nn import functional
 
 from editable.data.edits.edit_streams import Edits, random_training_edits
 from editable.editing import BaseEditor, EditResult, kl_locality
-from editable.errors import UserError, require_at_least
+from editable.errors import (
+    UserError,
+    require_at_least,
+    require_not_negative,
+    require_positive,
+    require_seed,
+    require_within,
+)
 from editable.models import Features, SplitNetwork, select_parameters
 from editable.tasks.classification import Batch, ClassificationTask
 
@@ -87,13 +94,12 @@ class EditableTrainingTask(ClassificationTask):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__(network, weights, channels_last, optimizer, lr_scheduler, lr_scheduler_interval)
-        for name, value in {"c_edit": c_edit, "c_loc": c_loc}.items():
-            if value < 0:
-                raise UserError(f"{name} is the weight of a loss term and must not be negative, got {value}")
+        require_not_negative(c_edit=c_edit, c_loc=c_loc)
         require_at_least(1, edits_per_batch=edits_per_batch)
         require_at_least(0, first_edit_epoch=first_edit_epoch)
-        if not 0 < locality_fraction <= 1:
-            raise UserError(f"locality_fraction, a part of the batch, must be in (0, 1], got {locality_fraction}")
+        require_within("(0, 1]", locality_fraction=locality_fraction)
+        require_seed(edit_seed=edit_seed)
+        require_positive(editor_learning_rate=editor_learning_rate)
         self.editor = editor
         self.editable_layers = list(editable_layers)
         self.c_edit = c_edit

@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_within
 from editable.models import LatentSampler, check_fit, default_latents, evaluation_mode, generate, load_weights
 from editable.tasks.adversarial_loss import AdversarialLoss, LossKind
 
@@ -75,8 +75,7 @@ class GenerationTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         require_at_least(2, num_samples=num_samples)
-        if not 0 <= average_decay < 1:
-            raise UserError(f"average_decay must be in [0, 1), got {average_decay}")
+        require_within("[0, 1)", average_decay=average_decay)
         self.network, self.discriminator = network, discriminator
         self.latents = default_latents(network) if latents is None else latents
         self.loss, self.average_decay, self.num_samples = AdversarialLoss(loss), average_decay, num_samples

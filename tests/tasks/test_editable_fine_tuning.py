@@ -192,7 +192,7 @@ def test_resuming_with_another_original_is_refused(fit, tmp_path):
     ("settings", "message"),
     [
         ({"learning_rates": {"layer9": 1e-3}}, "layer9"),
-        ({"learning_rates": {"3": 0.0}}, "'3' must be positive, got 0.0"),
+        ({"learning_rates": {"3": 0.0}}, "learning_rates\\.3 must be positive, got 0.0"),
         ({"trainable_layers": ["layer9"]}, "layer9"),
         ({"c_loc": -1.0}, "c_loc.*-1.0"),
         ({"c_labels": -0.5}, "c_labels.*-0.5"),

@@ -343,12 +343,12 @@ def test_drawn_labels_and_images_are_uniform():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"c_edit": -0.1}, "c_edit is the weight of a loss term and must not be negative, got -0.1"),
-        ({"c_loc": -1.0}, "c_loc is the weight of a loss term and must not be negative, got -1.0"),
+        ({"c_edit": -0.1}, "c_edit must be at least 0, got -0.1"),
+        ({"c_loc": -1.0}, "c_loc must be at least 0, got -1.0"),
         ({"edits_per_batch": 0}, "edits_per_batch must be at least 1, got 0"),
         ({"first_edit_epoch": -1}, "first_edit_epoch must be at least 0, got -1"),
-        ({"locality_fraction": 0.0}, r"locality_fraction, a part of the batch, must be in \(0, 1\], got 0.0"),
-        ({"locality_fraction": 1.5}, r"locality_fraction, a part of the batch, must be in \(0, 1\], got 1.5"),
+        ({"locality_fraction": 0.0}, r"locality_fraction must be in \(0, 1\], got 0.0"),
+        ({"locality_fraction": 1.5}, r"locality_fraction must be in \(0, 1\], got 1.5"),
     ],
 )
 def test_values_out_of_range_are_user_errors(settings, message):

@@ -18,7 +18,7 @@ from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progres
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_positive, require_seed, require_within
 from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
 from editable.models import ScoringSettings, SplitNetwork, select_parameters
 
@@ -95,17 +95,13 @@ class DrawdownEvaluation(Callback):
         edited_views: int = 0,
     ) -> None:
         require_at_least(0, num_edits=num_edits, val_num_edits=val_num_edits)
-        require_at_least(0, generality_views=generality_views, generality_seed=generality_seed)
-        require_at_least(0, edited_views=edited_views)
+        require_at_least(0, generality_views=generality_views, edited_views=edited_views)
+        require_seed(generality_seed=generality_seed)
         require_at_least(
             1, val_every_n_epochs=val_every_n_epochs, image_stride=image_stride, edits_at_once=edits_at_once
         )
-        if not memory_budget > 0:
-            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
-        if not 0 <= sensitive_margin <= 1:
-            raise UserError(
-                f"sensitive_margin, a difference of probabilities, must be in [0, 1], got {sensitive_margin}"
-            )
+        require_positive(memory_budget=memory_budget)
+        require_within("[0, 1]", sensitive_margin=sensitive_margin)
         self.num_edits, self.val_num_edits, self.val_every_n_epochs = num_edits, val_num_edits, val_every_n_epochs
         self.edits = edits or RandomLabelEdits()
         self.editor = editor

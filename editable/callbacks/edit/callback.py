@@ -16,7 +16,7 @@ from editable.callbacks.run.kept_edit import put_edited, write_edit
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.editing import BaseEditor, EditRecord, EditResult
-from editable.errors import UserError
+from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork
 
 __all__ = ["ImageEdit"]
@@ -64,6 +64,7 @@ class ImageEdit(Subcommand):
         labels: list[int | str] | int | str | None = None,
         max_drawdown: float = 0.01,
     ) -> None:
+        require_within("[-1, 1]", max_drawdown=max_drawdown)
         self.evaluation = evaluation
         self.images = images if isinstance(images, list) else [images]
         self.labels = labels if labels is None or isinstance(labels, list) else [labels]

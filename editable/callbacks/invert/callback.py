@@ -1,6 +1,5 @@
 """Compare a rewrite in the inverse direction with the forward one: does the rule survive, and at what cost?"""
 
-import math
 import warnings
 from contextlib import closing
 from dataclasses import replace
@@ -26,7 +25,7 @@ from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.set_errors import SetErrors
 from editable.callbacks.site.site import RewriteSite
 from editable.data import ImageDataModule, RewriteRule
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_finite, require_positive, require_seed
 from editable.rewriting import (
     Architecture,
     LayerBlock,
@@ -112,6 +111,7 @@ class InverseDirectionStudy(Subcommand):
         memory_budget: float = 4.0,
         seed: int = 0,
     ) -> None:
+        require_finite(strengths=strengths)
         self.rule, self.layer, self.held_out = rule, layer, held_out
         self.methods, self.strengths = methods, sorted(set(strengths or [1.0]))
         if methods is not None and (
@@ -120,13 +120,9 @@ class InverseDirectionStudy(Subcommand):
             raise UserError(
                 f"invert.methods must be different ones of {', '.join(METHODS)}, and at least one, got {methods}"
             )
-        if not all(map(math.isfinite, self.strengths)):
-            raise UserError(f"invert.strengths must be finite numbers, got {strengths}")
-        if num_images is not None:
-            require_at_least(1, num_images=num_images)
-        require_at_least(0, seed=seed)
-        if not memory_budget > 0:
-            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        require_at_least(1, num_images=num_images)
+        require_seed(seed=seed)
+        require_positive(memory_budget=memory_budget)
         self.route, self.moment = route, moment
         self.num_images, self.memory_budget, self.seed = num_images, memory_budget, seed
         self.outcome: InverseDirectionOutcome | None = None

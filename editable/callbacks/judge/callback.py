@@ -26,7 +26,7 @@ from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data.classes import class_numbers
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import load_weights
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
@@ -97,9 +97,8 @@ class FourTests(Subcommand):
                 "target are called by another class"
             )
         require_at_least(1, num_random_images=num_random_images)
-        require_at_least(0, seed=seed)
-        if not 0 < confusing_share <= 1:
-            raise UserError(f"confusing_share must be above 0 and at most 1, got {confusing_share}")
+        require_seed(seed=seed)
+        require_within("(0, 1]", confusing_share=confusing_share)
         self.num_random_images, self.confusing_share, self.seed = num_random_images, confusing_share, seed
         self.outcome: FourTestsOutcome | None = None
         self._edited_network: nn.Module | None = None

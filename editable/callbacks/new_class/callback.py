@@ -27,7 +27,7 @@ from editable.data import ImageDataModule
 from editable.data.classes import class_numbers
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.images import ImageFiles
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_not_negative, require_seed, require_within
 from editable.metrics import RocCurve
 from editable.models import GrownNetwork, Pooling
 from editable.rewriting import LayerBlock
@@ -119,12 +119,14 @@ class NewClass(Subcommand):
         seed: int = 0,
     ) -> None:
         require_at_least(1, num_draws=num_draws, num_pool_images=num_pool_images)
-        require_at_least(0, num_negatives=num_negatives, seed=seed)
+        require_at_least(1, num_positives=num_positives)
+        require_at_least(0, num_negatives=num_negatives)
+        require_not_negative(sweep=sweep)
+        require_within("[0, 1)", max_loss=max_loss)
+        require_seed(seed=seed)
         _check_choice("negatives", negatives, get_args(NegativeChoice))
         _check_choice("pool", pool, ("val", "train"))
         _check_choice("pooling", pooling, get_args(Pooling))
-        if not 0 <= max_loss < 1:
-            raise UserError(f"max_loss is a part of the old classes' images, from 0 to below 1, got {max_loss}")
         if components is not None and component_masks is not None:
             raise UserError("components and component_masks both name the parts of the new class: give one of the two")
         self.class_name, self.components = name, components
@@ -135,8 +137,6 @@ class NewClass(Subcommand):
         learnt_from.draw(num_positives, seed)  # raises where there are fewer
         training = training or ClassFilterTraining()
         negative_weights = sorted({training.negative_weight, *sweep})
-        if negative_weights[0] < 0:
-            raise UserError(f"sweep has weights of negatives, so 0 or more, got {negative_weights[0]}")
         if negative_weights[-1] > 0 and num_negatives == 0:
             raise UserError(
                 f"num_negatives is 0, but negatives have a weight of {negative_weights[-1]:g}: take some, or set "

@@ -25,7 +25,7 @@ from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.site import RewriteSite, Route
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
 from editable.editing import EditRecord
-from editable.errors import UserError, require_at_least
+from editable.errors import require_positive, require_seed, require_within
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
 
 __all__ = ["RankOneRewrite"]
@@ -113,9 +113,9 @@ class RankOneRewrite(Subcommand):
         self.candidates = Candidates(
             layers, solvers or [ClosedForm()], ranks or [1], strengths or [1.0], routes or ["images"]
         )
-        require_at_least(0, seed=seed)
-        if not memory_budget > 0:
-            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
+        require_seed(seed=seed)
+        require_positive(memory_budget=memory_budget)
+        require_within("[-1, 1]", max_drop=max_drop)
         self.keys, self.architecture, self.moment = keys, architecture, moment
         self.choose_on, self.max_drop, self.memory_budget = choose_on, max_drop, memory_budget
         self.seed, self.resume = seed, resume

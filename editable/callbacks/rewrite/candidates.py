@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from editable.callbacks.rewrite.trials import TrialSettings, solver_label
 from editable.callbacks.site.site import Route
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least, require_finite
 from editable.rewriting import Solver
 
 __all__ = ["Candidates"]
@@ -40,8 +40,8 @@ class Candidates:
             raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
         if len(set(self.routes)) < len(self.routes):
             raise UserError(f"rewrite.routes has {max(self.routes, key=self.routes.count)} twice: it can be tried once")
-        if min(self.ranks) < 1:
-            raise UserError(f"rewrite.ranks are numbers of directions, so at least 1, got {min(self.ranks)}")
+        require_at_least(1, **{"rewrite.ranks": self.ranks})
+        require_finite(**{"rewrite.strengths": self.strengths})
 
     @property
     def combinations(self) -> list[TrialSettings]:

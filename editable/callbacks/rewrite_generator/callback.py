@@ -14,7 +14,7 @@ from editable.callbacks.run.edit_loop import progress_bars
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import GeneratorRule, read_generator_rule
 from editable.data.concepts.generator_rule import Regions
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_finite, require_seed, require_within
 from editable.models import LatentSampler, default_latents, generate
 from editable.rewriting import Architecture, LayerBlock, Regularisation, Solver
 from editable.rewriting.generators.generator_rewrite import MOMENT_SEED, UNSEEN_SEED, rewrite_generator
@@ -74,6 +74,9 @@ class GeneratorRewriting(Subcommand):
         image_range: Sequence[float] = (-1.0, 1.0),
     ) -> None:
         require_at_least(1, rank=rank, num_moment_images=num_moment_images, num_unseen_images=num_unseen_images)
+        require_seed(moment_seed=moment_seed, unseen_seed=unseen_seed)
+        require_within("(0, 1)", quantile=quantile)
+        require_finite(image_range=image_range)
         if len(image_range) != 2 or not image_range[0] < image_range[1]:
             raise UserError(f"image_range must be the least and the greatest value of a pixel, got {image_range}")
         self.rule, self.layer = read_generator_rule(rule), layer

@@ -28,7 +28,7 @@ from editable.editing import (
     learning_rate_grid,
     merge_estimates,
 )
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import fingerprint
 
 __all__ = ["LearningRateSearch"]
@@ -92,9 +92,9 @@ class LearningRateSearch(Subcommand):
     ) -> None:
         self.rates = learning_rate_grid(lowest, highest, per_decade)
         require_at_least(1, num_edits=num_edits)
-        require_at_least(0, seed=seed)
-        if not 0 <= min_success <= 1:
-            raise UserError(f"min_success is a fraction from 0 to 1, got {min_success}")
+        require_within("[0, 1]", min_success=min_success)
+        require_within("(0, 1)", half_width=half_width)
+        require_seed(seed=seed)
         self.evaluation, self.num_edits, self.min_success = evaluation, num_edits, min_success
         self.split, self.seed = split, seed
         own_sampling = None if half_width is None else SamplingSettings(half_width)

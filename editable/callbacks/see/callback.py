@@ -19,7 +19,7 @@ from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.site import RewriteSite
 from editable.data import ImageDataModule, RewriteRule
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_finite, require_not_negative
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, RewriteProblem, Solver
 from editable.rewriting.inverse.inversion import num_open_dimensions
 from editable.rewriting.inverse.perceptual_distance import Perceptual, PerceptualDistance, perceptual_distance
@@ -106,8 +106,8 @@ class Seeing(Subcommand):
         if edited is not None and solver is not None:
             raise UserError("see.edited is a rewritten network, and see.solver would make another: give one of them")
         require_at_least(1, rank=rank, num_exemplars=num_exemplars)
-        if not total_variation >= 0:
-            raise UserError(f"see.total_variation must not be negative, got {total_variation}")
+        require_finite(strength=strength)
+        require_not_negative(total_variation=total_variation)
         self.rule, self.layer, self.edited = rule, layer, edited
         self.solver = ClosedForm() if solver is None else solver
         self.rank, self.strength, self.traced_values = rank, strength, values

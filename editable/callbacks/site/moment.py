@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from editable.callbacks.run.context import image_data
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.site.sets import validation_images
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed
 from editable.models import fingerprint
 from editable.rewriting import (
     Architecture,
@@ -62,10 +62,8 @@ class MomentSettings:
         """Check what is given."""
         if self.split not in get_args(Split):
             raise UserError(f"moment.split is {self.split!r}, but must be one of {', '.join(get_args(Split))}")
-        require_at_least(1, **{"moment.num_images": self.num_images})
-        require_at_least(0, **{"moment.seed": self.seed})
-        if self.positions is not None:
-            require_at_least(1, **{"moment.positions": self.positions})
+        require_at_least(1, **{"moment.num_images": self.num_images, "moment.positions": self.positions})
+        require_seed(**{"moment.seed": self.seed})
 
     @property
     def regularised(self) -> Regularisation:

@@ -11,7 +11,7 @@ from editable.data.concepts.masks import read_masks
 from editable.data.images.frame import Frame
 from editable.data.images.listing import list_images
 from editable.data.images.reader import read_image
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed
 
 __all__ = ["ClassImages"]
 
@@ -63,6 +63,7 @@ class ClassImages:
         if count is None:
             return list(range(len(self)))
         require_at_least(1, count=count)
+        require_seed(seed=seed)
         if count > len(self):
             raise UserError(f"{count} images of the class are wanted, but there are only {len(self)}.")
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count].tolist()

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional
 
 from editable.data.concepts.manipulation import fit_texture
 from editable.data.images.reader import read_image
-from editable.errors import UserError
+from editable.errors import UserError, require_side
 
 __all__ = ["Placement", "place_texture", "read_texture"]
 
@@ -36,8 +36,7 @@ def read_texture(path: str | Path, box: Sequence[int] | None = None, size: int |
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"The texture {path} does not exist: expected an image file of the new concept.")
-    if size is not None and size < 1:
-        raise UserError(f"texture_size is {size}, but must be at least 1, or null to keep the stored size.")
+    require_side(texture_size=size)
     texture = read_image(path)
     if box is not None:
         texture = _cut(texture, box, path)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_seed, require_side
 
 __all__ = ["Blend", "fit_texture", "paste_image", "paste_texture", "shade"]
 
@@ -34,7 +34,8 @@ def fit_texture(texture: Tensor, size: tuple[int, int], seed: int) -> Tensor:
     Raises:
         UserError: the texture is not ``[C, h, w]``, or the seed is negative.
     """
-    require_at_least(0, seed=seed)
+    require_side(height=size[0], width=size[1])
+    require_seed(seed=seed)
     if texture.ndim != 3 or texture.numel() == 0:
         raise UserError(f"a texture must be an image [C, h, w], got shape {list(texture.shape)}.")
     generator = torch.Generator().manual_seed(seed)

@@ -10,7 +10,7 @@ from editable.data.concepts.masked_image import MaskedImage, OutlinedImage, Pain
 from editable.data.concepts.outlines import OUTLINES, read_outlines
 from editable.data.images.frame import Frame
 from editable.data.images.listing import list_images
-from editable.errors import UserError
+from editable.errors import UserError, require_side
 
 __all__ = ["MaskedImages", "matching_images", "read_masks"]
 
@@ -158,8 +158,7 @@ def _in_file(content: Mapping[str, Any], source: Path, root: Path) -> MaskedImag
 def _frame(content: Mapping[str, Any], source: Path) -> Frame:
     resize, crop = content.get("resize"), content.get("crop")
     for key, value in (("resize", resize), ("crop", crop)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"{key} in {source} is {value!r}, but must be a whole number of pixels, at least 1.")
+        require_side(**{f"{key} in {source}": value})
     if resize is not None and (crop is None or crop > resize):
         raise UserError(f"resize in {source} is {resize}, but must be at least crop, which is {crop or 'not set'}.")
     return Frame(crop, resize)

@@ -17,9 +17,12 @@ from editable.data.concepts.masked_image import MaskedImage
 from editable.data.concepts.masks import matching_images, read_masks
 from editable.data.images.frame import Frame
 from editable.data.images.reader import read_image
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_side, require_whole
 
 __all__ = ["RewriteRule", "RuleExemplar"]
+
+MOST_COPIES = 10_000
+"""Of one exemplar; all are held in memory."""
 
 
 class RuleExemplar(NamedTuple):
@@ -89,8 +92,9 @@ class RewriteRule:
         exemplars: int | list[int] | None = None,
         copies: int = 1,
     ) -> None:
-        require_at_least(0, seed=seed)
-        require_at_least(1, copies=copies)
+        require_seed(seed=seed)
+        require_whole(1, MOST_COPIES, copies=copies)
+        require_side(texture_size=texture_size)
         if variants is not None and copies > 1:
             raise UserError(f"copies is {copies}, but there is one variant of each exemplar: leave copies out.")
         _check_new_concept(texture, variants, blend, texture_size)
@@ -264,8 +268,6 @@ def _check_new_concept(texture: str | None, variants: Any, blend: str, texture_s
         raise UserError(f"blend is {blend!r}, but must be one of {', '.join(get_args(Blend))}.")
     if variants is not None and (blend != "paste" or texture_size is not None):
         raise UserError("blend and texture_size are for a texture, but variants are given: leave the two out.")
-    if texture_size is not None and texture_size < 1:
-        raise UserError(f"texture_size is {texture_size}, but must be at least 1, or null to keep the stored size.")
 
 
 def _existing_texture(texture: str) -> Path:
@@ -278,8 +280,9 @@ def _existing_texture(texture: str) -> Path:
 def _choose(exemplars: int | Sequence[int] | None, count: int, masks: str) -> list[int]:
     if exemplars is None:
         return list(range(count))
-    if isinstance(exemplars, int):
-        if not 1 <= exemplars <= count:
+    if not isinstance(exemplars, Sequence):
+        require_at_least(1, exemplars=exemplars)
+        if exemplars > count:
             raise UserError(f"exemplars is {exemplars}, but must be from 1 to {count}, the number in {masks}.")
         return list(range(exemplars))
     chosen = list(exemplars)

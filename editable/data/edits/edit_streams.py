@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least, require_seed
 
 __all__ = ["EditStream", "Edits", "HeldOutEdits", "NaturalMistakeEdits", "RandomLabelEdits", "random_training_edits"]
 
@@ -67,6 +67,7 @@ class RandomLabelEdits(EditStream):
     published_num_edits = 1000
 
     def __init__(self, seed: int = 9) -> None:
+        require_seed(seed=seed)
         self.seed = seed
 
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
@@ -96,6 +97,7 @@ class NaturalMistakeEdits(EditStream):
     metric_prefix = "mistake_"
 
     def __init__(self, seed: int = 9) -> None:
+        require_seed(seed=seed)
         self.seed = seed
 
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
@@ -133,6 +135,8 @@ class HeldOutEdits(EditStream):
         num_reported: int = RandomLabelEdits.published_num_edits,
         seed: int = 0,
     ) -> None:
+        require_at_least(1, num_reported=num_reported)
+        require_seed(seed=seed)
         self.reported = reported or RandomLabelEdits()
         self.num_reported = num_reported
         self.seed = seed

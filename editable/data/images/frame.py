@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 from torchvision.transforms import v2
 
-from editable.errors import UserError
+from editable.errors import UserError, require_side
 
 __all__ = ["Frame"]
 
@@ -29,10 +29,7 @@ class Frame:
     resize_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.image_size is not None and self.image_size < 1:
-            raise UserError(
-                f"image_size is {self.image_size}, but must be at least 1, or null to keep the stored size."
-            )
+        require_side(image_size=self.image_size, resize_size=self.resize_size)
         if self.resize_size is not None and (self.image_size is None or self.resize_size < self.image_size):
             raise UserError(
                 f"resize_size is {self.resize_size}, but must be at least image_size, which is "

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from editable.data.modules.augmentations import make_augmentation
 from editable.data.modules.image_data_module import EvaluationImages
 from editable.data.modules.training_order import AugmentedImages
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed
 
 __all__ = ["AugmentedViews"]
 
@@ -31,7 +31,7 @@ class AugmentedViews(Dataset[Tensor]):
 
     def __init__(self, dataset: Dataset, num_views: int = 8, augmentation: str = "crop_flip", seed: int = 0) -> None:
         require_at_least(1, num_views=num_views)
-        require_at_least(0, seed=seed)
+        require_seed(seed=seed)
         shape = list(dataset[0][0].shape)
         if len(shape) != 3:
             raise UserError(

@@ -15,9 +15,19 @@ from editable.data.images.images import LabelledImages
 from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation
 from editable.data.modules.splits import hold_out, limit
 from editable.data.modules.training_order import AugmentedImages, EpochSampler
-from editable.errors import UserError
+from editable.errors import (
+    UserError,
+    require_at_least,
+    require_normalisation,
+    require_seed,
+    require_whole,
+    require_within,
+)
 
 __all__ = ["EvaluationImages", "ImageDataModule", "Split"]
+
+MOST_WORKERS = 1024
+"""Processes: each takes some hundred megabytes."""
 
 Split = Literal["train", "val", "test"]
 """The name of a part of a data set."""
@@ -93,13 +103,11 @@ class ImageDataModule(LightningDataModule, ABC):
         augmentation: str,
     ) -> None:
         super().__init__()
-        _demand(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        _demand(num_workers >= 0, "num_workers", num_workers, "0 or more")
-        _demand(seed >= 0, "seed", seed, "0 or more")
-        _demand(0 <= validation_fraction < 1, "validation_fraction", validation_fraction, "from 0 to below 1")
-        _demand(train_limit is None or train_limit >= 1, "train_limit", train_limit, "at least 1, or null for all")
-        _demand(all(value > 0 for value in std), "std", list(std), "above 0 in each channel")
-        _demand(len(mean) == len(std), "mean", list(mean), f"as long as std, which is {list(std)}")
+        require_at_least(1, batch_size=batch_size, train_limit=train_limit)
+        require_whole(0, MOST_WORKERS, num_workers=num_workers)
+        require_seed(seed=seed)
+        require_within("[0, 1)", validation_fraction=validation_fraction)
+        require_normalisation(mean, std)
         _demand(augmentation in AUGMENTATIONS, "augmentation", augmentation, f"one of {', '.join(AUGMENTATIONS)}")
         self.batch_size = batch_size
         self.num_workers = num_workers

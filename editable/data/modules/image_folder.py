@@ -15,7 +15,7 @@ from editable.data.images.listing import list_class_images, subfolders
 from editable.data.images.reader import read_image
 from editable.data.modules.image_data_module import ImageDataModule, Split
 from editable.data.modules.planted_patch import PlantedPatch
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least
 
 __all__ = ["ImageFolderDataModule"]
 
@@ -72,6 +72,7 @@ class ImageFolderDataModule(ImageDataModule):
         cue: PlantedPatch | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation)
+        require_at_least(1, num_classes=num_classes)
         self.frame = Frame(image_size, resize_size)
         self.root = Path(root).expanduser()
         self.expected_num_classes = num_classes

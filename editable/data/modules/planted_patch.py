@@ -9,7 +9,7 @@ from torch import Tensor
 from editable.data.classes import class_numbers
 from editable.data.images.images import LabelledImages
 from editable.data.modules.image_data_module import Split
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_side, require_within
 
 __all__ = ["Corner", "PlantedImages", "PlantedPatch"]
 
@@ -52,12 +52,12 @@ class PlantedPatch:
         margin: int = 1,
         seed: int = 0,
     ) -> None:
-        require_at_least(1, size=size)
-        require_at_least(0, margin=margin, seed=seed)
-        for name, value in (("share", share), ("other_share", other_share), ("test_share", test_share)):
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"{name} is a part of images, from 0 to 1, got {value}.")
-        if len(colour) != 3 or not all(0 <= value <= 1 for value in colour):
+        require_side(size=size)
+        require_at_least(0, margin=margin)
+        require_seed(seed=seed)
+        require_within("[0, 1]", share=share, other_share=other_share, test_share=test_share)
+        require_within("[0, 1]", colour=colour)
+        if len(colour) != 3:
             raise UserError(f"colour is red, green and blue, each from 0 to 1, got {list(colour)}.")
         if corner not in get_args(Corner):
             raise UserError(f"corner is {corner!r}, but must be one of {', '.join(get_args(Corner))}.")

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from editable.editing.editors.configuration import configuration_of
 from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least
 
 __all__ = ["BaseEditor", "ForwardFunction", "Inputs"]
 
@@ -34,7 +34,7 @@ class BaseEditor(nn.Module, ABC):
         margin: By how much, in nats, the asked label has to lead all others.
 
     Raises:
-        UserError: If ``max_steps`` is negative.
+        UserError: If a number is negative.
 
     See Also:
         :class:`~editable.editing.MarginObjective`, the objective l_e.
@@ -42,8 +42,7 @@ class BaseEditor(nn.Module, ABC):
 
     def __init__(self, max_steps: int = 10, margin: float = 0.0) -> None:
         super().__init__()
-        if max_steps < 0:
-            raise UserError(f"max_steps, the number of updates an edit may make, must not be negative, got {max_steps}")
+        require_at_least(0, max_steps=max_steps)
         self.max_steps = max_steps
         self.objective = MarginObjective(margin)
 

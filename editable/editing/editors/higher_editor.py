@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
 from editable.editing.editors.configuration import class_path_of, configuration_of
 from editable.editing.editors.result import EditResult
-from editable.errors import UserError
+from editable.errors import UserError, require_positive
 
 __all__ = ["HigherEditor"]
 
@@ -80,8 +80,7 @@ class HigherEditor(BaseEditor):
 
     def with_learning_rate(self, learning_rate: float) -> "HigherEditor":
         """Return a copy whose optimizer has another ``lr``; see :meth:`BaseEditor.with_learning_rate`."""
-        if not learning_rate > 0:
-            raise UserError(f"the learning rate of an optimizer must be positive, got {learning_rate}")
+        require_positive(learning_rate=learning_rate)
         editor = copy.deepcopy(self)
         editor.optimizer = partial(_make_with_learning_rate, self.optimizer, learning_rate)
         return editor

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from editable.errors import require_not_negative
+
 __all__ = ["MarginObjective"]
 
 
@@ -16,12 +18,16 @@ class MarginObjective:
     Args:
         margin: By how much, in nats, the reference label has to lead.
 
+    Raises:
+        UserError: If the margin is negative.
+
     Example:
         >>> MarginObjective()(torch.tensor([[2.0, 5.0, 1.0]]), torch.tensor([0]))
         tensor(3.)
     """
 
     def __init__(self, margin: float = 0.0) -> None:
+        require_not_negative(margin=margin)
         self.margin = margin
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

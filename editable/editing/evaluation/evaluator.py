@@ -15,7 +15,7 @@ from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes
 from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
 
 __all__ = ["EditEvaluator"]
@@ -73,12 +73,8 @@ class EditEvaluator:
         sensitive_margin: float = 0.05,
     ) -> None:
         require_at_least(1, num_images=num_images, image_stride=image_stride, edits_at_once=edits_at_once)
-        if not memory_budget > 0:
-            raise UserError(f"memory_budget, in GiB, must be positive, got {memory_budget}")
-        if not 0 <= sensitive_margin <= 1:
-            raise UserError(
-                f"sensitive_margin, a difference of probabilities, must be in [0, 1], got {sensitive_margin}"
-            )
+        require_positive(memory_budget=memory_budget)
+        require_within("[0, 1]", sensitive_margin=sensitive_margin)
         self.split, self.editor, self.batches, self.device = split, editor, batches, device
         self.image_stride, self.edits_at_once = image_stride, edits_at_once
         self.scoring = scoring or ScoringSettings.for_device(device)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_whole
 from editable.models import Features
 
 __all__ = ["FeatureStore"]
@@ -67,7 +67,8 @@ class FeatureStore:
         folder: Path | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        require_at_least(0, num_rows=num_rows, memory_budget=memory_budget)
+        require_at_least(0, num_rows=num_rows)
+        require_whole(0, 2**63 - 1, memory_budget=memory_budget)  # in bytes
         if memory_format not in (torch.contiguous_format, torch.channels_last):
             raise UserError(f"memory_format must be contiguous_format or channels_last, got {memory_format}")
         self.num_rows, self.memory_budget, self.device, self.folder = num_rows, memory_budget, device, folder

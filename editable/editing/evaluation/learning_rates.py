@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_positive, require_whole, require_within
 
 __all__ = ["RateOutcome", "choose_learning_rate", "learning_rate_grid"]
 
@@ -50,9 +50,10 @@ def learning_rate_grid(lowest: float, highest: float, per_decade: int) -> list[f
         >>> learning_rate_grid(1e-4, 1e-2, per_decade=2)
         [0.0001, 0.00032, 0.001, 0.0032, 0.01]
     """
-    require_at_least(1, per_decade=per_decade)
-    if not 0 < lowest <= highest < math.inf:
-        raise UserError(f"learning rates must be 0 < lowest ≤ highest, got lowest={lowest} and highest={highest}")
+    require_whole(1, 1000, per_decade=per_decade)
+    require_positive(lowest=lowest, highest=highest)
+    if lowest > highest:
+        raise UserError(f"lowest must be at most highest, which is {highest}, got {lowest}")
     intervals = math.ceil(per_decade * math.log10(highest / lowest) - 1e-9)
     inner = [lowest * (highest / lowest) ** (i / intervals) for i in range(1, intervals)]
     for digits in range(2, 18):
@@ -70,6 +71,10 @@ def choose_learning_rate(outcomes: Sequence[RateOutcome], min_success: float) ->
     Args:
         outcomes: Of each rate.
         min_success: Least success rate, as a fraction.
+
+    Raises:
+        UserError: If that is no fraction.
     """
+    require_within("[0, 1]", min_success=min_success)
     enough = [outcome for outcome in outcomes if outcome.success_rate >= min_success]
     return min(enough, key=lambda outcome: (outcome.drawdown, outcome.learning_rate), default=None)

@@ -14,7 +14,7 @@ from editable.editing.evaluation.allocation import PRIOR_CHANGED, Allocation
 from editable.editing.evaluation.estimate import NORMAL_QUANTILE, DrawdownEstimate
 from editable.editing.evaluation.strata import cut_strata
 from editable.editing.evaluation.stratified_estimates import stratified_estimates, third_moment, unit_variances
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_within
 
 __all__ = ["DrawdownSampler", "Sample"]
 
@@ -101,6 +101,9 @@ class DrawdownSampler:
         total_edits = num_edits if total_edits is None else total_edits
         require_at_least(1, num_edits=num_edits)
         require_at_least(num_edits, total_edits=total_edits)
+        require_at_least(1, forward_passes=forward_passes)
+        require_within("(0, 1)", half_width=half_width)
+        require_seed(seed=seed)
         if margins.ndim != 1 or not len(margins) or margins.isnan().any():
             raise UserError(f"margins must be numbers of shape [N], N ≥ 1, got shape {list(margins.shape)} or NaN")
         if (forward_passes is None) == (half_width is None):
@@ -108,8 +111,6 @@ class DrawdownSampler:
                 f"give either forward_passes or half_width, got forward_passes={forward_passes}, "
                 f"half_width={half_width}"
             )
-        if half_width is not None and not 0 < half_width < 1:
-            raise UserError(f"half_width must be a fraction between 0 and 1, got {half_width}")
         self.num_edits, self.num_images = num_edits, len(margins)
         self._forward_passes = None if forward_passes is None else forward_passes * num_edits // total_edits
         # Of the variance of the total over all ranks, a rank's share is as large as its share of the edits.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_within
 
 __all__ = ["SamplingSettings"]
 
@@ -32,7 +32,6 @@ class SamplingSettings:
                 "sampling needs either half_width or forward_passes, got "
                 f"half_width={self.half_width}, forward_passes={self.forward_passes}"
             )
-        if self.half_width is not None and not 0 < self.half_width < 1:
-            raise UserError(f"half_width must be a fraction between 0 and 1, got {self.half_width}")
-        if self.forward_passes is not None:
-            require_at_least(1, forward_passes=self.forward_passes)
+        require_within("(0, 1)", half_width=self.half_width)
+        require_at_least(1, forward_passes=self.forward_passes)
+        require_seed(seed=self.seed)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from editable.editing.rules.decay_rule import DecayRule
 from editable.editing.rules.update_rule import Params, State, step_count, zeros_like
-from editable.errors import UserError
+from editable.errors import require_not_negative, require_within
 
 __all__ = ["Adam"]
 
@@ -36,8 +36,8 @@ class Adam(DecayRule):
         learn_decay: bool = False,
     ) -> None:
         super().__init__(learning_rate, decay, learn_learning_rate, learn_decay)
-        if not 0 <= square_decay < 1:
-            raise UserError(f"square_decay of Adam must lie in [0, 1), got {square_decay}")
+        require_within("[0, 1)", square_decay=square_decay)
+        require_not_negative(epsilon=epsilon)
         self.square_decay, self.epsilon = square_decay, epsilon
 
     def init(self, params: Mapping[str, Tensor]) -> State:

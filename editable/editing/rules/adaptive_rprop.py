@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from editable.editing.rules.update_rule import Params, State, UpdateRule, zeros_like
-from editable.errors import UserError
+from editable.errors import UserError, require_finite, require_not_negative, require_within
 
 __all__ = ["AdaptiveRProp"]
 
@@ -38,10 +38,13 @@ class AdaptiveRProp(UpdateRule):
         learn_learning_rate: bool = False,
     ) -> None:
         super().__init__(learning_rate, learn_learning_rate)
-        if not 0 < shrink < 1 < grow:
-            raise UserError(f"AdaptiveRProp needs 0 < shrink < 1 < grow, got shrink={shrink} and grow={grow}")
-        if not 0 <= min_step <= max_step:
-            raise UserError(f"AdaptiveRProp needs 0 ≤ min_step ≤ max_step, got {min_step} and {max_step}")
+        require_within("(0, 1)", shrink=shrink)
+        require_finite(grow=grow)
+        require_not_negative(min_step=min_step, max_step=max_step)
+        if grow <= 1:
+            raise UserError(f"grow must be above 1, got {grow}")
+        if min_step > max_step:
+            raise UserError(f"min_step must be at most max_step, which is {max_step}, got {min_step}")
         self.shrink, self.grow, self.min_step, self.max_step = shrink, grow, min_step, max_step
 
     def init(self, params: Mapping[str, Tensor]) -> State:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from editable.editing.rules.update_rule import UpdateRule
-from editable.errors import UserError
+from editable.errors import require_within
 
 __all__ = ["DecayRule"]
 
@@ -16,9 +16,7 @@ class DecayRule(UpdateRule):
 
     def __init__(self, learning_rate: float, decay: float, learn_learning_rate: bool, learn_decay: bool) -> None:
         super().__init__(learning_rate, learn_learning_rate)
-        if not 0 <= decay < 1 or (learn_decay and decay == 0):
-            interval = "strictly between 0 and 1 to be learnt" if learn_decay else "in [0, 1)"
-            raise UserError(f"the decay of {type(self).__name__} must lie {interval}, got {decay}")
+        require_within("(0, 1)" if learn_decay else "[0, 1)", decay=decay)  # learnt, it is kept as its logit
         self._decay = decay
         self.logit_decay = nn.Parameter(torch.tensor(math.log(decay / (1 - decay)))) if learn_decay else None
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from editable.editing.rules.decay_rule import DecayRule
 from editable.editing.rules.update_rule import Params, State, descend, step_count, zeros_like
+from editable.errors import require_not_negative
 
 __all__ = ["RMSProp"]
 
@@ -34,6 +35,7 @@ class RMSProp(DecayRule):
         learn_decay: bool = False,
     ) -> None:
         super().__init__(learning_rate, decay, learn_learning_rate, learn_decay)
+        require_not_negative(epsilon=epsilon)
         self.epsilon = epsilon
 
     def init(self, params: Mapping[str, Tensor]) -> State:

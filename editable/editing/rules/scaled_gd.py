@@ -3,6 +3,7 @@
 import torch
 
 from editable.editing.rules.update_rule import Params, State, UpdateRule
+from editable.errors import require_not_negative
 
 __all__ = ["ScaledGD"]
 
@@ -18,6 +19,7 @@ class ScaledGD(UpdateRule):
 
     def __init__(self, learning_rate: float, learn_learning_rate: bool = False, epsilon: float = 1e-12) -> None:
         super().__init__(learning_rate, learn_learning_rate)
+        require_not_negative(epsilon=epsilon)
         self.epsilon = epsilon
 
     def update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from editable.errors import UserError
+from editable.errors import require_positive
 
 __all__ = ["Params", "State", "UpdateRule", "descend", "step_count", "zeros_like"]
 
@@ -39,7 +39,7 @@ class UpdateRule(nn.Module, ABC):
 
     def __init__(self, learning_rate: float, learn_learning_rate: bool = False) -> None:
         super().__init__()
-        _check_learning_rate(learning_rate)
+        require_positive(learning_rate=learning_rate)
         self._learning_rate = learning_rate
         self.log_learning_rate = nn.Parameter(torch.tensor(math.log(learning_rate))) if learn_learning_rate else None
 
@@ -54,7 +54,7 @@ class UpdateRule(nn.Module, ABC):
         Raises:
             UserError: If the learning rate is not positive.
         """
-        _check_learning_rate(learning_rate)
+        require_positive(learning_rate=learning_rate)
         rule = copy.deepcopy(self)
         rule._learning_rate, rule.log_learning_rate = learning_rate, None
         return rule
@@ -86,11 +86,6 @@ def descend(param: Tensor, alpha: float | Tensor, direction: Tensor, scale: Tens
     if scale is None:
         return torch.sub(param, direction, alpha=alpha)
     return torch.addcmul(param, direction, scale, value=-alpha)
-
-
-def _check_learning_rate(learning_rate: float) -> None:
-    if not learning_rate > 0:
-        raise UserError(f"the learning rate of an update rule must be positive, got {learning_rate}")
 
 
 def zeros_like(params: Mapping[str, Tensor]) -> Params:

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models import DenseNet
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_whole, require_width
 
 __all__ = ["cifar_densenet", "cifar_densenet169"]
+
+MOST_CHANNELS = 2**12
+"""Of the stem, and of what each layer adds."""
+
+MOST_BLOCKS = 1000
+"""Layers in one block."""
 
 
 def cifar_densenet(
@@ -36,8 +42,10 @@ def cifar_densenet(
     Raises:
         UserError: If a size is not positive, or ``layers`` does not have four entries.
     """
-    require_at_least(1, num_classes=num_classes, growth_rate=growth_rate, width=width, in_channels=in_channels)
-    if len(layers) != 4 or min(layers) < 1:
+    require_width(num_classes=num_classes, in_channels=in_channels)
+    require_whole(1, MOST_CHANNELS, growth_rate=growth_rate, width=width)
+    require_whole(1, MOST_BLOCKS, layers=layers)
+    if len(layers) != 4:
         raise UserError(f"layers is {list(layers)}, but four positive layer counts are needed, such as [6, 12, 32, 32]")
     first, second, third, fourth = layers
     network = DenseNet(growth_rate, (first, second, third, fourth), width, num_classes=num_classes)

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_width
 from editable.models.split.modes import evaluation_mode
 from editable.models.split.tracing import trace_pure
 from editable.models.weights import load_weights
@@ -32,7 +32,7 @@ class ExtraLayer(nn.Module):
     def __init__(self, features: int, hidden: int | None = None) -> None:
         super().__init__()
         hidden = EXPANSION * features if hidden is None else hidden
-        require_at_least(1, features=features, hidden=hidden)
+        require_width(features=features, hidden=hidden)
         self.expand = nn.Linear(features, hidden)
         self.contract = nn.Linear(hidden, features)
         nn.init.zeros_(self.contract.weight)

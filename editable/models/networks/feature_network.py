@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.transforms import v2
 
-from editable.errors import UserError
+from editable.errors import UserError, require_normalisation
 from editable.models.weights import load_weights
 
 __all__ = ["feature_network"]
@@ -33,6 +33,7 @@ def feature_network(
     Raises:
         UserError: If the weights do not fit, or there is no such layer.
     """
+    require_normalisation(mean, std)
     if weights is not None:
         load_weights(network, weights)
     if classifier not in dict(network.named_modules()) or not classifier:

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_side, require_whole, require_width
 
 __all__ = ["Discriminator", "Generator"]
+
+MOST_CHANNELS = 2**12
+"""At the full size of the images; twice as many at half of it, and so on."""
 
 
 class Generator(nn.Module):
@@ -37,7 +40,7 @@ class Generator(nn.Module):
         self, latent_size: int = 64, image_size: int = 8, channels: int = 1, width: int = 32, base_size: int = 2
     ) -> None:
         super().__init__()
-        require_at_least(1, latent_size=latent_size)
+        require_width(latent_size=latent_size)
         depth = _depth(image_size, channels, width, base_size)
         self.latent_size = latent_size
         wide = width * 2**depth
@@ -116,7 +119,9 @@ def _downsampling_block(in_channels: int, channels: int) -> nn.Sequential:
 
 def _depth(image_size: int, channels: int, width: int, base_size: int) -> int:
     """Return how many times the base size is doubled to get the images' size."""
-    require_at_least(1, channels=channels, width=width, base_size=base_size)
+    require_width(channels=channels)
+    require_whole(1, MOST_CHANNELS, width=width)
+    require_side(image_size=image_size, base_size=base_size)
     ratio, rest = divmod(image_size, base_size)
     depth = ratio.bit_length() - 1
     if rest or depth < 1 or ratio != 2**depth:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_width
 from editable.models.split.modes import evaluation_mode
 
 __all__ = ["LatentSampler", "NormalLatents", "default_latents", "generate"]
@@ -44,7 +44,7 @@ class NormalLatents(LatentSampler):
     """
 
     def __init__(self, latent_size: int) -> None:
-        require_at_least(1, latent_size=latent_size)
+        require_width(latent_size=latent_size)
         self.latent_size = latent_size
 
     def __call__(self, num: int, seed: int) -> Tensor:
@@ -55,6 +55,7 @@ class NormalLatents(LatentSampler):
             seed: Names the sequence.
         """
         require_at_least(1, num=num)
+        require_seed(seed=seed)
         generator = torch.Generator().manual_seed(seed)
         # One by one: numbers that are drawn at once depend on how many there are.
         return torch.stack([torch.randn(self.latent_size, generator=generator) for _ in range(num)])

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
-from editable.errors import UserError
+from editable.errors import UserError, require_whole, require_width
 
 __all__ = ["cifar_resnet", "cifar_resnet18"]
+
+MOST_CHANNELS = 2**12
+"""Of the narrowest layer; the widest has eight times as many."""
+
+MOST_BLOCKS = 1000
+"""In one chain: a residual network of 1202 layers in all is the deepest published."""
 
 
 def cifar_resnet(
@@ -32,10 +38,10 @@ def cifar_resnet(
     Raises:
         UserError: If a size is not positive, or ``layers`` does not have four entries.
     """
-    for name, value in {"num_classes": num_classes, "width": width, "in_channels": in_channels}.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}, but a residual network needs at least 1")
-    if len(layers) != 4 or min(layers) < 1:
+    require_whole(1, MOST_CHANNELS, width=width)
+    require_width(num_classes=num_classes, in_channels=in_channels)
+    require_whole(1, MOST_BLOCKS, layers=layers)
+    if len(layers) != 4:
         raise UserError(f"layers is {list(layers)}, but four positive block counts are needed, such as [2, 2, 2, 2]")
     return CifarResNet(num_classes, width, layers, in_channels)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from editable.errors import UserError
+from editable.errors import UserError, require_width
 
 __all__ = ["torchvision_model"]
 
@@ -30,8 +30,7 @@ def torchvision_model(name: str, weights: str | None = None, num_classes: int | 
         UserError: If the name, the weights or the number of classes is not possible, or the download fails.
     """
     _check_choice("model", name, models.list_models(module=models))
-    if num_classes is not None and num_classes < 1:
-        raise UserError(f"num_classes is {num_classes}, but a classifier needs at least 1")
+    require_width(num_classes=num_classes)
     if weights is None:
         return models.get_model(name) if num_classes is None else models.get_model(name, num_classes=num_classes)
     known = models.get_model_weights(name).__members__

@@ -14,7 +14,7 @@ from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_not_negative
 from editable.models.split.edit_form import allow_any_layout, has_hooks
 from editable.models.split.modes import attention_for
 from editable.models.split.split_network import Features, SplitNetwork
@@ -66,13 +66,10 @@ class ScoringSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.batch_size is not None:
-            require_at_least(1, batch_size=self.batch_size)
-        require_at_least(1, edits_together=self.edits_together)
+        require_at_least(1, batch_size=self.batch_size, edits_together=self.edits_together)
+        require_not_negative(recheck=self.recheck)
         if self.precision not in ("full", "bfloat16"):
             raise UserError(f"precision must be 'full' or 'bfloat16', got {self.precision!r}")
-        if not self.recheck >= 0:
-            raise UserError(f"recheck must be at least 0, got {self.recheck}")
 
     @classmethod
     def for_device(cls, device: torch.device) -> "ScoringSettings":

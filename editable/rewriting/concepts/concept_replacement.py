@@ -10,7 +10,7 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from editable.data.concepts.concept_texture import Placement, place_texture, read_texture
 from editable.data.concepts.manipulation import Blend, paste_image, shade
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_seed, require_within
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 
 __all__ = ["ConceptReplacement", "Replaced", "Stylizer"]
@@ -72,7 +72,8 @@ class ConceptReplacement:
         seed: int = 0,
         min_share: float = 0.0,
     ) -> None:
-        require_at_least(0, seed=seed)
+        require_seed(seed=seed)
+        require_within("[0, 1]", min_share=min_share)
         for name, value, choices in (("placement", placement, Placement), ("blend", blend, Blend)):
             if value not in get_args(choices):
                 raise UserError(f"{name} is {value!r}, but must be one of {', '.join(get_args(choices))}")
@@ -80,8 +81,6 @@ class ConceptReplacement:
             raise UserError("there is nothing to put in the concept's place: name a texture, or a stylizer")
         if stylizer is not None and blend != "paste":
             raise UserError(f"blend is {blend!r}, but a stylizer takes its place: leave one of them out")
-        if not 0 <= min_share <= 1:
-            raise UserError(f"min_share is a part of the image, from 0 to 1, got {min_share}")
         self.finder, self.texture, self.blend, self.stylizer = finder, texture, blend, stylizer
         self.placement, self.seed, self.min_share = placement, seed, min_share
         self._texture = None if texture is None else read_texture(texture, texture_box, texture_size)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from editable.data.concepts.masks import read_masks
 from editable.data.images.frame import Frame
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_not_negative, require_seed, require_within
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.keys.context_keys import key_directions, mean_key, resize_mask
 from editable.rewriting.keys.context_matching import ContextMatches, match_context
@@ -64,10 +64,10 @@ class ContextFinder(ConceptFinder):
         positions: int | None = None,
         seed: int = 0,
     ) -> None:
-        if not 0 <= quantile <= 1:
-            raise UserError(f"quantile must be from 0 to 1, got {quantile}")
-        require_at_least(1, rank=rank)
-        require_at_least(0, seed=seed)
+        require_within("[0, 1]", quantile=quantile)
+        require_at_least(1, rank=rank, positions=positions)
+        require_not_negative(epsilon=epsilon)
+        require_seed(seed=seed)
         found = read_masks(masks, root, category)
         own_frame = image_size is not None or resize_size is not None
         self.frame = Frame(image_size, resize_size) if own_frame else found.frame

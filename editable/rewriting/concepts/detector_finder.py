@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from editable.data.concepts.polygons import polygon_mask
-from editable.errors import UserError
+from editable.errors import UserError, require_within
 from editable.models import evaluation_mode
 from editable.rewriting.concepts.category_finder import CategoryFinder
 
@@ -47,8 +47,7 @@ class DetectorFinder(CategoryFinder):
         threshold: float = 0.5,
         weights: str | None = None,
     ) -> None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"threshold is a least score, from 0 to 1, got {threshold}")
+        require_within("[0, 1]", threshold=threshold)
         super().__init__(detector, labels, categories, threshold, weights)
         self.settings |= {"detector": type(detector).__name__}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_side, require_within
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 
 __all__ = ["PatchFinder"]
@@ -28,11 +28,11 @@ class PatchFinder(ConceptFinder):
     """
 
     def __init__(self, colour: Sequence[float] = (1.0, 0.0, 1.0), size: int = 5, tolerance: float = 0.02) -> None:
-        require_at_least(1, size=size)
-        if len(colour) != 3 or not all(0 <= value <= 1 for value in colour):
+        require_side(size=size)
+        require_within("[0, 1]", colour=colour)
+        require_within("[0, 1)", tolerance=tolerance)
+        if len(colour) != 3:
             raise UserError(f"colour is red, green and blue, each from 0 to 1, got {list(colour)}.")
-        if not 0 <= tolerance < 1:
-            raise UserError(f"tolerance is a difference on a scale of 0 to 1, got {tolerance}.")
         self.colour, self.size, self.tolerance = tuple(colour), size, tolerance
         self.settings = {"colour": list(colour), "size": size, "tolerance": tolerance}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
-from editable.errors import UserError
+from editable.errors import UserError, require_normalisation, require_within
 from editable.models import evaluation_mode
 from editable.rewriting.concepts.category_finder import CategoryFinder
 
@@ -43,8 +43,8 @@ class SegmentationFinder(CategoryFinder):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
-        if not 0 < threshold <= 1:
-            raise UserError(f"threshold is a least probability, above 0 and at most 1, got {threshold}")
+        require_within("(0, 1]", threshold=threshold)
+        require_normalisation(mean, std)
         super().__init__(segmenter, labels, categories, threshold, weights)
         self.mean, self.std = list(mean), list(std)
         self.settings |= {"segmenter": type(segmenter).__name__, "mean": self.mean, "std": self.std}

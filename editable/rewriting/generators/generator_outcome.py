@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_within
 from editable.models import evaluation_mode, generate
 from editable.rewriting.keys.context_keys import resize_mask
 from editable.rewriting.keys.problem import RewriteProblem
@@ -112,8 +112,7 @@ def measure_generator(
         UserError: If there is no latent vector, it does not fit, or a number is out of its range.
     """
     require_at_least(1, batch_size=batch_size)
-    if not 0 < quantile < 1:
-        raise UserError(f"the quantile from which on a context matches lies between 0 and 1, got {quantile}")
+    require_within("(0, 1)", quantile=quantile)
     if not len(latents):
         raise UserError("a rewrite of a generator is measured on at least one latent vector")
     block = problem.block

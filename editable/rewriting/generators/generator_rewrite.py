@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import LatentSampler, default_latents, evaluation_mode, generate
 from editable.rewriting.generators.generator_outcome import GeneratorOutcome, MatchedContext, measure_generator
 from editable.rewriting.keys.context_keys import resize_mask
@@ -109,7 +109,9 @@ def rewrite_generator(
         UserError: If the layer is unknown or no convolution, latent vectors or masks are of another size than the
             generator's, a mask is empty, or a number is out of its range.
     """
-    require_at_least(1, num_moment_images=num_moment_images, num_unseen_images=num_unseen_images)
+    require_at_least(1, rank=rank, num_moment_images=num_moment_images, num_unseen_images=num_unseen_images)
+    require_seed(moment_seed=moment_seed, unseen_seed=unseen_seed)
+    require_within("(0, 1)", quantile=quantile)
     if moment_seed == unseen_seed:
         raise UserError(
             f"the unseen images' seed must be another than that of the second moment, which is {moment_seed}"

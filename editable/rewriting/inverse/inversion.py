@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import total_variation as sum_of_variation
 
-from editable.errors import UserError
+from editable.errors import UserError, require_finite, require_not_negative
 from editable.rewriting.inverse.reconstruction import Bounds, Reconstruction, ReconstructionSettings, Watch, reconstruct
 from editable.rewriting.memory.block import LayerBlock
 
@@ -49,8 +49,8 @@ def invert_images(
 
     Source: Elango 2021, 3.9 and 3.10; here relative to the target.
     """
-    if not total_variation >= 0:
-        raise UserError(f"the weight of the total variation must not be negative, got {total_variation}")
+    require_not_negative(total_variation=total_variation)
+    require_finite(pixel_range=pixel_range)
     low, high = pixel_range
     if not low < high:
         raise UserError(f"pixel_range must be the least and the greatest value of a pixel, got {list(pixel_range)}")

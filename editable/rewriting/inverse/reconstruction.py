@@ -1,6 +1,5 @@
 """Descent on what a function is given until it returns a wanted value: the best of several random starts is kept."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -8,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_positive, require_seed
 
 __all__ = ["Bounds", "Reconstruction", "ReconstructionSettings", "Watch", "reconstruct"]
 
@@ -43,9 +42,8 @@ class ReconstructionSettings:
     def __post_init__(self) -> None:
         """Check what is given."""
         require_at_least(1, num_steps=self.num_steps, restarts=self.restarts, record_every=self.record_every)
-        require_at_least(0, seed=self.seed)
-        if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"the learning rate of a reconstruction must be positive, got {self.learning_rate}")
+        require_seed(seed=self.seed)
+        require_positive(learning_rate=self.learning_rate)
 
 
 class Reconstruction(NamedTuple):

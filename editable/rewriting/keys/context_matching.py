@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from editable.errors import UserError
+from editable.errors import UserError, require_within
 from editable.rewriting.memory.block import LayerBlock
 from editable.rewriting.memory.image_batches import images_of
 from editable.rewriting.memory.memory import Memory
@@ -106,7 +106,7 @@ def match_context(
         UserError: If directions, key or quantiles are unfit, there is no image, images differ in size, or keys are NaN
             or infinite.
     """
-    _check_quantiles(quantiles)
+    require_within("[0, 1]", quantiles=quantiles)
     directions = _response_directions(directions, key, memory.key_size)
     maps: list[Tensor] = []
     sizes: set[tuple[int, int] | None] = set()
@@ -125,12 +125,6 @@ def match_context(
     if not maps:
         raise UserError(f"no image was given to match the context of '{block.layer}' in")
     return _summarise(torch.cat(maps), quantiles, sizes.pop())
-
-
-def _check_quantiles(quantiles: Sequence[float]) -> None:
-    for quantile in quantiles:
-        if not 0 <= quantile <= 1:
-            raise UserError(f"quantiles lie between 0 and 1, got {quantile}")
 
 
 def _response_directions(directions: Tensor, key: Tensor | None, key_size: int) -> Tensor:

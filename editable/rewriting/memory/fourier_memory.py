@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_not_negative
 from editable.rewriting.memory.memory import ConvGeometry
 
 __all__ = [
@@ -286,8 +286,7 @@ def _recall(weight: Tensor, keys: Tensor) -> Tensor:
 
 def _solve(moments: SpectralMoments, right: Tensor, epsilon: float) -> Tensor:
     """Return (S_AA + ρI)⁻¹ times [Q, R // 2 + 1, c, …]."""
-    if not 0 <= epsilon < float("inf"):
-        raise UserError(f"epsilon is a fraction of a mean eigenvalue, so not negative, got {epsilon}")
+    require_not_negative(epsilon=epsilon)
     traces = moments.inputs.diagonal(dim1=-2, dim2=-1).sum(-1)
     mean = float(_mean_over_frequencies(traces, moments.size)) / moments.channels
     eigenvalues, vectors = torch.linalg.eigh(moments.inputs)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from editable.errors import UserError
+from editable.errors import UserError, require_not_negative
 from editable.rewriting.memory.second_moment import SecondMoment
 
 __all__ = ["InverseMoment", "Regularisation"]
@@ -41,8 +41,7 @@ class Regularisation:
             raise UserError(
                 f"give either floor or epsilon to regularise with, got floor={self.floor} and epsilon={self.epsilon}"
             )
-        if not 0 <= given[0] < math.inf:
-            raise UserError(f"floor and epsilon are fractions of a mean eigenvalue, so not negative, got {given[0]}")
+        require_not_negative(floor=self.floor, epsilon=self.epsilon)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Return the regularised eigenvalues of a matrix whose mean eigenvalue is 1; any shape."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed
 from editable.rewriting.memory.block import LayerBlock
 from editable.rewriting.memory.image_batches import images_of
 from editable.rewriting.memory.memory import Memory
@@ -106,8 +106,8 @@ def collect_second_moment(
     See Also:
         :func:`editable.rewriting.second_moment_cost`, :func:`editable.rewriting.cached_second_moment`.
     """
-    if positions is not None:
-        require_at_least(1, positions=positions)
+    require_at_least(1, positions=positions)
+    require_seed(seed=seed)
     device = block.weight.device
     moment = SecondMoment(memory.key_size, "cpu" if device.type == "mps" else device)
     generator = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from editable.atomic import write_atomically
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_whole
 
 __all__ = ["BLOCK_ROWS", "SecondMoment"]
 
@@ -73,7 +73,7 @@ class SecondMoment:
             raise UserError("a second moment must be finite, and this one holds NaN or infinite values")
         if (total - total.T).abs().max() > SYMMETRY * total.abs().max():
             raise UserError("a second moment is a symmetric matrix, and this one is not")
-        require_at_least(0, count=count)
+        require_whole(0, 2**63 - 1, count=count)
         moment = cls(len(total), total.device)
         moment._sum.copy_(total)
         moment.count = int(count)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_seed
 from editable.rewriting.keys.context_keys import resize_mask
 from editable.rewriting.memory.block import LayerBlock
 
@@ -123,14 +123,10 @@ class ClassFilterTraining:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not (math.isfinite(self.negative_weight) and self.negative_weight >= 0):
-            raise UserError(
-                f"negative_weight is the weight λ of negative examples, so 0 or more, got {self.negative_weight}"
-            )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(f"learning_rate must be positive, got {self.learning_rate}")
+        require_not_negative(negative_weight=self.negative_weight)
+        require_positive(learning_rate=self.learning_rate)
         require_at_least(1, num_steps=self.num_steps)
-        require_at_least(0, seed=self.seed)
+        require_seed(seed=self.seed)
 
     def __call__(
         self, block: LayerBlock, examples: FilterExamples, progress: Callable[[int], object] = lambda steps: None

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed
 
 __all__ = ["class_vector", "compositional_vector", "random_vector"]
 
@@ -11,7 +11,7 @@ __all__ = ["class_vector", "compositional_vector", "random_vector"]
 def random_vector(size: int, seed: int) -> Tensor:
     """Return a vector with independent entries from N(0, 1), float64 [size]; the same for the same seed."""
     require_at_least(1, size=size)
-    require_at_least(0, seed=seed)
+    require_seed(seed=seed)
     return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from editable.errors import UserError
+from editable.errors import UserError, require_within
 
 __all__ = ["LogitCalibration", "calibrate_logit"]
 
@@ -38,8 +38,7 @@ def calibrate_logit(pooled: Tensor, old_logits: Tensor, max_loss: float = 0.01) 
     Raises:
         UserError: If the part is out of range, a value is not finite, or q is the same for all images.
     """
-    if not 0 <= max_loss < 1:
-        raise UserError(f"max_loss is a part of the old classes' images, from 0 to below 1, got {max_loss}")
+    require_within("[0, 1)", max_loss=max_loss)
     largest, pooled = old_logits.double().amax(dim=1), pooled.double()
     if not (largest.isfinite().all() and pooled.isfinite().all()):
         raise UserError("logits must be finite to be calibrated")

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed
 
 __all__ = ["NegativeChoice", "random_negatives", "top_false_positives"]
 
@@ -27,7 +27,8 @@ def random_negatives(num_images: int, count: int, seed: int) -> Tensor:
     Raises:
         UserError: If there are fewer images than wanted.
     """
-    require_at_least(0, count=count, seed=seed)
+    require_at_least(0, num_images=num_images, count=count)
+    require_seed(seed=seed)
     _check_count(num_images, count)
     return torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))[:count]
 

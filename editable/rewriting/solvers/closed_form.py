@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from editable.errors import UserError
+from editable.errors import UserError, require_not_negative
 from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.memory.inverse_moment import InverseMoment
 from editable.rewriting.solvers.base import Progress, Solution, Solver
@@ -52,8 +52,7 @@ def least_squares_memory(keys: Tensor, values: Tensor, ridge: float = 0.0) -> Te
             f"keys [c, N] and values [f, N] must have the same number of columns, got {list(keys.shape)} and "
             f"{list(values.shape)}"
         )
-    if not ridge >= 0:
-        raise UserError(f"ridge must not be negative, got {ridge}")
+    require_not_negative(ridge=ridge)
     keys, values = keys.double(), values.double()
     if ridge:  # as c further keys √ρ·e_i with the value zero: K is not squared, which would cost half the digits
         keys = torch.cat([keys, ridge**0.5 * torch.eye(len(keys)).to(keys)], dim=1)

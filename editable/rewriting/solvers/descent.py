@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.rewriting.solvers.base import Progress, Solver
 from editable.rewriting.solvers.plateau import Plateau
 
@@ -40,11 +40,10 @@ class Descent(Solver):
     """Whether single losses are too random to be compared, so that the last values are kept in place of the best."""
 
     def __init__(self, learning_rate: float, max_steps: int, patience: int | None, tolerance: float, cuts: int) -> None:
-        if not 0 < learning_rate < math.inf:
-            raise UserError(f"the learning rate of {type(self).__name__} must be positive, got {learning_rate}")
+        require_positive(learning_rate=learning_rate)
         require_at_least(0, max_steps=max_steps, cuts=cuts)
-        if patience is not None:
-            Plateau(patience, tolerance)  # refuses what is out of range
+        require_at_least(1, patience=patience)
+        require_within("[0, 1)", tolerance=tolerance)
         self.learning_rate, self.max_steps = learning_rate, max_steps
         self.patience, self.tolerance, self.cuts = patience, tolerance, cuts
 

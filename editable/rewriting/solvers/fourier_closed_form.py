@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from editable.errors import UserError
+from editable.errors import UserError, require_not_negative
 from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.memory.fourier_memory import SpectralMoments, cut_kernel, fourier_rewrite, place_kernel
 from editable.rewriting.memory.memory import ConvGeometry, PatchMemory
@@ -37,8 +37,7 @@ class FourierClosedForm(Solver):
     uses_references = True
 
     def __init__(self, epsilon: float = 1e-4) -> None:
-        if not 0 <= epsilon < float("inf"):
-            raise UserError(f"epsilon is a fraction of a mean eigenvalue, so not negative, got {epsilon}")
+        require_not_negative(epsilon=epsilon)
         self.epsilon = epsilon
 
     def full_size_change(self, problem: RewriteProblem) -> Tensor:

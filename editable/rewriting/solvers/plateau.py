@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from editable.errors import UserError, require_at_least
+from editable.errors import require_at_least, require_within
 
 __all__ = ["Plateau"]
 
@@ -33,8 +33,7 @@ class Plateau:
 
     def __init__(self, patience: int, tolerance: float) -> None:
         require_at_least(1, patience=patience)
-        if not 0 <= tolerance < 1:
-            raise UserError(f"tolerance is a fraction in [0, 1), got {tolerance}")
+        require_within("[0, 1)", tolerance=tolerance)
         self.patience, self.tolerance = patience, tolerance
         self._losses: deque[float] = deque(maxlen=2 * patience)
 

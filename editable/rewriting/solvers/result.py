@@ -1,12 +1,11 @@
 """What a rewrite returns."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from editable.errors import UserError
+from editable.errors import UserError, require_finite
 
 __all__ = ["RewriteResult"]
 
@@ -53,8 +52,7 @@ class RewriteResult(NamedTuple):
         Raises:
             UserError: If the strength is not finite, or the network lacks a changed parameter.
         """
-        if not math.isfinite(strength):
-            raise UserError(f"strength must be a finite number, got {strength}")
+        require_finite(strength=strength)
         own = dict(network.named_parameters(remove_duplicate=False))
         for name, changed in self.params.items():
             if name not in own or own[name].shape != changed.shape:

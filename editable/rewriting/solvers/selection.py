@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from editable.errors import UserError
+from editable.errors import require_at_least, require_within
 
 __all__ = ["Candidate", "choose_candidate", "errors_corrected"]
 
@@ -39,8 +39,7 @@ def errors_corrected(before: int, after: int) -> float | None:
     Raises:
         UserError: If a number is negative.
     """
-    if before < 0 or after < 0:
-        raise UserError(f"numbers of errors cannot be negative, got {before} before and {after} after")
+    require_at_least(0, before=before, after=after)
     return (before - after) / before if before else None
 
 
@@ -59,10 +58,9 @@ def choose_candidate(candidates: Iterable[Candidate], max_drop: float = 0.0025) 
         The chosen one; none where no rewrite within the limit corrects an error.
 
     Raises:
-        UserError: If the limit is not a number.
+        UserError: If the limit is no difference of fractions.
     """
-    if max_drop != max_drop:
-        raise UserError("max_drop must be a number, got nan")
+    require_within("[-1, 1]", max_drop=max_drop)
     slack = 1e-9  # a drop is the difference of two rounded fractions: 0.9 - 0.8975 > 0.0025
     allowed = [
         (-candidate.corrected, candidate.drop, candidate.strength, index, candidate)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_positive, require_seed
 from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.solvers.base import Progress, Solution, with_parameters
 from editable.rewriting.solvers.descent import Descent
@@ -62,9 +62,9 @@ class SmoothDescent(Descent):
         super().__init__(learning_rate, max_steps, patience, tolerance, cuts)
         if layers not in ("layer", "all"):
             raise UserError(f"layers must be 'layer' or 'all', got {layers!r}")
-        if not constraint > 0:
-            raise UserError(f"constraint, the weight of what is wanted, must be positive, got {constraint}")
+        require_positive(constraint=constraint)
         require_at_least(1, batch_size=batch_size)
+        require_seed(seed=seed)
         self.layers, self.constraint, self.batch_size, self.seed = layers, constraint, batch_size, seed
 
     def _solve(self, problem: RewriteProblem, progress: Progress | None) -> Solution:

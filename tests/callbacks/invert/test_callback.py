@@ -136,7 +136,7 @@ MISTAKES = {
     "moment images": ({"moment": {"num_images": 0}}, r"moment\.num_images must be at least 1"),
     "images": ({"num_images": 0}, "num_images must be at least 1"),
     "seed": ({"seed": -1}, "seed must be at least 0"),
-    "memory": ({"memory_budget": 0}, "memory_budget, in GiB, must be positive, got 0"),
+    "memory": ({"memory_budget": 0}, "memory_budget must be positive, got 0"),
 }
 
 

@@ -111,7 +111,7 @@ MISTAKES = {
     "noise is the target": ([f"--judge.noise={WHEEL}"], f"judge.noise is '{WHEEL}', which is one of the target"),
     "no concept": (["--judge.concept.init_args.min_share=1.0"], "the concept is found in none of the"),
     "edited": (["--judge.edited=nowhere.ckpt"], "there is no weights file at 'nowhere.ckpt'"),
-    "share": (["--judge.confusing_share=0"], "confusing_share must be above 0 and at most 1"),
+    "share": (["--judge.confusing_share=0"], "confusing_share must be in (0, 1], got 0"),
     "texture": (["--judge.concept.init_args.texture=nowhere.png"], "The texture nowhere.png does not exist"),
 }
 

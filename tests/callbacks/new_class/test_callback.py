@@ -242,11 +242,11 @@ def test_mistakes_seen_when_it_runs(make_trainer, root, tmp_path, settings, mess
         ({"num_draws": 0}, "num_draws must be at least 1, got 0"),
         ({"num_negatives": -1}, "num_negatives must be at least 0, got -1"),
         ({"num_negatives": 0}, "num_negatives is 0, but negatives have a weight of 0.05"),
-        ({"sweep": [-0.1]}, "sweep has weights of negatives, so 0 or more, got -0.1"),
+        ({"sweep": [-0.1]}, r"sweep must be at least 0, got \[-0.1\]"),
         ({"negatives": "worst"}, "negatives is 'worst', but must be one of random, top"),
         ({"pool": "test"}, "pool is 'test', but must be one of val, train"),
         ({"pooling": "sum"}, "pooling is 'sum', but must be one of mean, max"),
-        ({"max_loss": 1.0}, "from 0 to below 1, got 1.0"),
+        ({"max_loss": 1.0}, r"max_loss must be in \[0, 1\), got 1.0"),
         ({"components": ["red"], "component_masks": "a.json"}, "give one of the two"),
     ],
 )

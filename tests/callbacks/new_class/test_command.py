@@ -112,8 +112,8 @@ def test_test_takes_the_section_too(folder: Path):
 
 MISTAKES = {
     "known name": (["--new_class.name=frog"], "the data have a class 'frog' already"),
-    "negative weight": (["--new_class.training.negative_weight=-1"], "0 or more, got -1"),
-    "negative weight in the sweep": (["--new_class.sweep=[-0.1]"], "sweep has weights of negatives, so 0 or more"),
+    "negative weight": (["--new_class.training.negative_weight=-1"], "negative_weight must be at least 0, got -1"),
+    "negative weight in the sweep": (["--new_class.sweep=[-0.1]"], "sweep must be at least 0, got [-0.1]"),
     "no negatives": (["--new_class.num_negatives=0"], "num_negatives is 0, but negatives have a weight of 0.05"),
     "layer": (["--new_class.layer=layer9"], "has no layer 'layer9'"),
     "images": (["--new_class.images=nowhere"], "The folder nowhere does not exist"),

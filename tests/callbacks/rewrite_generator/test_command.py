@@ -129,7 +129,7 @@ MISTAKES = {
     "rule": (["--rewrite_generator.rule=nowhere.json"], "nowhere.json does not exist"),
     "layer": (["--rewrite_generator.layer=layer3"], "has no layer 'layer3'"),
     "linear layer": (["--rewrite_generator.layer=fc"], "'fc' is a linear layer"),
-    "quantile": (["--rewrite_generator.quantile=2"], "between 0 and 1, got 2"),
+    "quantile": (["--rewrite_generator.quantile=2"], "quantile must be in (0, 1), got 2"),
     "seeds": (["--rewrite_generator.moment_seed=5", "--rewrite_generator.unseen_seed=5"], "must be another"),
     "latent size": (["--model.latents=NormalLatents", "--model.latents.latent_size=5"], "length 64, got shape [5]"),
     "image size": (["--model.network.image_size=9"], "image_size is 9"),

@@ -298,7 +298,7 @@ def test_no_rate_with_enough_successes_leaves_a_table_but_no_editor(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lowest": 0.0}, "0 < lowest ≤ highest, got lowest=0.0"),
+        ({"lowest": 0.0}, "lowest must be positive, got 0.0"),
         ({"highest": 1e-9}, "highest=1e-09"),
         ({"per_decade": 0}, "per_decade must be at least 1, got 0"),
         ({"num_edits": 0}, "num_edits must be at least 1, got 0"),

@@ -140,7 +140,7 @@ def test_inference_mode_is_refused(make_trainer, root):
         ({"rank": 0}, "rank must be at least 1, got 0"),
         ({"moment": {"num_images": 0}}, r"moment\.num_images must be at least 1, got 0"),
         ({"moment": {"seed": -1}}, r"moment\.seed must be at least 0, got -1"),
-        ({"total_variation": -0.1}, r"see\.total_variation must not be negative, got -0\.1"),
+        ({"total_variation": -0.1}, r"total_variation must be at least 0, got -0\.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(root, options, message):

@@ -75,7 +75,7 @@ def test_an_image_in_the_mask_fills_the_box_around_it_and_nothing_else():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 0}, "texture_size is 0, but must be at least 1"),
+        ({"size": 0}, "texture_size must be at least 1, got 0"),
         ({"box": [0, 0, 10, 6]}, r"texture_box is \[0, 0, 10, 6\].* 9 pixels wide and 6 high"),
         ({"box": [0, 0, 4]}, "texture_box is"),
         ({"box": [4, 0, 4, 6]}, "texture_box is"),

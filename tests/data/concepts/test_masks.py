@@ -231,9 +231,9 @@ def test_entries_that_are_wrong(folder, entry, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crop": 0}, "crop in .* is 0, but must be a whole number of pixels, at least 1"),
-        ({"crop": "224"}, "crop in .* is '224', but must be a whole number"),
-        ({"crop": True}, "crop in .* is True, but must be a whole number"),
+        ({"crop": 0}, "crop in .* must be at least 1, got 0"),
+        ({"crop": "224"}, "crop in .* must be a whole number, got '224'"),
+        ({"crop": True}, "crop in .* must be a whole number, got True"),
         ({"resize": 8}, "resize in .* is 8, but must be at least crop, which is not set"),
         ({"resize": 8, "crop": 9}, "resize in .* is 8, but must be at least crop, which is 9"),
     ],

@@ -32,7 +32,7 @@ def test_points_go_where_the_pixels_go(stored, frame):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((0, None), "image_size is 0, but must be at least 1"),
+        ((0, None), "image_size must be at least 1, got 0"),
         ((None, 8), "resize_size is 8, but must be at least image_size, which is not set"),
         ((9, 8), "resize_size is 8, but must be at least image_size, which is 9"),
     ],

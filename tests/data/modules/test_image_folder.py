@@ -168,7 +168,7 @@ def test_augmented_images_have_the_shape(make_folder, augmentation, image_size):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": 0}, "image_size must be at least 1, got 0"),
         ({"resize_size": 8}, "resize_size is 8, but must be at least image_size, which is not set"),
         ({"image_size": 9, "resize_size": 8}, "resize_size is 8, but must be at least image_size, which is 9"),
     ],

@@ -433,7 +433,7 @@ class TestMistakes:
 
 
 def test_negative_max_steps():
-    with pytest.raises(UserError, match="must not be negative, got -1"):
+    with pytest.raises(UserError, match="max_steps must be at least 0, got -1"):
         Editor(GD(0.1), max_steps=-1)
 
 

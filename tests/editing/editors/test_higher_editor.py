@@ -205,5 +205,5 @@ def test_mistakes(split: SplitNetwork):
         editor.edit_many(split.suffix, split.params, (), torch.zeros(0, 1, dtype=torch.int64))
     with torch.inference_mode(), pytest.raises(UserError, match="inference mode"):
         editor(split.suffix, split.params, features, torch.tensor([1]))
-    with pytest.raises(UserError, match="must not be negative, got -3"):
+    with pytest.raises(UserError, match="max_steps must be at least 0, got -3"):
         HigherEditor(partial(torch.optim.SGD, lr=0.1), max_steps=-3)

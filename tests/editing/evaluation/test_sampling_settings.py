@@ -11,8 +11,8 @@ from editable.errors import UserError
     [
         ({}, "either half_width or forward_passes, got half_width=None, forward_passes=None"),
         ({"half_width": 0.1, "forward_passes": 3}, "either half_width or forward_passes, got half_width=0.1"),
-        ({"half_width": 0.0}, "half_width must be a fraction between 0 and 1, got 0.0"),
-        ({"half_width": 1.0}, "half_width must be a fraction between 0 and 1, got 1.0"),
+        ({"half_width": 0.0}, r"half_width must be in \(0, 1\), got 0.0"),
+        ({"half_width": 1.0}, r"half_width must be in \(0, 1\), got 1.0"),
         ({"forward_passes": 0}, "forward_passes must be at least 1, got 0"),
     ],
 )

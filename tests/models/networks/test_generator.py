@@ -47,7 +47,7 @@ def test_every_layer_of_the_discriminator_has_spectral_norm_one():
         )
 
 
-@pytest.mark.parametrize("image_size", [2, 7, 12, 0])
+@pytest.mark.parametrize("image_size", [2, 7, 12])
 def test_sizes_that_cannot_be_reached(image_size: int):
     message = f"image_size is {image_size}, but must be base_size times a power of two: 4, 8, 16, 32"
     for network in (Generator, Discriminator):

@@ -64,7 +64,7 @@ def test_unknown_weights_list_those_that_exist() -> None:
 
 
 def test_impossible_number_of_classes() -> None:
-    with pytest.raises(UserError, match="num_classes is 0"):
+    with pytest.raises(UserError, match="num_classes must be at least 1, got 0"):
         torchvision_model("resnet18", num_classes=0)
 
 

@@ -166,7 +166,7 @@ MISTAKES = {
     "placement": ({"placement": "middle"}, "placement is 'middle', but must be one of texture, image, mask"),
     "blend": ({"blend": "mix"}, "blend is 'mix', but must be one of paste, shading"),
     "both": ({"blend": "shading", "stylizer": Bright(1.0)}, "blend is 'shading', but a stylizer takes its place"),
-    "share": ({"min_share": 1.1}, "min_share is a part of the image, from 0 to 1, got 1.1"),
+    "share": ({"min_share": 1.1}, r"min_share must be in \[0, 1\], got 1.1"),
     "nothing": ({"texture": None}, "there is nothing to put in the concept's place: name a texture, or a stylizer"),
     "missing": ({"texture": "nowhere.png"}, "The texture nowhere.png does not exist"),
 }

@@ -101,7 +101,7 @@ def test_progress_counts_all_images_of_both_passes(masks: str):
 
 def test_mistakes(masks: str, tmp_path: Path):
     for settings, message in (
-        ({"quantile": 1.5}, "quantile must be from 0 to 1, got 1.5"),
+        ({"quantile": 1.5}, r"quantile must be in \[0, 1\], got 1.5"),
         ({"rank": 0}, "rank must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"masks": "nowhere.json"}, "nowhere.json do not exist"),

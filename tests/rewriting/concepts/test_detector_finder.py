@@ -142,9 +142,9 @@ def test_a_segmentation_network_of_torchvision_does():
 
 
 def test_mistakes():
-    with pytest.raises(UserError, match=r"threshold is a least score, from 0 to 1, got 1\.5"):
+    with pytest.raises(UserError, match=r"threshold must be in \[0, 1\], got 1\.5"):
         DetectorFinder(Detector(True), [1], threshold=1.5)
-    with pytest.raises(UserError, match="threshold is a least probability, above 0 and at most 1, got 0"):
+    with pytest.raises(UserError, match=r"threshold must be in \(0, 1\], got 0"):
         SegmentationFinder(Segmenter(), [1], threshold=0)
     for kind, network in ((DetectorFinder, Detector(True)), (SegmentationFinder, Segmenter())):
         with pytest.raises(UserError, match="labels is empty"):

@@ -67,9 +67,9 @@ def test_settings_tell_finders_apart():
     [
         ({"size": 0}, "size must be at least 1, got 0"),
         ({"colour": (1.0, 0.0)}, r"colour is red, green and blue, each from 0 to 1, got \[1.0, 0.0\]"),
-        ({"colour": (255, 0, 255)}, "each from 0 to 1"),
-        ({"tolerance": -0.1}, "tolerance is a difference on a scale of 0 to 1, got -0.1"),
-        ({"tolerance": 1.0}, "tolerance is a difference on a scale of 0 to 1"),
+        ({"colour": (255, 0, 255)}, r"colour must be in \[0, 1\], got \[255, 0, 255\]"),
+        ({"tolerance": -0.1}, r"tolerance must be in \[0, 1\), got -0.1"),
+        ({"tolerance": 1.0}, r"tolerance must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_mistakes(settings, message):

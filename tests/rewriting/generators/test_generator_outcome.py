@@ -149,5 +149,5 @@ def test_unfit_arguments(problem, unseen):
         measure_generator(problem, params, torch.zeros(2, 3))
     with pytest.raises(UserError, match="at least one latent vector"):
         measure_generator(problem, params, torch.zeros(0, 4))
-    with pytest.raises(UserError, match="between 0 and 1, got 1"):
+    with pytest.raises(UserError, match=r"quantile must be in \(0, 1\), got 1"):
         measure_generator(problem, params, unseen, quantile=1.0)

@@ -143,7 +143,7 @@ def test_a_goal_that_cannot_be_rendered_is_left_out():
         ({"unseen_seed": 3, "moment_seed": 3}, "seed must be another .* which is 3"),
         ({"num_unseen_images": 0}, "num_unseen_images must be at least 1"),
         ({"rank": 0}, "rank must be at least 1"),
-        ({"quantile": 0.0}, "between 0 and 1"),
+        ({"quantile": 0.0}, r"quantile must be in \(0, 1\)"),
     ],
 )
 def test_mistakes_end_in_a_sentence(settings, message):

@@ -209,7 +209,7 @@ BLOCK_VALUES = torch.zeros(1, 4, 6, 6, dtype=torch.float64)
     [
         (BLOCK_VALUES, (3, 8, 8), {}, r"no inputs \[3, 8, 8\] have values \[4, 6, 6\]: theirs are \[4, 8, 8\]"),
         (BLOCK_VALUES, (1, 6, 6), {}, r"inputs \[1, 6, 6\] are not what values are given for"),
-        (BLOCK_VALUES, SHAPE, {"total_variation": -1}, "total variation must not be negative, got -1"),
+        (BLOCK_VALUES, SHAPE, {"total_variation": -1}, "total_variation must be at least 0, got -1"),
         (BLOCK_VALUES, SHAPE, {"pixel_range": (1.0, 1.0)}, r"pixel_range must be the least and the greatest"),
     ],
 )

@@ -200,7 +200,7 @@ def test_unfit_input():
         match_context(block, memory, direction, [images], key=direction[:3])
     with pytest.raises(UserError, match="do not respond to the concept's key"):
         match_context(block, memory, direction, [images], key=torch.zeros(4, 1))
-    with pytest.raises(UserError, match=r"quantiles lie between 0 and 1, got 99"):
+    with pytest.raises(UserError, match=r"quantiles must be in \[0, 1\], got \[99\]"):
         match_context(block, memory, direction, [images], (99,))
     with pytest.raises(UserError, match="no image was given to match the context of '2'"):
         match_context(block, memory, direction, [])

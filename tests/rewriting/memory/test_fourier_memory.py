@@ -259,7 +259,7 @@ def test_maps_that_are_not_finite():
         ({"values": torch.zeros(2, 2)}, r"got \[1, 3, 4, 5\] and \[2, 2\]"),
         ({"keys": torch.zeros(1, 3, 4, 5)}, "the 1 keys are zero or linearly dependent"),
         ({"values": torch.full((2, 1), torch.nan)}, "keys and values must be finite"),
-        ({"epsilon": -1.0}, "epsilon is a fraction .*, got -1.0"),
+        ({"epsilon": -1.0}, "epsilon must be at least 0, got -1.0"),
     ],
 )
 def test_constraints_that_do_not_fit(change, message):

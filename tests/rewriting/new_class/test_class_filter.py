@@ -139,7 +139,7 @@ def test_gradients_are_taken_also_where_the_caller_takes_none(block):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"negative_weight": -0.01}, "negative_weight is the weight λ of negative examples, so 0 or more, got -0.01"),
+        ({"negative_weight": -0.01}, "negative_weight must be at least 0, got -0.01"),
         ({"negative_weight": float("nan")}, "got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),

@@ -38,7 +38,7 @@ def test_in_a_grown_network():
 def test_mistakes():
     old, pooled = torch.randn(10, 3), torch.randn(10)
     for wrong in (-0.1, 1.0):
-        with pytest.raises(UserError, match=f"from 0 to below 1, got {wrong}"):
+        with pytest.raises(UserError, match=rf"max_loss must be in \[0, 1\), got {wrong}"):
             calibrate_logit(pooled, old, wrong)
     for alike in (torch.ones(10), torch.zeros(10)):
         with pytest.raises(UserError, match="responds alike to all 10 images"):

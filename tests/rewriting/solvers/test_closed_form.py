@@ -75,7 +75,7 @@ def test_few_keys_are_recalled_by_the_memory_of_least_norm():
 def test_least_squares_of_what_does_not_fit():
     with pytest.raises(UserError, match=r"same number of columns, got \[6, 4\] and \[3, 5\]"):
         least_squares_memory(random(6, 4, seed=0), random(3, 5, seed=1))
-    with pytest.raises(UserError, match="ridge must not be negative, got -1"):
+    with pytest.raises(UserError, match="ridge must be at least 0, got -1"):
         least_squares_memory(random(6, 4, seed=0), random(3, 4, seed=1), -1)
 
 

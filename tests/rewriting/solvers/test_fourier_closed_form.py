@@ -77,7 +77,7 @@ def test_unsuitable_layers():
         FourierClosedForm()(conv_problem("pixel"))
     with pytest.raises(UserError, match="FourierClosedForm needs reference images"):
         FourierClosedForm()(conv_problem("patch"))
-    with pytest.raises(UserError, match="not negative, got -1"):
+    with pytest.raises(UserError, match="epsilon must be at least 0, got -1"):
         FourierClosedForm(-1)
 
 

@@ -63,5 +63,5 @@ def test_numbers_out_of_range():
     with pytest.raises(UserError, match="patience must be at least 1, got 0"):
         Plateau(0, 0.1)
     for tolerance in (-0.1, 1.0, float("nan")):
-        with pytest.raises(UserError, match=r"tolerance is a fraction in \[0, 1\)"):
+        with pytest.raises(UserError, match=r"tolerance must be in \[0, 1\)"):
             Plateau(5, tolerance)

@@ -1,0 +1,65 @@
+"""The checks of numbers: what nobody can mean is refused whatever the range, by the option's name and with the value."""
+
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from editable.errors import (
+    UserError,
+    require_at_least,
+    require_finite,
+    require_not_negative,
+    require_positive,
+    require_seed,
+    require_side,
+    require_within,
+)
+
+CHECKS: list[Callable[..., None]] = [
+    lambda **values: require_at_least(1, **values),
+    require_seed,
+    require_side,
+    require_finite,
+    require_positive,
+    require_not_negative,
+    lambda **values: require_within("[0, 1)", **values),
+]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), 1e30, -1e30, 10**30, True])
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_nobody_can_mean_is_refused(check: Callable[..., None], value: object):
+    with pytest.raises(UserError, match=rf"^option must be .*, got {re.escape(str(value))}$"):
+        check(option=value)
+    with pytest.raises(UserError, match="^option must be .*, got "):
+        check(fine=None, option=[value])
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_is_left_out_is_right(check: Callable[..., None]):
+    check(option=None, other=[])
+
+
+@pytest.mark.parametrize(
+    ("check", "right", "wrong"),
+    [
+        (CHECKS[0], [1, 2, np.int64(5), 10**12], [0, -1, 1.5, 1.0, 10**12 + 1]),
+        (require_seed, [0, 2**32 - 1], [-1, 2**32, 0.5]),
+        (require_side, [1, 224, 2**14], [0, 2**14 + 1, 224.5]),
+        (require_finite, [-1e12, 0, 0.5, np.float64(3), 1e12], [-1.1e12, 1.1e12]),
+        (require_positive, [1e-300, 1], [0, -1e-300]),
+        (require_not_negative, [0, 1e-300], [-1e-300]),
+        (lambda **values: require_within("[0, 1)", **values), [0, 0.5], [-1e-9, 1]),
+        (lambda **values: require_within("(0, 1]", **values), [1e-300, 1], [0, 1.001]),
+    ],
+)
+def test_ends_of_ranges(check: Callable[..., None], right: list[float], wrong: list[float]):
+    check(option=right)
+    for value in right:
+        check(option=value)
+    for value in wrong:
+        with pytest.raises(UserError, match="option must be"):
+            check(option=value)
