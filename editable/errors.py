@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 __all__ = [
     "LARGEST",
+    "LARGEST_SEED",
+    "LARGEST_WIDTH",
     "UserError",
     "require_at_least",
     "require_finite",

@@ -1,4 +1,4 @@
-"""The checks of numbers: what nobody can mean is refused whatever the range, by the option's name and with the value."""
+"""The checks of numbers: what nobody can mean is refused whatever the range, by the option's name, with the value."""
 
 import math
 import re
@@ -34,7 +34,7 @@ CHECKS: list[Callable[..., None]] = [
 def test_what_nobody_can_mean_is_refused(check: Callable[..., None], value: object):
     with pytest.raises(UserError, match=rf"^option must be .*, got {re.escape(str(value))}$"):
         check(option=value)
-    with pytest.raises(UserError, match="^option must be .*, got "):
+    with pytest.raises(UserError, match=r"^option must be .*, got "):
         check(fine=None, option=[value])
 
 

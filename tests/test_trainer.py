@@ -88,7 +88,10 @@ def test_help_names_each_option(capsys: pytest.CaptureFixture) -> None:
 
 
 MISTAKES = {
-    "grid upside down": (["--search.lowest=1", "--search.highest=0.1"], "lowest=1.0 and highest=0.1"),
+    "grid upside down": (
+        ["--search.lowest=1", "--search.highest=0.1"],
+        "lowest must be at most highest, which is 0.1",
+    ),
     "no edits": (["--search.num_edits=0"], "num_edits must be at least 1, got 0"),
     "more than all": (["--search.min_success=2"], "min_success must be in [0, 1], got 2.0"),
     "no such split": (["--search.split=train"], "train"),

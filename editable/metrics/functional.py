@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from editable.errors import UserError
+from editable.errors import UserError, require_at_least
 
 __all__ = ["agreement", "drawdown", "drawdown_absolute", "errors_corrected", "generality", "num_steps", "success_rate"]
 
@@ -72,8 +72,7 @@ def agreement(agreeing: Tensor, num_images: int) -> Tensor:
     Raises:
         UserError: If there is no edit or no image.
     """
-    if num_images < 1:
-        raise UserError(f"agreement needs at least one image, got {num_images}")
+    require_at_least(1, num_images=num_images)
     return _mean(agreeing) / num_images
 
 
@@ -90,8 +89,7 @@ def generality(held: Tensor, num_views: int) -> Tensor:
     Raises:
         UserError: If there is no edit or no view.
     """
-    if num_views < 1:
-        raise UserError(f"generality needs at least one view, got {num_views}")
+    require_at_least(1, num_views=num_views)
     return _mean(held) / num_views
 
 
@@ -119,8 +117,7 @@ def _mean(outcomes: Tensor) -> Tensor:
 
 
 def _changes(errors_before: Tensor, errors_after: Tensor, num_images: int) -> Tensor:
-    if errors_after.numel() == 0 or num_images < 1:
-        raise UserError(
-            f"drawdown needs at least one edit and one image, got {errors_after.numel()} edits and {num_images} images"
-        )
+    require_at_least(1, num_images=num_images)
+    if errors_after.numel() == 0:
+        raise UserError("drawdown needs at least one edit, got none")
     return (errors_after - errors_before).double() / num_images

@@ -1,11 +1,12 @@
 """Networks, their weights, and dividing a network at its first editable parameter.
 
 ``networks`` has them by name, ``split`` divides them; ``selection.py`` chooses parameters by name patterns,
-``weights.py`` loads them as data, ``fingerprint.py`` tells them apart. Nothing here knows edits or data. Start with
-``split/split_network.py``.
+``weights.py`` loads them as data, ``finite.py`` refuses NaN, ``fingerprint.py`` tells them apart. Nothing here knows
+edits or data. Start with ``split/split_network.py``.
 """
 
 from editable.models.fingerprint import fingerprint
+from editable.models.finite import check_weights
 from editable.models.memory_format import lay_out_channels_last
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
@@ -37,6 +38,7 @@ __all__ = [
     "Weights",
     "add_extra_layer",
     "check_fit",
+    "check_weights",
     "cifar_densenet",
     "cifar_densenet169",
     "cifar_resnet",

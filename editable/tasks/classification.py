@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from editable.errors import UserError
-from editable.models import check_fit, lay_out_channels_last, load_weights
+from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights
 
 __all__ = ["ClassificationTask"]
 
@@ -65,6 +65,14 @@ class ClassificationTask(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [N, classes] for images [N, C, H, W]."""
         return self.network(images)
+
+    def on_test_start(self) -> None:
+        """Refuse weights that are NaN or infinite."""
+        check_weights(self.network)
+
+    def on_predict_start(self) -> None:
+        """Refuse weights that are NaN or infinite."""
+        check_weights(self.network)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""

@@ -145,9 +145,9 @@ def test_functional_needs_an_edit(call: Callable):
 
 @pytest.mark.parametrize("call", [functional.drawdown, functional.drawdown_absolute])
 def test_functional_drawdown_needs_an_edit_and_an_image(call: Callable):
-    with pytest.raises(UserError, match="got 0 edits and 5 images"):
+    with pytest.raises(UserError, match="at least one edit, got none"):
         call(torch.tensor(1), torch.zeros(0, dtype=torch.int64), 5)
-    with pytest.raises(UserError, match="got 1 edits and 0 images"):
+    with pytest.raises(UserError, match="num_images must be at least 1, got 0"):
         call(torch.tensor(1), torch.tensor([1]), 0)
 
 
@@ -155,7 +155,7 @@ def test_functional_drawdown_needs_an_edit_and_an_image(call: Callable):
 def test_functional_shares_need_an_edit_and_something_to_look_at(call: Callable, what: str):
     with pytest.raises(UserError, match="at least one edit"):
         call(torch.zeros(0, dtype=torch.int64), 5)
-    with pytest.raises(UserError, match=f"at least one {what}, got 0"):
+    with pytest.raises(UserError, match=f"num_{what}s must be at least 1, got 0"):
         call(torch.tensor([1]), 0)
 
 

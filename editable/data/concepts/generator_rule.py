@@ -12,12 +12,15 @@ from torch import Tensor
 from editable.data.concepts.outlines import OUTLINES, read_outlines
 from editable.data.concepts.polygons import polygon_mask
 from editable.data.images.reader import read_mask_image
-from editable.errors import UserError
+from editable.errors import LARGEST_SEED, LARGEST_WIDTH, UserError, require_whole
 
 __all__ = ["GeneratorRule", "Region", "Regions", "read_generator_rule"]
 
 COPY_PASTE = '{"seed": 1, "copy": {"latent": 5, "box": [3, 3, 5, 5]}, "paste": [{…}], "context": [{…}, …]}'
 ERASE = '{"seed": 1, "erase": [{"latent": 5, "polygon": [[x, y], [x, y], [x, y]]}, …], "channels": 3}'
+
+MOST_LATENTS = 10**6
+"""All latent vectors of a seed up to the last one named are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +129,10 @@ def read_generator_rule(path: str | Path) -> GeneratorRule:
         copy, paste, context = (_regions(content[name], name, source) for name in ("copy", "paste", "context"))
         if len(copy) != 1:
             raise UserError(f"copy in {source} must be a part of one image, got {len(copy)}.")
-        return GeneratorRule(_whole(content["seed"], f"seed in {source}"), copy, paste, context, None)
+        return GeneratorRule(_whole(content["seed"], f"seed in {source}", LARGEST_SEED), copy, paste, context, None)
     if keys == {"seed", "erase", "channels"}:
-        channels = _whole(content["channels"], f"channels in {source}")
-        seed = _whole(content["seed"], f"seed in {source}")
+        channels = _whole(content["channels"], f"channels in {source}", LARGEST_WIDTH)
+        seed = _whole(content["seed"], f"seed in {source}", LARGEST_SEED)
         return GeneratorRule(seed, Regions(), Regions(), _regions(content["erase"], "erase", source), channels)
     raise UserError(f"The rule {source} has {sorted(keys) or 'no'} keys: expected {COPY_PASTE} or {ERASE}.")
 
@@ -147,7 +150,7 @@ def _region(entry: Any, where: str, source: Path) -> Region:
     given = set(OUTLINES) & set(entry) if isinstance(entry, dict) else set()
     if len(given) != 1 or set(entry) != {"latent", *given}:
         raise UserError(f"The {where} must have latent and one of {', '.join(sorted(OUTLINES))}, got {entry!r}.")
-    latent = _whole(entry["latent"], f"latent of {where}")
+    latent = _whole(entry["latent"], f"latent of {where}", MOST_LATENTS)
     (kind,) = given
     value = entry[kind]
     if kind == "mask":
@@ -157,7 +160,8 @@ def _region(entry: Any, where: str, source: Path) -> Region:
     return Region(latent, read_outlines(kind, value, where), None, where)
 
 
-def _whole(value: Any, what: str) -> int:
+def _whole(value: Any, what: str, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise UserError(f"{what} is {value!r}, but must be a whole number, at least 0.")
+    require_whole(0, most, **{what: value})
     return value

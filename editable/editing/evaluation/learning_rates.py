@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from editable.errors import UserError, require_positive, require_whole, require_within
+from editable.errors import UserError, require_finite, require_positive, require_whole
 
 __all__ = ["RateOutcome", "choose_learning_rate", "learning_rate_grid"]
 
@@ -73,8 +73,8 @@ def choose_learning_rate(outcomes: Sequence[RateOutcome], min_success: float) ->
         min_success: Least success rate, as a fraction.
 
     Raises:
-        UserError: If that is no fraction.
+        UserError: If that is no finite number.
     """
-    require_within("[0, 1]", min_success=min_success)
+    require_finite(min_success=min_success)
     enough = [outcome for outcome in outcomes if outcome.success_rate >= min_success]
     return min(enough, key=lambda outcome: (outcome.drawdown, outcome.learning_rate), default=None)

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from editable.errors import UserError
+from editable.models.finite import check_weights
 from editable.models.selection import select_parameters
 from editable.models.split.agreement import disagreement
 from editable.models.split.cut import cut, find_dependent
@@ -59,8 +60,8 @@ class SplitNetwork:
         names: The names of the editable parameters, in the network's order.
 
     Raises:
-        UserError: If a pattern matches nothing, the network is compiled, or no editable parameter has an influence
-            on the output.
+        UserError: If a pattern matches nothing, the network is compiled, no editable parameter has an influence on
+            the output, or weights are NaN or infinite.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -77,6 +78,7 @@ class SplitNetwork:
         _refuse_compiled(network)
         self.network = network
         self.names = tuple(select_parameters(network, patterns))
+        check_weights(network, self.names)
         self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
         self._checked = False
         self._whole: str | None = None  # why the network is run as a whole although it can be traced

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least, require_not_negative
+from editable.errors import UserError, require_not_negative, require_side, require_width
 from editable.rewriting.memory.memory import ConvGeometry
 
 __all__ = [
@@ -48,7 +48,8 @@ class SpectralMoments:
     """
 
     def __init__(self, channels: int, filters: int, size: tuple[int, int]) -> None:
-        require_at_least(1, channels=channels, filters=filters, height=size[0], width=size[1])
+        require_width(channels=channels, filters=filters)
+        require_side(size=size)
         self.channels, self.filters, self.size = channels, filters, size
         frequencies = (size[0], size[1] // 2 + 1)
         self.inputs = torch.zeros(*frequencies, channels, channels, dtype=torch.complex128)

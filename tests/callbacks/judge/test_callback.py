@@ -200,7 +200,7 @@ def test_mistakes(root, settings, message):
         ({"noise": "car"}, "judge.noise is 'car', which is one of the target classes"),
         ({"num_random_images": 0}, "num_random_images must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"confusing_share": 0.0}, "confusing_share must be above 0"),
+        ({"confusing_share": 0.0}, r"confusing_share must be in \(0, 1\]"),
     ],
 )
 def test_mistakes_that_need_no_data(settings, message):

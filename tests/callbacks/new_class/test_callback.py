@@ -238,7 +238,7 @@ def test_mistakes_seen_when_it_runs(make_trainer, root, tmp_path, settings, mess
     [
         ({"images": "nowhere"}, "The folder nowhere does not exist"),
         ({"num_positives": 5}, "5 images of the class are wanted, but there are only 4"),
-        ({"num_positives": 0}, "count must be at least 1, got 0"),
+        ({"num_positives": 0}, "num_positives must be at least 1, got 0"),
         ({"num_draws": 0}, "num_draws must be at least 1, got 0"),
         ({"num_negatives": -1}, "num_negatives must be at least 0, got -1"),
         ({"num_negatives": 0}, "num_negatives is 0, but negatives have a weight of 0.05"),

@@ -213,7 +213,7 @@ def test_a_second_moment_is_kept_and_used_again(single, network, root, tmp_path,
 MISTAKES = {
     "layer": ({"layers": ["conv9"]}, "has no layer 'conv9'"),
     "no layer": ({"layers": []}, "rewrite.layers is empty"),
-    "rank": ({"ranks": [0]}, "at least 1, got 0"),
+    "rank": ({"ranks": [0]}, r"rewrite\.ranks must be at least 1, got \[0\]"),
     "solver twice": ({"solvers": [ClosedForm(), ClosedForm()]}, "ClosedForm twice"),
     "route twice": ({"routes": ["images", "images"]}, "rewrite.routes has images twice"),
     "photographs": ({"photographs": "nowhere"}, "nowhere does not exist"),

@@ -56,6 +56,8 @@ def cifar10_in_miniature() -> list[str]:
     return [
         "--data=editable.data.ImageFolderDataModule",
         "--data.root=images",
+        "--data.mean=[0.5,0.5,0.5]",
+        "--data.std=[0.5,0.5,0.5]",
         "--data.batch_size=20",
         "--data.num_workers=0",
         f"{features}.weights=weights.safetensors",

@@ -299,7 +299,7 @@ def test_no_rate_with_enough_successes_leaves_a_table_but_no_editor(tmp_path):
     ("settings", "message"),
     [
         ({"lowest": 0.0}, "lowest must be positive, got 0.0"),
-        ({"highest": 1e-9}, "highest=1e-09"),
+        ({"highest": 1e-9}, "lowest must be at most highest, which is 1e-09"),
         ({"per_decade": 0}, "per_decade must be at least 1, got 0"),
         ({"num_edits": 0}, "num_edits must be at least 1, got 0"),
         ({"min_success": 1.5}, "min_success .* got 1.5"),

@@ -59,7 +59,7 @@ def test_a_grid_of_one_rate() -> None:
 
 @pytest.mark.parametrize("arguments", [(0.0, 1.0, 3), (-1.0, 1.0, 3), (1e-2, 1e-3, 3), (1.0, math.inf, 1)])
 def test_a_grid_without_sense_is_a_user_error(arguments: tuple[float, float, int]) -> None:
-    with pytest.raises(UserError, match="^(lowest|highest) must be "):
+    with pytest.raises(UserError, match=r"^(lowest|highest) must be "):
         learning_rate_grid(*arguments)
 
 

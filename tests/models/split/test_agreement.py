@@ -143,11 +143,12 @@ def test_no_proxy_stays_in_the_network() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_values_that_are_no_numbers_are_no_disagreement(value: float) -> None:
     network = Base().eval()
+    split = SplitNetwork(network, "b")
     with torch.no_grad():
-        network.fc.bias[0] = value
+        network.fc.bias[0] = value  # which the split would have refused
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        SplitNetwork(network, "b").prefix(images())
+        split.prefix(images())
 
 
 def test_hooks_of_layers_are_run() -> None:

@@ -107,7 +107,7 @@ def test_exactly_one_regularisation(arguments: dict):
 @pytest.mark.parametrize("value", [-1e-3, float("nan"), float("inf")])
 def test_regularisation_out_of_range(value: float):
     for name in ("floor", "epsilon"):
-        with pytest.raises(UserError, match="(floor|epsilon) must be (at least 0|finite), got"):
+        with pytest.raises(UserError, match=r"(floor|epsilon) must be (at least 0|finite), got"):
             Regularisation(**{name: value})
 
 

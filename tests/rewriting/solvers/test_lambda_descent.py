@@ -219,7 +219,7 @@ def test_the_loss_under_the_mask_alone_is_not_used_where_positions_depend_on_eac
 
 @pytest.mark.parametrize("number", [0, -1e-3, float("nan"), float("inf")])
 def test_a_learning_rate_out_of_range(number: float):
-    with pytest.raises(UserError, match="learning_rate must be (positive|finite)"):
+    with pytest.raises(UserError, match=r"learning_rate must be (positive|finite)"):
         LambdaDescent(learning_rate=number)
 
 
