@@ -7,6 +7,7 @@ edits or data. Start with ``split/split_network.py``.
 
 from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
+from editable.models.logits import logits_of
 from editable.models.memory_format import lay_out_channels_last
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
@@ -52,6 +53,7 @@ __all__ = [
     "grow_classes",
     "lay_out_channels_last",
     "load_weights",
+    "logits_of",
     "read_checkpoint",
     "select_parameters",
     "torchvision_model",

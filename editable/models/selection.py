@@ -8,7 +8,7 @@ from torch import nn
 
 from editable.errors import UserError
 
-__all__ = ["select_parameters"]
+__all__ = ["is_quantised", "select_parameters"]
 
 
 def select_parameters(network: nn.Module, patterns: str | Sequence[str]) -> dict[str, nn.Parameter]:
@@ -61,6 +61,10 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _nothing_matches(network: nn.Module, pattern: str) -> str:
+    module = dict(network.named_modules()).get(pattern)
+    if module is not None:
+        kind = "is quantised" if is_quantised(module) else f"is a {type(module).__name__}"
+        return f"{pattern!r} of {type(network).__name__} {kind} and has no parameters that could be changed"
     names = [name for name, module in network.named_modules() if name and next(module.parameters(), None) is not None]
     names += [name for name, _ in network.named_parameters()]
     near = get_close_matches(pattern, names, n=5)
@@ -70,3 +74,8 @@ def _nothing_matches(network: nn.Module, pattern: str) -> str:
         top_level = dict.fromkeys(name.partition(".")[0] for name in names)
         hint = f"choose 'all' or names under {', '.join(top_level)}" if top_level else "it has no parameters"
     return f"no parameter of {type(network).__name__} matches {pattern!r}: {hint}"
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """Tell whether a module is one of torch's quantised ones, which hold no parameters and pass no gradients."""
+    return any("quantized" in kind.__module__.split(".") for kind in type(module).__mro__)

@@ -11,7 +11,8 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from editable.errors import UserError
-from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights
+from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights, logits_of
+from editable.models.logits import require_logits, say_what_is_taken
 
 __all__ = ["ClassificationTask"]
 
@@ -27,7 +28,8 @@ class ClassificationTask(LightningModule):
 
     Args:
         network: The classifier, any module from images [N, C, H, W] to logits [N, classes], by its class, or by a
-            function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``.
+            function that makes one: ``editable.models.cifar_resnet18``, ``editable.models.torchvision_model``. Where it
+            returns a tuple, dict or object, its logits are taken: see :func:`editable.models.logits_of`.
         weights: Weights that the network starts from, a ``.safetensors`` file or a checkpoint of tensors.
         channels_last: Lay out weights, and with them activations, with their channels last; a network that torch cannot
             train so stays contiguous, with a warning, see `editable.models.lay_out_channels_last`.
@@ -50,6 +52,7 @@ class ClassificationTask(LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        self._has_said = False  # which part of its output is taken
         self.weights = weights
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -64,7 +67,11 @@ class ClassificationTask(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [N, classes] for images [N, C, H, W]."""
-        return self.network(images)
+        output = self.network(images)
+        if not self._has_said:
+            say_what_is_taken(self.network, output)
+            self._has_said = True
+        return logits_of(output)
 
     def on_test_start(self) -> None:
         """Refuse weights that are NaN or infinite."""
@@ -77,7 +84,7 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        logits = self.network(images)
+        logits = self.forward(images)
         self.check_labels(logits, labels, batch_idx)
         loss = functional.cross_entropy(logits, labels)
         self.log_training({"loss": loss, "error": (logits.argmax(dim=-1) != labels).float().mean()}, len(images))
@@ -93,7 +100,8 @@ class ClassificationTask(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return probabilities [N, classes]."""
-        logits = self.network(batch[0])
+        logits = self.forward(batch[0])
+        require_logits(logits, len(batch[0]))
         self._check_num_classes(logits.shape[-1])
         return logits.softmax(dim=-1)
 
@@ -133,6 +141,7 @@ class ClassificationTask(LightningModule):
 
         A look at labels on an accelerator waits for it; there, training looks at the first batch of an epoch only.
         """
+        require_logits(logits, len(labels))
         num_classes = logits.shape[-1]
         self._check_num_classes(num_classes)
         if labels.device.type == "cpu" or batch_idx == 0 or not self.training:
@@ -154,7 +163,7 @@ class ClassificationTask(LightningModule):
 
     def _evaluation_step(self, stage: str, loss: Metric, error: Metric, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        logits = self.network(images)
+        logits = self.forward(images)
         self.check_labels(logits, labels, batch_idx)
         loss.update(functional.cross_entropy(logits, labels), weight=len(images))
         error.update(logits.argmax(dim=-1), labels)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from editable.editing import BaseEditor
 from editable.errors import UserError, require_not_negative, require_positive
-from editable.models import Features, SplitNetwork, fingerprint, select_parameters
+from editable.models import Features, SplitNetwork, fingerprint, select_parameters, logits_of
 from editable.tasks.classification import Batch
 from editable.tasks.editable_training import EditableTrainingTask
 
@@ -134,7 +134,7 @@ class EditableFineTuningTask(EditableTrainingTask):
         """
         shares_prefix = self.statistics == "running" and not any(feature.requires_grad for feature in features)
         with torch.no_grad():
-            original = self._teacher.edit_suffix(features, {}) if shares_prefix else self.teacher(batch[0])
+            original = self._teacher.edit_suffix(features, {}) if shares_prefix else logits_of(self.teacher(batch[0]))
         divergence = functional.kl_div(
             functional.log_softmax(logits, dim=-1),
             functional.log_softmax(original, dim=-1),

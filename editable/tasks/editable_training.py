@@ -176,7 +176,7 @@ class EditableTrainingTask(ClassificationTask):
             look at, the first ones of the batch.
         """
         shared = self._num_shared(len(images)) if self.makes_edits else 0
-        return self.network(images), self.split.edit_prefix(images[:shared]) if shared else ()
+        return self.forward(images), self.split.edit_prefix(images[:shared]) if shared else ()
 
     def loss_terms(self, logits: Tensor, features: Features, batch: Batch, edits: Edits) -> LossTerms:
         """Return L = L_base + c_edit·L_edit + c_loc·L_loc and its terms.

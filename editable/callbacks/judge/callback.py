@@ -27,7 +27,7 @@ from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data.classes import class_numbers
 from editable.errors import UserError, require_at_least, require_seed, require_within
-from editable.models import load_weights
+from editable.models import load_weights, logits_of
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 
@@ -227,7 +227,7 @@ class _Both:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         normalised = self._normalise(images)
-        before, after = (network(normalised) for network in self._networks)
+        before, after = (logits_of(network(normalised)) for network in self._networks)
         return before, after
 
 

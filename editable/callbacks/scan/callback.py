@@ -21,7 +21,7 @@ from editable.callbacks.scan.records import ScanRecords, look_at, read_records, 
 from editable.data import ImageDataModule
 from editable.data.classes import class_numbers
 from editable.errors import UserError, require_at_least
-from editable.models import fingerprint, load_weights
+from editable.models import fingerprint, load_weights, logits_of
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 
 __all__ = ["SpuriousScan"]
@@ -181,7 +181,7 @@ class SpuriousScan(Subcommand):
         pairs = [data.normalisation(some[replaced.found]) for some in (images, replaced.images)]
         with trainer.precision_plugin.forward_context():
             logits = torch.stack(
-                [torch.stack([network(some) for some in pairs], dim=1) for network in self._networks], dim=1
+                [torch.stack([logits_of(network(some)) for some in pairs], dim=1) for network in self._networks], dim=1
             )
         return look_at(logits, labels[positions], positions, found)
 

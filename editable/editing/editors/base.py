@@ -1,5 +1,6 @@
 """What all editors share: the contract of an Edit operation and the conditions under which its inner loop runs."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from editable.editing.editors.configuration import configuration_of
 from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
 from editable.errors import UserError, require_at_least
+from editable.models.logits import require_logits
 
 __all__ = ["BaseEditor", "ForwardFunction", "Inputs"]
 
@@ -61,12 +63,14 @@ class BaseEditor(nn.Module, ABC):
             forward: ``forward(inputs, params) -> logits [N, C]``.
             params: The parameters that the edit may change, by name.
             inputs: The N edited samples, usually one: a tensor [N, ...] or a tuple of such.
-            targets: The labels asked for, int64, shape [N].
+            targets: The labels asked for, integers of shape [N] in a tensor, array or list; a single one is asked of
+                all samples.
             differentiable: Keep the graph through all steps, so that the result can be differentiated with respect
                 to ``params``, ``inputs`` and the editor's own constants; otherwise the result carries no graph.
 
         Raises:
-            UserError: If a target is not a class of the network, if there is nothing to edit, or in inference mode.
+            UserError: If targets are no labels, or not classes of the network, if there is nothing to edit, the output
+                has not the shape of logits, or in inference mode.
         """
 
     def edit_many(
@@ -83,7 +87,7 @@ class BaseEditor(nn.Module, ABC):
             forward: ``forward(inputs, params) -> logits [N, C]`` for one edit.
             params: The parameters that every edit starts from, by name, without the dimension E.
             inputs: Edited samples, [E, N, ...] or a tuple of such.
-            targets: The labels asked for, int64, shape [E, N].
+            targets: The labels asked for, integers of shape [E, N], or [E] for those of all samples of each edit.
             differentiable: As in :meth:`forward`.
 
         Returns:
@@ -92,7 +96,7 @@ class BaseEditor(nn.Module, ABC):
         Raises:
             UserError: As :meth:`forward`.
         """
-        check_edit(params, targets)
+        targets = check_edit(params, inputs, targets, 2)
         results = []
         for edit, target in enumerate(targets):
             sample = inputs[edit] if isinstance(inputs, Tensor) else tuple(tensor[edit] for tensor in inputs)
@@ -108,6 +112,15 @@ class BaseEditor(nn.Module, ABC):
     def margin(self) -> float:
         """By how much, in nats, the asked label has to lead all others."""
         return self.objective.margin
+
+    def with_strict_success(self) -> "BaseEditor":
+        """Return a copy whose edits succeed only where each label is predicted, strictly above all others.
+
+        By the published rule, which edits follow else, a tie is a success.
+        """
+        editor = copy.deepcopy(self)
+        editor.objective.strict = True
+        return editor
 
     def with_learning_rate(self, learning_rate: float) -> "BaseEditor":
         """Return a copy of this editor with another learning rate, which is no longer learnt.
@@ -128,18 +141,23 @@ class BaseEditor(nn.Module, ABC):
         """
         return configuration_of(self)
 
-    def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., Tensor]:
-        """Return ``l_e(params, inputs, targets)``; the range of all targets is read once, outside of any transform."""
+    def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Return ``l_e(params, inputs, targets)`` with whether the edit has succeeded.
+
+        The range of all targets is read once, outside of any transform.
+        """
         lowest, highest = int(targets.min()), int(targets.max())
 
-        def loss_function(params: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> Tensor:
+        def loss_function(params: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
             logits = forward(inputs, params)
+            require_logits(logits, targets.shape[0])
             if lowest < 0 or highest >= logits.shape[-1]:
                 wrong = lowest if lowest < 0 else highest
                 raise UserError(
                     f"label {wrong} was asked for, but the network's classes are 0 … {logits.shape[-1] - 1}"
                 )
-            return self.objective(logits, targets)
+            loss = self.objective(logits, targets)
+            return loss, self.objective.is_met(loss, logits, targets)
 
         return loss_function
 
@@ -148,16 +166,50 @@ class BaseEditor(nn.Module, ABC):
         return f"max_steps={self.max_steps}, objective={self.objective}"
 
 
-def check_edit(params: Mapping[str, Tensor], targets: Tensor) -> None:
-    """Raise a :class:`UserError` where an edit cannot be made, before anything is computed."""
+def check_edit(params: Mapping[str, Tensor], inputs: Inputs, targets: Any, dimensions: int = 1) -> Tensor:
+    """Raise a :class:`UserError` where an edit cannot be made, before anything is computed.
+
+    Args:
+        params: The parameters that the edit may change.
+        inputs: The edited samples.
+        targets: What is given as the labels asked for.
+        dimensions: Of the labels: 1 for one edit [N], 2 for several [E, N].
+
+    Returns:
+        The labels, int64, for each sample, where the inputs are.
+    """
     if torch.is_inference_mode_enabled():
         raise UserError(
             "an edit needs gradients, but inference mode is on; use Trainer(inference_mode=False), or torch.no_grad()"
         )
     if not params:
         raise UserError("an edit needs at least one parameter that it may change, got none")
-    if targets.numel() == 0:
+    if not isinstance(inputs, Tensor) and not inputs:
         raise UserError("an edit needs at least one sample with a label, got none")
+    first = inputs if isinstance(inputs, Tensor) else inputs[0]
+    return _labels(targets, first.shape[:dimensions], first.device)
+
+
+def _labels(targets: Any, shape: torch.Size, device: torch.device) -> Tensor:
+    """Return labels as integers of a shape; those for all samples of an edit are given to each."""
+    try:
+        labels = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"labels are integers, such as 3 or [3, 5], got {targets!r}") from error
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        if labels.numel():
+            raise UserError(f"labels are integers, such as 3 or [3, 5], got {labels.tolist()} of type {labels.dtype}")
+        labels = labels.long()
+    if labels.numel() == 0 or 0 in shape:
+        raise UserError("an edit needs at least one sample with a label, got none")
+    spread = labels.to(device, torch.int64)
+    while spread.ndim < len(shape):
+        spread = spread.unsqueeze(-1).expand(*spread.shape, shape[spread.ndim])
+    if spread.shape != shape:
+        raise UserError(
+            f"there are labels of shape {list(labels.shape)} for samples of shape {list(shape)}: give one for each"
+        )
+    return spread
 
 
 @contextmanager

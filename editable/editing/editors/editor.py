@@ -1,6 +1,7 @@
 """The Edit operation by an update rule: one edit, or many at once, plain or differentiable."""
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -57,6 +58,7 @@ class Editor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit; see :meth:`BaseEditor.forward`."""
+        targets = check_edit(params, inputs, targets)
         inputs, targets = tree_map(lambda tensor: tensor.unsqueeze(0), (inputs, targets))
         result = self._edit(_map_single, forward, params, inputs, targets, differentiable)
         return EditResult(*tree_map(lambda tensor: tensor.squeeze(0), tuple(result)))
@@ -71,13 +73,27 @@ class Editor(BaseEditor):
     ) -> EditResult:
         """Make E edits at once by ``torch.func.vmap``, large ones on a CPU one by one: :meth:`BaseEditor.edit_many`.
 
-        ``forward`` must be a function that vmap can map. An edit that has met its objective leaves the computation
-        while the others go on, so that its parameters stay as they were when it succeeded.
+        A ``forward`` that vmap cannot map, such as one whose way depends on the data, is run for one edit at a time,
+        with a warning. An edit that has met its objective leaves the computation while the others go on, so that its
+        parameters stay as they were when it succeeded.
         """
+        targets = check_edit(params, inputs, targets, 2)
         if are_large(params):
             return super().edit_many(forward, params, inputs, targets, differentiable)
-        map_edits = _map_single if len(targets) == 1 else torch.func.vmap
-        return self._edit(map_edits, forward, params, inputs, targets, differentiable)
+        if len(targets) == 1:
+            return self._edit(_map_single, forward, params, inputs, targets, differentiable)
+        try:
+            return self._edit(torch.func.vmap, forward, params, inputs, targets, differentiable)
+        except RuntimeError as error:
+            if not str(error).startswith("vmap:"):
+                raise
+            reason = str(error).removeprefix("vmap:").strip().partition(". ")[0]
+            warnings.warn(
+                f"edits are made one at a time, which is slower, as several at once are impossible here ({reason})",
+                UserWarning,
+                stacklevel=2,
+            )
+        return super().edit_many(forward, params, inputs, targets, differentiable)
 
     def with_learning_rate(self, learning_rate: float) -> "Editor":
         """Return a copy with another learning rate of the rule; see :meth:`BaseEditor.with_learning_rate`."""
@@ -95,7 +111,6 @@ class Editor(BaseEditor):
         differentiable: bool,
     ) -> EditResult:
         """Run the loop on a leading dimension E that ``map_edits`` maps functions over."""
-        check_edit(params, targets)
         objective = map_edits(self._loss_function(forward, targets))
         update = map_edits(self.rule.update)
         inputs = match_precision(inputs, params, differentiable)
@@ -111,8 +126,7 @@ class Editor(BaseEditor):
             for step in range(self.max_steps + 1):
                 if not differentiable:
                     current = {name: param.detach().requires_grad_() for name, param in current.items()}
-                loss = objective(current, inputs, targets)
-                success = loss.detach() <= 0
+                loss, success = objective(current, inputs, targets)
                 leaving = success if step < self.max_steps else torch.ones_like(success)
                 if leaving.any():
                     result = EditResult(current, loss, success, torch.full_like(edits, step))

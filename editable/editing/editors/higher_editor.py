@@ -52,7 +52,7 @@ class HigherEditor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit; see :meth:`BaseEditor.forward`."""
-        check_edit(params, targets)
+        targets = check_edit(params, inputs, targets)
         loss_function = self._loss_function(forward, targets)
         inputs = match_precision(inputs, params, differentiable)
         names = list(params)
@@ -70,13 +70,13 @@ class HigherEditor(BaseEditor):
                 patched.update_params([param.clone().requires_grad_() for param in params.values()])
             for num_steps in range(self.max_steps + 1):
                 current = dict(zip(names, patched.fast_params, strict=True))
-                loss = loss_function(current, inputs, targets)
-                if loss <= 0 or num_steps == self.max_steps:
+                loss, success = loss_function(current, inputs, targets)
+                if success or num_steps == self.max_steps:
                     break
                 optimizer.step(loss)
         if not differentiable:
             current, loss = {name: param.detach() for name, param in current.items()}, loss.detach()
-        return EditResult(current, loss, loss.detach() <= 0, torch.tensor(num_steps, device=loss.device))
+        return EditResult(current, loss, success, torch.tensor(num_steps, device=loss.device))
 
     def with_learning_rate(self, learning_rate: float) -> "HigherEditor":
         """Return a copy whose optimizer has another ``lr``; see :meth:`BaseEditor.with_learning_rate`."""

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from editable.errors import require_not_negative
 
-__all__ = ["MarginObjective"]
+__all__ = ["MarginObjective", "is_predicted"]
 
 
 class MarginObjective:
@@ -17,6 +17,8 @@ class MarginObjective:
 
     Args:
         margin: By how much, in nats, the reference label has to lead.
+        strict: Ask besides that each reference label is predicted, its logit above all others: a tie is no success
+            then, nor are probabilities that are equal only as rounded.
 
     Raises:
         UserError: If the margin is negative.
@@ -26,9 +28,10 @@ class MarginObjective:
         tensor(3.)
     """
 
-    def __init__(self, margin: float = 0.0) -> None:
+    def __init__(self, margin: float = 0.0, strict: bool = False) -> None:
         require_not_negative(margin=margin)
         self.margin = margin
+        self.strict = strict
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the objective.
@@ -44,7 +47,32 @@ class MarginObjective:
         is_reference = torch.arange(logits.shape[-1], device=logits.device) == targets.unsqueeze(-1)
         reference = torch.where(is_reference, log_probabilities, 0.0).sum(dim=-1)
         best_other = log_probabilities.masked_fill(is_reference, -torch.inf).amax(dim=-1)
-        return functional.relu(self.margin + best_other - reference).mean()
+        behind = self.margin + best_other - reference
+        # At 0, relu has no gradient: from a tie, which is no success here, it has to lead on.
+        return (behind.where(~(behind < 0), 0.0) if self.strict else functional.relu(behind)).mean()
+
+    def is_met(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return whether an edit has succeeded, a bool scalar.
+
+        Args:
+            loss: The objective of these logits.
+            logits: Shape [N, C].
+            targets: Reference labels, int64, shape [N].
+        """
+        met = loss.detach() <= 0
+        return met & is_predicted(logits.detach(), targets).all(dim=-1) if self.strict else met
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(margin={self.margin})"
+        return f"{type(self).__name__}(margin={self.margin}{', strict=True' if self.strict else ''})"
+
+
+def is_predicted(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return where a label is the prediction, its logit strictly above all others, bool [...].
+
+    Args:
+        logits: [..., C].
+        labels: int64 [...].
+    """
+    is_label = torch.arange(logits.shape[-1], device=logits.device) == labels.unsqueeze(-1)
+    own = logits.masked_fill(~is_label, -torch.inf).amax(dim=-1)
+    return own > logits.masked_fill(is_label, -torch.inf).amax(dim=-1)

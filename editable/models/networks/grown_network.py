@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from editable.errors import UserError, require_at_least
+from editable.models.logits import logits_of
 from editable.models.weights import load_weights
 
 __all__ = ["GrownNetwork", "NewLogit", "Pooling", "grow_classes"]
@@ -80,7 +81,7 @@ class GrownNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits [N, K + number of new classes]."""
         with _tapping([(self.base.get_submodule(name), new) for name, new in self._pairs()]) as found:
-            logits = self.base(x)
+            logits = logits_of(self.base(x))
         if isinstance(x, fx.Proxy):
             self._tap_traced(x.tracer, found)
         for (name, _), values in zip(self._pairs(), found, strict=True):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from editable.models.logits import logits_of, say_what_is_taken
 from editable.models.split.modes import evaluation_mode
 
 __all__ = ["disagreement"]
@@ -34,16 +35,18 @@ def disagreement(network: nn.Module, traced: Callable[[Tensor], Tensor], x: Tens
         return None
     some = x[:ROWS].detach()
     with torch.no_grad(), evaluation_mode(network), _kept_buffers(network) as before:
-        plain = network(some.clone())
+        output = network(some.clone())
+        say_what_is_taken(network, output)
+        plain = logits_of(output)
         changed = [name for name, buffer in network.named_buffers() if not _equal(buffer, before[name])]
         if changed:
             return f"its forward writes into its buffer {changed[0]!r}"
         ours = traced(some)
-        if not isinstance(plain, Tensor) or plain.shape != ours.shape:
+        if not isinstance(ours, Tensor) or plain.shape != ours.shape:
             return f"its output is {_described(plain)}, the traced one's {_described(ours)}"
         if _equal(plain, ours) or _is_near(plain, ours):
             return None
-        if not _is_near(network(some.clone()), plain):
+        if not _is_near(logits_of(network(some.clone())), plain):
             return "its forward gives other values each time"
     return f"{_cause(network)}; logits differ by up to {(plain - ours).abs().max().item():.3g}"
 

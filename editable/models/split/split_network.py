@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from editable.errors import UserError
 from editable.models.finite import check_weights
-from editable.models.selection import select_parameters
+from editable.models.selection import select_parameters, is_quantised
+from editable.models.logits import logits_of, say_what_is_taken
 from editable.models.split.agreement import disagreement
 from editable.models.split.cut import cut, find_dependent
 from editable.models.split.edit_form import SharedKernel, edit_form, kernels_of
@@ -19,7 +20,7 @@ from editable.models.split.modes import attention_for, evaluating, evaluation_mo
 from editable.models.split.subgraph import as_function
 from editable.models.split.tracing import trace_pure
 
-__all__ = ["Features", "SplitNetwork"]
+__all__ = ["Features", "SplitNetwork", "require_splittable"]
 
 Features: TypeAlias = tuple[Tensor, ...]
 
@@ -60,8 +61,8 @@ class SplitNetwork:
         names: The names of the editable parameters, in the network's order.
 
     Raises:
-        UserError: If a pattern matches nothing, the network is compiled, no editable parameter has an influence on
-            the output, or weights are NaN or infinite.
+        UserError: If a pattern matches nothing, the network is compiled or scripted, no editable parameter has an
+            influence on the output, or weights are NaN or infinite.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -75,10 +76,11 @@ class SplitNetwork:
     names: tuple[str, ...]
 
     def __init__(self, network: nn.Module, patterns: str | Sequence[str]) -> None:
-        _refuse_compiled(network)
+        require_splittable(network)
         self.network = network
         self.names = tuple(select_parameters(network, patterns))
         check_weights(network, self.names)
+        _refuse_scripted(network, self.names)
         self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
         self._checked = False
         self._whole: str | None = None  # why the network is run as a whole although it can be traced
@@ -171,6 +173,18 @@ class SplitNetwork:
         if unknown:
             raise UserError(f"{unknown[0]!r} is not editable in this split, which edits {', '.join(self.names)}")
 
+    def require_gradients(self) -> None:
+        """Raise a `UserError` where a quantised module behind the editable parameters keeps gradients from them."""
+        if self._halves.suffix_graph is None:  # what lies behind them is not known
+            return
+        called = set(self._halves.suffix.called)
+        quantised = [name for name, module in self.network.named_modules() if module in called and is_quantised(module)]
+        if quantised:
+            raise UserError(
+                f"no gradient reaches {self.names[0]!r}, as {quantised[0]!r} behind it is quantised: edit layers "
+                "behind that, or the network before it is quantised"
+            )
+
     def _run(
         self,
         half: "_Half",
@@ -254,12 +268,28 @@ def _called_modules(network: nn.Module, graph: fx.Graph) -> list[nn.Module]:
     return [network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
 
 
-def _refuse_compiled(network: nn.Module) -> None:
+def require_splittable(network: nn.Module) -> None:
+    """Raise a `UserError` where a network is compiled or scripted, so that it cannot run with other parameters."""
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UserError(
+            "cannot split a scripted network (it comes from torch.jit), whose parameters cannot be replaced for the "
+            "time of a call: give the original network"
+        )
     for name, module in network.named_modules():
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             where = f"its module {name!r}" if name else type(network).__name__
             raise UserError(
                 f"cannot split a compiled network ({where} was given to torch.compile): split the original network"
+            )
+
+
+def _refuse_scripted(network: nn.Module, names: Sequence[str]) -> None:
+    for name, module in network.named_modules():
+        inside = [some for some in names if isinstance(module, torch.jit.ScriptModule) and some.startswith(f"{name}.")]
+        if inside:
+            raise UserError(
+                f"{inside[0]!r} cannot be edited, as {name!r} is scripted (it comes from torch.jit): give the original "
+                "module, or edit other layers"
             )
 
 
@@ -321,4 +351,6 @@ def _no_prefix(network: nn.Module, x: Tensor) -> Features:
 
 
 def _whole_network(network: nn.Module, x: Tensor) -> Tensor:
-    return network(x.clone())  # the network may write into its input, which is a cached feature here
+    output = network(x.clone())  # the network may write into its input, which is a cached feature here
+    say_what_is_taken(network, output)
+    return logits_of(output)

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from editable.models.logits import logits_of
+
 __all__ = ["UntraceableError", "find_plain_values", "trace_pure"]
 
 _OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -62,7 +64,8 @@ class UntraceableError(RuntimeError):
 def trace_pure(network: nn.Module) -> fx.Graph:
     """Trace a network and make its operations pure.
 
-    The graph computes exactly what the network computes in the mode it is in, with one difference: an operation that
+    Of an output that is no tensor, the graph returns the logits (`editable.models.logits_of`). Otherwise it computes
+    exactly what the network computes in the mode it is in, with one difference: an operation that
     writes in place (``x += y``, ``x.add_(y)``, ``relu(x, inplace=True)``) no longer changes the input, nor any value
     that is used elsewhere. It becomes the same operation out of place, or acts on a clone, and every later use of the
     value it wrote to reads its result instead. Only an in-place module that is the single reader of a newly computed
@@ -165,7 +168,8 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
+        inputs = [self.root, self.create_proxy("placeholder", "x", (), {})]
+        return lambda *given: logits_of(root_fn(*given)), inputs
 
     def create_arg(self, a: Any) -> Any:
         # fx would store such a tensor on the network itself, and it would not follow a change of device or dtype.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from editable.errors import UserError, require_at_least
-from editable.models import evaluation_mode
+from editable.models import evaluation_mode, logits_of
 from editable.rewriting.keys.context_keys import key_directions, mean_key, resize_mask, span_directions
 from editable.rewriting.keys.exemplars import Exemplars
 from editable.rewriting.memory.block import LayerBlock
@@ -146,7 +146,7 @@ class RewriteProblem:
     def logits(self, images: Tensor, params: Mapping[str, Tensor]) -> Tensor:
         """Run the network in evaluation mode with other parameters; nothing is written to it."""
         with evaluation_mode(self.block.network):
-            return functional_call(self.block.network, dict(params), (images,))
+            return logits_of(functional_call(self.block.network, dict(params), (images,)))
 
     def _mean_keys(self, inputs: Tensor) -> Tensor:
         keys, weights = self.memory.keys(inputs).double(), self.key_weights.double()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from editable.errors import UserError
-from editable.models import evaluation_mode
+from editable.models import evaluation_mode, logits_of
 from editable.rewriting.keys.context_keys import resize_mask
 
 __all__ = ["FinalFeatures"]
@@ -78,8 +78,10 @@ class FinalFeatures:
         with evaluation_mode(self.whole), ExitStack() as stack:
             for module in self.network.modules():
                 stack.callback(module.register_forward_hook(see).remove)
-            stack.callback(self.network.register_forward_hook(lambda _, args, output: own.append(output)).remove)
-            logits = self.whole(images)
+            stack.callback(
+                self.network.register_forward_hook(lambda _, args, output: own.append(logits_of(output))).remove
+            )
+            logits = logits_of(self.whole(images))
         if not calls or calls[-1][1].shape != own[0].shape or not torch.equal(calls[-1][1], own[0]):
             raise UserError(
                 f"the last layer of {type(self.network).__name__} is not linear, so that there is no vector of weights "

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_positive, require_seed
+from editable.models import logits_of
 from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.solvers.base import Progress, Solution, with_parameters
 from editable.rewriting.solvers.descent import Descent
@@ -95,7 +96,7 @@ class SmoothDescent(Descent):
         block, network, images = problem.block, problem.block.network, _check_images(problem)
         params = {name: own.detach().clone().requires_grad_() for name, own in network.named_parameters()}
         with torch.no_grad():
-            before = torch.cat([network(part) for part in references.split(self.batch_size)])
+            before = torch.cat([logits_of(network(part)) for part in references.split(self.batch_size)])
         batches = self._batches(len(references))
 
         def objective() -> Tensor:
@@ -103,7 +104,10 @@ class SmoothDescent(Descent):
             logits, values = with_parameters(
                 network,
                 params,
-                lambda: (network(references[batch]), block.values(block.inputs(images), params[block.weight_name])),
+                lambda: (
+                    logits_of(network(references[batch])),
+                    block.values(block.inputs(images), params[block.weight_name]),
+                ),
             )
             return (logits - before[batch]).square().mean() + self.constraint * _distance(problem, values)
 
