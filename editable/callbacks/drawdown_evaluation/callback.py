@@ -21,6 +21,8 @@ from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSe
 from editable.errors import UserError, require_at_least, require_positive, require_seed, require_within
 from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
 from editable.models import ScoringSettings, SplitNetwork, select_parameters
+from editable.models.selection import is_quantised
+from editable.models.split.split_network import require_splittable
 
 __all__ = ["DrawdownEvaluation"]
 
@@ -158,8 +160,11 @@ class DrawdownEvaluation(Callback):
                 f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
                 "such as [layer3], or set evaluation.num_edits to 0"
             )
-        network: Any = pl_module.network
+        network = network_of(pl_module)
+        require_splittable(network)
         select_parameters(network, self.editable_layers_for(pl_module))  # raises for names that match nothing
+        if any(map(is_quantised, network.modules())):
+            SplitNetwork(network, self.editable_layers_for(pl_module)).require_gradients()
 
     def editor_for(self, pl_module: LightningModule) -> Any:
         """Return the editor that was given or else the task's own."""

@@ -1,5 +1,6 @@
 """Correct a trained network: an edit of one's own images, kept as a patch where it costs little elsewhere."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,15 +10,19 @@ from torch.utils.data import Dataset
 
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit import report
+from editable.callbacks.edit.cause import refuse_impossible, why_it_failed
 from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEditOutcome, ScoredImages
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.kept_edit import put_edited, write_edit
+from editable.callbacks.run.same_images import SameImages
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.editing import BaseEditor, EditRecord, EditResult
 from editable.errors import UserError, require_within
+from editable.editing.editors.objective import is_predicted
 from editable.models import Features, SplitNetwork
+from editable.models.logits import require_logits
 
 __all__ = ["ImageEdit"]
 
@@ -29,14 +34,16 @@ class ImageEdit(Subcommand):
     """Edits the tested network so that images get the labels asked for, and keeps the edit if it costs little.
 
     All images are edited together: the editor goes on until each has its label, with ``evaluation.edited_views`` views
-    of it. An edit that does not succeed ends the run. One that does is measured on the test images, each
-    ``evaluation.image_stride``-th. Where its drawdown is at most ``max_drawdown``, it is left as ``edit.safetensors``,
-    a patch for the tested weights (``--patches`` of other subcommands), and as the whole checkpoint ``edited.ckpt``.
-    The tested network itself never changes, and ``test_error`` is that of the unedited one.
+    of it. An image has its label where that is predicted, strictly above all others. An edit that does not succeed ends
+    the run. One that does is measured on the test images, each ``evaluation.image_stride``-th. Where its drawdown on
+    those that are neither edited nor edited views, nor the same as one of these, is at most ``max_drawdown``, it is
+    left as ``edit.safetensors``, a patch for the tested weights (``--patches`` of other subcommands), and as the whole
+    checkpoint ``edited.ckpt``. The tested network itself never changes, and ``test_error`` is that of the unedited one.
 
-    Logs ``edit_num_steps``, ``edit_num_images`` and, on ``edit_num_scoring_images`` test images,
+    Logs ``edit_num_steps``, ``edit_num_images`` and, on ``edit_num_scoring_images`` such test images,
     ``edit_error_before``, ``edit_error``, ``edit_drawdown``, ``edit_agreement``, ``edit_num_corrected`` and
-    ``edit_num_broken``; besides ``edit_generality_before`` and ``edit_generality``, on ``evaluation.generality_views``
+    ``edit_num_broken``; with the ``edit_num_edited_test_images`` that were left out, ``edit_drawdown_with_edited``;
+    besides ``edit_generality_before`` and ``edit_generality``, on ``evaluation.generality_views``
     views of each image that are no part of the edit.
 
     Args:
@@ -44,7 +51,8 @@ class ImageEdit(Subcommand):
         images: Image files, or positions of test images (from 0, in the order of the data set); one or several.
         labels: For each image the label asked for: the name of a class, or its number where no class has that name. By
             default the true labels, which only test images have.
-        max_drawdown: Largest rise of the error rate on the test images, as a fraction, at which the edit is kept.
+        max_drawdown: Largest rise of the error rate on test images that are not edited, as a fraction, at which the
+            edit is kept.
 
     Attributes:
         outcome: What came out; none before the run.
@@ -73,6 +81,7 @@ class ImageEdit(Subcommand):
         self._split: SplitNetwork | None = None
         self._edited: EditedImages | None = None
         self._params: dict[str, Tensor] = {}
+        self._same = SameImages(torch.zeros(0, 0))
         self._scored: list[ScoredImages] = []
         self._num_seen = 0
 
@@ -82,6 +91,7 @@ class ImageEdit(Subcommand):
         data = image_data(trainer, WHAT)
         asked = AskedImages(self.images, self.labels, data)
         self._split = SplitNetwork(network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
+        self._split.require_gradients()
         self._edited, self._params = self._edit(trainer, pl_module, self._split, asked, data)
         self._scored, self._num_seen = [], 0
 
@@ -107,9 +117,10 @@ class ImageEdit(Subcommand):
                 self._split.suffix(features, params).argmax(dim=-1).cpu()
                 for params in (self._split.params, self._params)
             )
-        data = image_data(trainer, WHAT)
-        changed = denormalise(images.cpu()[before != after][:MOST_CHANGED], data.mean, data.std)
-        self._scored.append(ScoredImages(labels.cpu(), before, after, changed))
+        data, edited = image_data(trainer, WHAT), self._same(images)
+        changed = images.cpu()[(before != after) & ~edited][:MOST_CHANGED].float()
+        shown = denormalise(changed, data.mean, data.std)
+        self._scored.append(ScoredImages(labels.cpu(), before, after, edited, shown))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count what the edit has changed, and keep it if it costs little."""
@@ -124,7 +135,7 @@ class ImageEdit(Subcommand):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the edited parameters in place of the network's own, in the checkpoint alone."""
-        put_edited(checkpoint, self._params)
+        put_edited(checkpoint, network_of(pl_module), self._params)
 
     def failure(self) -> str | None:
         """Return why the edit was not kept, and what to do."""
@@ -140,7 +151,7 @@ class ImageEdit(Subcommand):
         data: ImageDataModule,
     ) -> tuple[EditedImages, dict[str, Tensor]]:
         """Make the edit, and look at what it does to its images and to other views; return the parameters besides."""
-        dataset, labels = data.evaluated(asked), asked.labels
+        dataset, labels, names = data.evaluated(asked), asked.labels, list(asked.names or [])
         images = torch.stack([dataset[index][0] for index in range(len(dataset))])
         judged, learnt = self._views(trainer, dataset, images)
         params = {name: param.detach() for name, param in split.params.items()}
@@ -149,28 +160,39 @@ class ImageEdit(Subcommand):
             with torch.no_grad():
                 return split.prefix(some.to(pl_module.device, next(iter(params.values())).dtype))
 
-        def probabilities(some: Tensor, own: dict[str, Tensor]) -> Tensor:
+        def logits(some: Tensor, own: Mapping[str, Tensor]) -> Tensor:
             with torch.no_grad():
-                return split.suffix(prefix(some), own).softmax(dim=-1).cpu()
+                return split.suffix(prefix(some), own).cpu()
 
-        def held(own: dict[str, Tensor]) -> Tensor:
-            predicted = [probabilities(some, own).argmax(dim=1) for some in judged if len(some)]
-            return torch.stack(predicted) == labels[:, None] if predicted else torch.zeros(len(labels), 0) > 0
+        def held(own: Mapping[str, Tensor]) -> Tensor:
+            found = [is_predicted(logits(some, own), label) for some, label in zip(judged, labels, strict=True)]
+            return torch.stack(found) if judged.shape[1] else torch.zeros(len(labels), 0) > 0
 
-        before = probabilities(images, params)
-        editor: BaseEditor = self.evaluation.editor_for(pl_module).to(pl_module.device)
+        before = logits(images, params)
+        require_logits(before, len(images))
+        refuse_impossible(names, images, labels, before, data.classes)
+        editor: BaseEditor = self.evaluation.editor_for(pl_module).to(pl_module.device).with_strict_success()
         together = torch.cat([images, learnt.flatten(0, 1)])
         targets = torch.cat([labels, labels.repeat_interleave(learnt.shape[1])])
-        result = editor(split.suffix, params, prefix(together), targets.to(pl_module.device))
-        after = probabilities(images, result.params)
-        self._refuse_failure(result, int((after.argmax(dim=1) == labels).sum()), len(labels))
+        if is_predicted(logits(together, params), targets).all():
+            raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
+        features, there = prefix(together), targets.to(pl_module.device)
+        result = editor(split.suffix, params, features, there)
+        after = logits(images, result.params)
+        if not result.success or not is_predicted(logits(together, result.params), targets).all():
+            cause = why_it_failed(result, lambda own: split.suffix(features, own), params, there, bool(learnt.shape[1]))
+            raise UserError(
+                f"the edit does not succeed in {int(result.num_steps)} steps, after which "
+                f"{int(is_predicted(after, labels).sum())} of {len(labels)} images have the labels asked for; {cause}"
+            )
+        self._same = SameImages(together)
         edited = EditedImages(
-            asked.names,
+            names,
             data.classes,
             denormalise(images[:MOST_DRAWN], data.mean, data.std),
             labels,
-            before,
-            after,
+            before.float().softmax(dim=-1),
+            after.float().softmax(dim=-1),
             held(params),
             held(result.params),
             int(result.num_steps),
@@ -187,17 +209,6 @@ class ImageEdit(Subcommand):
         judged, edited = made.tensor_split([self.evaluation.generality_views], dim=1)
         return judged, edited
 
-    def _refuse_failure(self, result: EditResult, num_held: int, num_images: int) -> None:
-        if not result.num_steps and result.success:
-            raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
-        if not result.success:
-            fewer = " edit fewer views (evaluation.edited_views), or" if self.evaluation.edited_views else ""
-            raise UserError(
-                f"the edit does not succeed in {int(result.num_steps)} steps, after which {num_held} of {num_images} "
-                f"images have the labels asked for:{fewer} allow more steps (the editor's max_steps), a higher "
-                "learning rate or more editable layers"
-            )
-
     def _record(self, pl_module: LightningModule, outcome: ImageEditOutcome) -> EditRecord:
         """Return what the patch tells of itself."""
         editor = self.evaluation.editor_for(pl_module)
@@ -208,6 +219,6 @@ class ImageEdit(Subcommand):
         return EditRecord(
             outcome.edited.asked(),
             {"editor": made_by, "editable_layers": self.evaluation.editable_layers_for(pl_module)},
-            f"{len(outcome.scored.labels)} test images",
+            f"{len(outcome.scored.others.labels)} test images that are not edited",
             outcome.values(),
         )

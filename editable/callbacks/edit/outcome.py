@@ -53,19 +53,27 @@ class ScoredImages(NamedTuple):
         labels: True labels, int64 [S].
         before: Labels that the unedited network predicts, int64 [S].
         after: Labels that the edited one predicts.
-        changed: The first images whose prediction has changed, in [0, 1], [≤ 24, C, H, W].
+        edited: Which of them are the same as an edited image or an edited view, bool [S].
+        changed: The first of the others whose prediction has changed, in [0, 1], [≤ 24, C, H, W].
     """
 
     labels: Tensor
     before: Tensor
     after: Tensor
+    edited: Tensor
     changed: Tensor
 
     @staticmethod
     def join(parts: Sequence["ScoredImages"]) -> "ScoredImages":
         """Join batches, in their order."""
-        labels, before, after, changed = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return ScoredImages(labels, before, after, changed[:MOST_CHANGED])
+        labels, before, after, edited, changed = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return ScoredImages(labels, before, after, edited, changed[:MOST_CHANGED])
+
+    @property
+    def others(self) -> "ScoredImages":
+        """Those that are neither edited nor views of edited ones: on these harm is counted."""
+        labels, before, after, edited, changed = self
+        return ScoredImages(labels[~edited], before[~edited], after[~edited], edited[~edited], changed)
 
     @property
     def num_corrected(self) -> int:
@@ -79,7 +87,9 @@ class ScoredImages(NamedTuple):
 
     @property
     def drawdown(self) -> float:
-        """Rise of the error rate, a fraction."""
+        """Rise of the error rate, a fraction; NaN where there are no images."""
+        if not len(self.labels):
+            return float("nan")
         return (self.num_broken - self.num_corrected) / len(self.labels)
 
 
@@ -90,7 +100,7 @@ class ImageEditOutcome:
     Attributes:
         edited: The edited images.
         scored: The test images.
-        max_drawdown: Largest rise of the error rate on the test images, as a fraction, at which the edit is kept.
+        max_drawdown: Largest rise of the error rate on the other test images, as a fraction, at which the edit is kept.
     """
 
     edited: EditedImages
@@ -100,17 +110,27 @@ class ImageEditOutcome:
     @property
     def refusal(self) -> str | None:
         """Why the edit is not kept, and what to do; none where it is."""
-        if self.scored.drawdown <= self.max_drawdown:
+        others = self.scored.others
+        if not len(others.labels):
+            return (
+                "the edit succeeds, but all test images that are scored are edited ones, so that its harm is not "
+                "known, and was not kept: test on more images (data, evaluation.image_stride)"
+            )
+        if others.drawdown <= self.max_drawdown:
             return None
         return (
-            f"the edit succeeds, but raises the error rate by {100 * self.scored.drawdown:.2f} points where "
+            f"the edit succeeds, but raises the error rate by {100 * others.drawdown:.2f} points where "
             f"edit.max_drawdown allows {100 * self.max_drawdown:g}, and was not kept: allow more, lower the editor's "
             "learning rate, or make the network ready for edits (docs/editable-training.md)"
         )
 
     def values(self) -> dict[str, float]:
-        """Return all figures by their metrics' names; generality is left out where there are no views."""
-        edited, scored = self.edited, self.scored
+        """Return all figures by their metrics' names.
+
+        Errors are those on test images that are neither edited nor views of edited ones. What there is none of is left
+        out, such as generality without views.
+        """
+        edited, scored = self.edited, self.scored.others
         values = {
             "num_steps": float(edited.num_steps),
             "num_images": float(len(edited.labels)),
@@ -121,7 +141,10 @@ class ImageEditOutcome:
             "num_corrected": float(scored.num_corrected),
             "num_broken": float(scored.num_broken),
             "num_scoring_images": float(len(scored.labels)),
+            "num_edited_test_images": float(self.scored.edited.sum()),
+            "drawdown_with_edited": self.scored.drawdown,
         }
+        values = {name: value for name, value in values.items() if value == value}
         if edited.views_after.numel():
             values |= {"generality_before": _share(edited.views_before), "generality": _share(edited.views_after)}
         return values

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editable.callbacks.edit.outcome import ImageEditOutcome
+from editable.callbacks.edit.outcome import ImageEditOutcome, ScoredImages
 from editable.tables import Table
 from editable.visualize import plot_changed_images, plot_image_edit
 
@@ -23,14 +23,13 @@ def summary(outcome: ImageEditOutcome) -> Table:
     if "generality" in values:
         title = f"{edited.views_after.shape[1]} other views of each have the label asked for"
         rows.append([title, *(f"{100 * values[name]:.1f} %" for name in ("generality_before", "generality"))])
-    title = f"errors on {len(outcome.scored.labels)} test images"
-    rows.append([title, *(f"{100 * values[name]:.2f} %" for name in ("error_before", "error"))])
+    rows += [_errors(name, scored) for name, scored in _scored(outcome).items()]
     return Table(["", "before", "after"], rows, _title(outcome))
 
 
 def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
     """Write the figures; return the report's section in Markdown."""
-    edited, scored = outcome.edited, outcome.scored
+    edited, scored = outcome.edited, outcome.scored.others
     kept = outcome.refusal or (
         f"Kept as [{PATCH}]({PATCH}), to be added to the options of a test: `--patches {folder / PATCH}`, and as "
         f"[{CHECKPOINT}]({CHECKPOINT}), with all other weights."
@@ -41,8 +40,12 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
     text = (
         f"## {_title(outcome)}\n\n{kept}\n\n{summary(outcome).markdown()}\n\n"
         "![Each image with the probabilities of classes before and after](edit.png)\n\n"
-        f"Of {len(scored.labels)} test images {scored.num_corrected} became right and {scored.num_broken} wrong: a "
-        f"drawdown of {100 * scored.drawdown:.2f} points.\n"
+        + " ".join(
+            f"Of {len(some.labels)} {name} {some.num_corrected} became right and {some.num_broken} wrong: a drawdown "
+            f"of {100 * some.drawdown:.2f} points."
+            for name, some in _scored(outcome).items()
+        )
+        + "\n"
     )
     if len(scored.changed):
         which = scored.before != scored.after
@@ -50,6 +53,20 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
         plot_changed_images(folder / "changed.png", scored.changed, labels, before, after, edited.classes)
         text += "\n![The first test images whose prediction has changed](changed.png)\n"
     return [text]
+
+
+def _scored(outcome: ImageEditOutcome) -> dict[str, ScoredImages]:
+    """Return the test images by what they are called: those that count as harm and, where they differ, all."""
+    scored = outcome.scored
+    if not scored.edited.any():
+        return {"test images": scored}
+    sets = {"test images that are not edited": scored.others, "test images with the edited ones": scored}
+    return {name: some for name, some in sets.items() if len(some.labels)}
+
+
+def _errors(name: str, scored: ScoredImages) -> list[str]:
+    wrong = ((labels != scored.labels).double().mean().item() for labels in (scored.before, scored.after))
+    return [f"errors on {len(scored.labels)} {name}", *(f"{100 * share:.2f} %" for share in wrong)]
 
 
 def _title(outcome: ImageEditOutcome) -> str:

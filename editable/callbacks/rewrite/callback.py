@@ -157,7 +157,7 @@ class RankOneRewrite(Subcommand):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the rewritten parameters in place of the network's own, in the checkpoint alone."""
         if self.outcome is not None and self.outcome.chosen is not None:
-            put_edited(checkpoint, self.params[self.outcome.chosen])
+            put_edited(checkpoint, network_of(pl_module), self.params[self.outcome.chosen])
 
     def failure(self) -> str | None:
         """Return what to do where no candidate corrects anything at the allowed drop."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from editable.callbacks.run.context import run_folder
 from editable.editing import EditPatch, EditRecord
+from editable.models.tied import spread_tied
 
 __all__ = ["put_edited", "write_edit"]
 
@@ -31,7 +32,10 @@ def write_edit(
     trainer.save_checkpoint(folder / checkpoint, weights_only=False)
 
 
-def put_edited(checkpoint: dict[str, Any], params: Mapping[str, Tensor]) -> None:
-    """Put edited parameters in place of the network's own, in a task's checkpoint alone."""
-    for name, tensor in params.items():
+def put_edited(checkpoint: dict[str, Any], network: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Put edited parameters in place of the network's own, in a task's checkpoint alone.
+
+    A tensor that the network holds under several names is in the checkpoint under all of them.
+    """
+    for name, tensor in spread_tied(network, params).items():
         checkpoint["state_dict"][f"network.{name}"] = tensor.detach().clone()

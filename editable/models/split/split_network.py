@@ -19,6 +19,7 @@ from editable.models.split.edit_form import SharedKernel, edit_form, kernels_of
 from editable.models.split.modes import attention_for, evaluating, evaluation_mode
 from editable.models.split.subgraph import as_function
 from editable.models.split.tracing import trace_pure
+from editable.models.tied import tied_names
 
 __all__ = ["Features", "SplitNetwork", "require_splittable"]
 
@@ -78,7 +79,7 @@ class SplitNetwork:
     def __init__(self, network: nn.Module, patterns: str | Sequence[str]) -> None:
         require_splittable(network)
         self.network = network
-        self.names = tuple(select_parameters(network, patterns))
+        self.names = _each_once(network, select_parameters(network, patterns))
         check_weights(network, self.names)
         _refuse_scripted(network, self.names)
         self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
@@ -156,7 +157,8 @@ class SplitNetwork:
         """
         graph = self._halves.suffix_graph
         original = self._halves.suffix if graph is None else fx.GraphModule(self.network, graph)
-        names = {self.network.get_parameter(name): name for name in self.names}
+        tied = {name: _tied_parameters(self.network, name) for name in self.names}
+        names = {self.network.get_parameter(other): name for name, others in tied.items() for other in others}
         places = {
             f"{prefix}.{name}" if prefix else name: names[parameter]
             for prefix, module in original.named_modules()  # once each, as in `_find_slots`
@@ -210,7 +212,8 @@ class SplitNetwork:
 
     def _build(self) -> None:
         self._slots = _find_slots(self.network, self.names)
-        self._halves = _undivided(self.network) if self._whole else _halve(self.network, self.names, self._moved)
+        names = list(self._slots)  # with those of tied parameters
+        self._halves = _undivided(self.network) if self._whole else _halve(self.network, names, self._moved)
 
     def _check_cut(self, x: Tensor) -> None:
         """Move the cut to earlier values until every feature is a tensor with one row per input."""
@@ -296,13 +299,35 @@ def _refuse_scripted(network: nn.Module, names: Sequence[str]) -> None:
 def _find_slots(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The names, inside a `_Half`, of all places that hold each parameter: tied weights have several.
 
-    A module that is found under two names is one place: `functional_call` would restore it wrongly if given twice.
+    A module that is found under two names is one place: `functional_call` would restore it wrongly if given twice. Tied
+    weights may be one parameter or several that share their memory; each of their names stands for all.
     """
     places: dict[nn.Parameter, list[str]] = {}
     for prefix, module in network.named_modules(prefix="network"):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             places.setdefault(parameter, []).append(f"{prefix}.{name}")
-    return {name: tuple(places[network.get_parameter(name)]) for name in names}
+    slots: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        tied = _tied_parameters(network, name)
+        distinct = dict.fromkeys(network.get_parameter(other) for other in tied)
+        slots |= dict.fromkeys(tied, tuple(place for parameter in distinct for place in places[parameter]))
+    return slots
+
+
+def _tied_parameters(network: nn.Module, name: str) -> list[str]:
+    """Return all names of a parameter, and of those that share its memory; the given one first."""
+    parameters = {some for some, _ in network.named_parameters(remove_duplicate=False)}
+    return list(dict.fromkeys([name, *(some for some in tied_names(network).get(name, ()) if some in parameters)]))
+
+
+def _each_once(network: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names without those of parameters that share their memory with an earlier one."""
+    tied = tied_names(network)
+    kept: list[str] = []
+    for name in names:
+        if not set(tied.get(name, ())) & set(kept):
+            kept.append(name)
+    return tuple(kept)
 
 
 def _are_vectorised(params: Iterable[Tensor]) -> bool:

@@ -14,6 +14,7 @@ from editable.errors import UserError
 from editable.models import evaluation_mode
 from editable.models.split.subgraph import ancestors, as_function, extract
 from editable.models.split.tracing import trace_pure
+from editable.models.tied import tied_names
 from editable.rewriting.memory.memory import ConvGeometry
 
 __all__ = ["LayerBlock"]
@@ -62,6 +63,7 @@ class LayerBlock:
         self.network, self.layer = network, _full_name(network, layer)
         self._module = network.get_submodule(self.layer)
         _check_kind(self.layer, self._module)
+        self._say_tied()
         try:
             with evaluation_mode(network):
                 graph = trace_pure(network)
@@ -125,6 +127,19 @@ class LayerBlock:
         """Return what BatchNorm and activation make of the layer's output; shapes as of :meth:`outputs`."""
         with evaluation_mode(self.network):
             return self._after(self.network, outputs)
+
+    def _say_tied(self) -> None:
+        """Warn where another layer has the same weight, which a rewrite changes with this one."""
+        names = tied_names(self.network).get(self.weight_name, ())
+        places = [name.rpartition(".")[0] for name in names]
+        others = [place for place in places if self.network.get_submodule(place) is not self._module]
+        if others:
+            warnings.warn(
+                f"the weight of '{self.layer}' is also that of '{others[0]}': a rewrite changes both, and is solved as "
+                "if what the layer reads stayed as it is",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _take_traced(self, graph: fx.Graph) -> None:
         call = _find_call(graph, self.network, self.layer, self._module)

@@ -28,11 +28,15 @@ def edited_images(num_views: int = 4) -> EditedImages:
 
 
 def scored_images() -> ScoredImages:
-    """Ten test images, of which one became right, two became wrong, and one is wrong in another way."""
+    """Twelve test images, of which two are edited and became right.
+
+    Of the ten others one became right, two became wrong, and one is wrong in another way.
+    """
     return ScoredImages(
-        torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2]),
-        torch.tensor([0, 0, 1, 1, 1, 0, 2, 2, 0, 0]),
-        torch.tensor([0, 0, 0, 1, 0, 0, 2, 1, 0, 1]),
+        torch.tensor([1, 0, 0, 0, 1, 1, 1, 0, 2, 2, 2, 2]),
+        torch.tensor([0, 0, 0, 1, 1, 1, 0, 2, 2, 2, 0, 0]),
+        torch.tensor([1, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 1]),
+        torch.tensor([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]) > 0,
         images(4),
     )
 

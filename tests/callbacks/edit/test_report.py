@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from editable.callbacks.edit import ImageEditOutcome
 from editable.callbacks.edit.report import summary, write
@@ -20,9 +21,16 @@ def test_each_image_views_and_test_images_before_and_after() -> None:
         ["a.png, asked for dog", "cat (70.0 %)", "dog (90.0 %)"],
         ["b.png, asked for cat", "frog (80.0 %)", "cat (60.0 %)"],
         ["4 other views of each have the label asked for", "0.0 %", "50.0 %"],
-        ["errors on 10 test images", "40.00 %", "50.00 %"],
+        ["errors on 10 test images that are not edited", "40.00 %", "50.00 %"],
+        ["errors on 12 test images with the edited ones", "50.00 %", "41.67 %"],
     ]
-    assert len(summary(image_edit_outcome(num_views=0)).rows) == 3
+    assert len(summary(image_edit_outcome(num_views=0)).rows) == 4
+
+
+def test_images_of_ones_own_are_no_test_images() -> None:
+    outcome = image_edit_outcome()
+    scored = outcome.scored._replace(edited=torch.zeros(12) > 0)
+    assert summary(replace(outcome, scored=scored)).rows[-1] == ["errors on 12 test images", "50.00 %", "41.67 %"]
 
 
 def test_one_image_and_one_step_are_no_plural() -> None:
@@ -37,7 +45,10 @@ def test_section_and_figures_of_an_edit_that_is_kept(tmp_path: Path) -> None:
     (section,) = write(image_edit_outcome(), tmp_path)
     assert section.startswith("## Edit of 2 images in 3 steps\n\nKept as [edit.safetensors](edit.safetensors)")
     assert f"`--patches {tmp_path / 'edit.safetensors'}`, and as [edited.ckpt](edited.ckpt)" in section
-    assert "Of 10 test images 1 became right and 2 wrong: a drawdown of 10.00 points." in section
+    assert (
+        "Of 10 test images that are not edited 1 became right and 2 wrong: a drawdown of 10.00 points. Of 12 test "
+        "images with the edited ones 3 became right and 2 wrong: a drawdown of -8.33 points."
+    ) in section
     assert {path.name for path in tmp_path.iterdir()} == {"edit.png", "changed.png"}
     assert set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", section)) == {"edit.png", "changed.png"}
 
