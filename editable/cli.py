@@ -3,15 +3,12 @@
 import logging
 import sys
 import warnings
-from argparse import ArgumentError
 from collections.abc import Sequence
-
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from editable.comparison import compare
 from editable.default_run import default_run
-from editable.errors import UserError
 from editable.lightning_cli import EditableCLI
+from editable.mistakes import users_mistake
 
 __all__ = ["EditableCLI", "main"]
 
@@ -53,24 +50,8 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             default_run()
     except Exception as error:
-        mistake = _users_mistake(error)
+        mistake = users_mistake(error)
         if mistake is None:
             raise
-        sys.stderr.write(f"error: {_one_sentence(str(mistake))}\n")
+        sys.stderr.write(f"error: {mistake}\n")
         raise SystemExit(2) from None
-
-
-def _users_mistake(error: BaseException | None) -> BaseException | None:
-    """Return the user's mistake behind an error; jsonargparse wraps what a constructor raises into its own errors."""
-    while error is not None:
-        if isinstance(error, UserError | MisconfigurationException | ArgumentError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _one_sentence(message: str) -> str:
-    """Leave out of jsonargparse's messages what only speaks of its own inner workings, and join the rest."""
-    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(noise))

@@ -3,7 +3,6 @@
 import inspect
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -18,7 +17,9 @@ from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, Pre
 from editable.callbacks.run.context import run_folder
 from editable.class_changes import arguments_go_with_their_class
 from editable.errors import UserError
-from editable.models import read_checkpoint
+from editable.starting.checkpoint import check_checkpoint, find_checkpoint, stands_for_a_file
+from editable.starting.folder import new_run_folder
+from editable.starting.requests import check_numbers, check_trainer
 from editable.trainer import SUBCOMMANDS, EditableTrainer
 
 __all__ = ["EditableCLI"]
@@ -49,18 +50,6 @@ class RunConfig(SaveConfigCallback):
                 "choose another trainer.logger or trainer.default_root_dir"
             )
         super().setup(trainer, pl_module, stage)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the folder of a run that ends before it has begun: the next run shall have its version number."""
-        folder = getattr(trainer.logger, "log_dir", None)
-        if self.already_saved or not folder or not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            logger.finalize("failed")
-        found = list(Path(folder).glob("*"))
-        if len(found) == 1 and found[0].name.startswith("events.out.tfevents"):
-            found[0].unlink()
-            Path(folder).rmdir()
 
 
 class EditableCLI(LightningCLI):
@@ -154,11 +143,25 @@ class EditableCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Look at the checkpoint's path, and read checkpoints as data, never as code."""
         config = self.config.get(self.subcommand, {}) if self.subcommand else {}
+        check_numbers(config.get("trainer") or {})
         path = config.get("ckpt_path")
-        if path and path not in ("last", "best", "hpc", "registry") and "://" not in path:
-            _check_checkpoint(path)
+        if path is not None and not stands_for_a_file(path):
+            check_checkpoint(path)
         if config.get("weights_only", True) is None:
             config["weights_only"] = True
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it in a folder of its own."""
+        check_trainer(self.trainer, self.model)
+        with new_run_folder(self.trainer):
+            super()._run_subcommand(subcommand)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Return the arguments of the trainer's method, with the file that a word for a checkpoint stands for."""
+        arguments = super()._prepare_subcommand_kwargs(subcommand)
+        if arguments.get("ckpt_path") is not None:
+            arguments["ckpt_path"] = find_checkpoint(arguments["ckpt_path"], self.trainer)
+        return arguments
 
     @property
     def evaluation(self) -> DrawdownEvaluation:
@@ -187,10 +190,3 @@ def _add_test_sections(parser: LightningArgumentParser) -> None:
         meaning = f"{callback.__doc__.partition(chr(10))[0]} See `train.py {name} --help`."  # type: ignore[union-attr]
         parser.add_argument(f"--{name}", type=callback | None, default=None, help=meaning)
         parser.callback_keys.append(name)
-
-
-def _check_checkpoint(path: str) -> None:
-    """Look whether a file is a Lightning checkpoint, before a run folder is made."""
-    checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
-        raise UserError(f"'{path}' is no checkpoint of a Lightning run; give weights alone as model.weights")

@@ -58,7 +58,8 @@ class EditableTrainer(Trainer):
         if self.is_global_zero:
             console = Console()
             console.print(callback.table().terminal())
-            console.print(f"Report and figures: {folder}", soft_wrap=True)
+            if not self.fast_dev_run:  # type: ignore[attr-defined]
+                console.print(f"Report and figures: {folder}", soft_wrap=True)
         failure = callback.failure()
         if failure is not None:
             raise UserError(failure)

@@ -17,13 +17,13 @@ LAYERS = [
     {"cli"},
     {"comparison", "default_run"},
     {"lightning_cli"},
-    {"class_changes"},
+    {"class_changes", "starting"},
     {"trainer"},
     {"callbacks", "tasks"},
     {"visualize"},
     {"editing", "rewriting"},
     {"models", "metrics", "data"},
-    {"tables"},
+    {"tables", "mistakes"},
     {"atomic", "errors"},
 ]
 """Rooms, from the top down: a file imports files of its own room and of lower layers."""

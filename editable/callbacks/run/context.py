@@ -1,5 +1,8 @@
 """What callbacks ask of the run that they are part of: its folder, its network, its images, and gradients."""
 
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +16,22 @@ __all__ = ["datamodule_of", "image_data", "network_of", "require_gradients", "ru
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Return the run's log folder; a collective operation, so to be called on every rank."""
+    """Return the run's log folder; a collective operation, so to be called on every rank.
+
+    A ``fast_dev_run`` leaves nothing: it has a temporary folder, which goes with the trainer.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return _temporary_folder(trainer)
     return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def _temporary_folder(trainer: Trainer) -> Path:
+    folder = getattr(trainer, "_temporary_folder", None)
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="fast_dev_run-"))
+        trainer._temporary_folder = folder  # type: ignore[attr-defined]
+        weakref.finalize(trainer, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def network_of(pl_module: LightningModule) -> nn.Module:

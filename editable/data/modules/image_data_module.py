@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -183,9 +184,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         sampler = self._training_sampler()
         if len(sampler) < self.batch_size:
+            callbacks = getattr(self.trainer, "callbacks", ())
+            grows = any(isinstance(callback, BatchSizeFinder) for callback in callbacks)
             raise UserError(
                 f"batch_size is {self.batch_size}, but must be at most {len(sampler)}, the number of training images "
-                "per device."
+                f"per device{': give BatchSizeFinder, which doubles it, fewer max_trials' if grows else ''}."
             )
         return self._loader(self.train_dataset, sampler=sampler, drop_last=True)
 

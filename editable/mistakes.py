@@ -1,0 +1,102 @@
+"""Which errors are a user's mistake, or the machine's state, and the sentence that says so; all others are faults."""
+
+import errno
+import linecache
+import os
+import re
+from argparse import ArgumentError
+from importlib.util import find_spec
+from types import TracebackType
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from editable.errors import UserError
+
+__all__ = ["users_mistake"]
+
+PLACES = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ENOTDIR", "EISDIR", "EEXIST", "ELOOP", "EIO", "EFBIG")
+}
+"""What may be wrong with a place that is named in the error."""
+FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
+"""What is wrong with the machine, whether or not a place is named."""
+LIGHTNING = re.compile(
+    r"lightning[/\\](pytorch[/\\](accelerators|callbacks|loggers|loops|plugins|profilers|strategies|trainer|tuner)|"
+    r"fabric)[/\\]"
+)
+"""Where Lightning looks at what the user has asked of it; not where it is called by our own code."""
+CHECKS = (ValueError, TypeError, RuntimeError, ImportError, OSError, NotImplementedError)
+
+
+def users_mistake(error: BaseException) -> str | None:
+    """Return the sentence that a user's mistake ends in; none for a fault, which shall show its traceback.
+
+    A mistake is what is raised as one: a :class:`~editable.errors.UserError`, Lightning's misconfiguration, an argument
+    that the parser refuses, also behind an error that wraps it. Besides, where no such error is: a place that cannot be
+    written to or read, a full disk; a package that is not installed; and what Lightning refuses by a ``raise`` of its
+    own where it looks at devices, strategies, loggers, plug-ins and the trainer's numbers.
+
+    Args:
+        error: What has ended the command.
+    """
+    some: BaseException | None = error
+    wrapped = True  # so far only the parser's own errors, which wrap what a constructor raises
+    while some is not None:
+        if isinstance(some, UserError | MisconfigurationException | ArgumentError):
+            return one_sentence(str(some))
+        if wrapped:
+            said = _of_the_machine(some) or _of_a_missing_package(some) or _of_lightning(some)
+            if said is not None:
+                return one_sentence(said)
+        wrapped = wrapped and "jsonargparse" in _raised_at(some)[0]
+        some = some.__cause__ or some.__context__
+    return None
+
+
+def one_sentence(message: str) -> str:
+    """Leave out of jsonargparse's messages what only speaks of its own inner workings, and join the rest."""
+    noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(noise))
+
+
+def _of_the_machine(error: BaseException) -> str | None:
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    reason = os.strerror(error.errno).lower()
+    if error.errno in FULL:
+        return f"cannot write{_named(error)}: {reason}"
+    return f"cannot use{_named(error)}: {reason}" if error.errno in PLACES and error.filename is not None else None
+
+
+def _named(error: OSError) -> str:
+    name = error.filename2 if error.filename2 is not None else error.filename
+    return "" if name is None else f" '{os.fsdecode(name) if isinstance(name, str | bytes) else name}'"
+
+
+def _of_a_missing_package(error: BaseException) -> str | None:
+    """Return what is said of a package that somebody else's code asks for and that is not there."""
+    if not isinstance(error, ImportError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and name and name != "editable" and find_spec(name) is None:
+        return f"{error}, which an option asks for: install the package, or leave the option out"
+    return str(error) if "fsspec" in _raised_at(error)[0] else None
+
+
+def _of_lightning(error: BaseException) -> str | None:
+    """Return what Lightning says where it refuses what it was asked for, by a ``raise``."""
+    file, line = _raised_at(error)
+    refused = LIGHTNING.search(file) is not None and linecache.getline(file, line).lstrip().startswith("raise ")
+    return str(error) if refused and isinstance(error, CHECKS) else None
+
+
+def _raised_at(error: BaseException) -> tuple[str, int]:
+    """Return file and line of the innermost frame; empty where there is none."""
+    trace: TracebackType | None = error.__traceback__
+    if trace is None:
+        return "", 0
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename, trace.tb_lineno

@@ -1,0 +1,58 @@
+"""What the trainer was asked for, as far as Lightning takes it and it cannot be meant, or costs more than it gains."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.parsing import lightning_hasattr
+
+from editable.errors import UserError
+
+__all__ = ["check_numbers", "check_trainer"]
+
+LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "num_nodes": 1}
+"""Least values of the trainer's numbers that Lightning doesn't look at, and divides by."""
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Look at the trainer's numbers.
+
+    Args:
+        settings: The section ``trainer`` of a configuration.
+
+    Raises:
+        UserError: If one is out of its range.
+    """
+    for name, least in LEAST.items():
+        value = settings.get(name)
+        if isinstance(value, int | float) and value < least:
+            raise UserError(f"trainer.{name} must be at least {least}, got {value}")
+
+
+def check_trainer(trainer: Trainer, model: LightningModule) -> None:
+    """Look at a trainer's callbacks, and warn where its precision makes the processor slow.
+
+    Raises:
+        UserError: If the learning rate is to be found of a task that has none to be set.
+    """
+    finders = any(isinstance(callback, LearningRateFinder) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if finders and not (lightning_hasattr(model, "lr") or lightning_hasattr(model, "learning_rate")):
+        raise UserError(
+            f"LearningRateFinder cannot set the learning rate of {type(model).__name__}, which its optimizer has "
+            "(model.optimizer.lr): leave it out, and compare runs of a few rates"
+        )
+    if isinstance(trainer.accelerator, CPUAccelerator) and str(trainer.precision).startswith("bf16"):
+        _warn_of_slow_bfloat16(str(trainer.precision))
+
+
+def _warn_of_slow_bfloat16(precision: str) -> None:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        rank_zero_warn(
+            f"trainer.precision is {precision}, which this processor has no instructions for: training was measured to "
+            "take about eight times as long as in float32 there (86 s in place of 10.6 s); take "
+            "--trainer.precision=32-true"
+        )
