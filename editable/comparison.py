@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,22 +90,28 @@ class EvaluatedRun:
         ]
 
 
-def compare_runs(folders: Mapping[str, str | Path], path: str | Path) -> dict[str, EvaluatedRun]:
+def compare_runs(folders: Mapping[str, str | Path], path: str | Path, replace: bool = False) -> dict[str, EvaluatedRun]:
     """Draw the figure of some runs, write their table beside it, and print that.
 
     Args:
         folders: The log folder of each run, by the name that it shall have.
         path: The PNG file; the table, in Markdown, gets the same name with ``.md``.
+        replace: Take the place of a figure or table that is there already.
 
     Returns:
         The runs by name.
 
     Raises:
-        UserError: If a folder holds no evaluated run, or the file is no ``.png``.
+        UserError: If a folder holds no evaluated run, the file is no ``.png``, or there is a file in one's place.
     """
     path = Path(path)
     if path.suffix != ".png":
         raise UserError(f"the figure is written as .png, got '{path}'")
+    there = [str(some) for some in (path, path.with_suffix(".md")) if os.path.lexists(some)]
+    if there and not replace:
+        raise UserError(
+            f"'{there[0]}' is there already: choose another --output, or ask for it to be replaced (--replace)"
+        )
     runs = {name: EvaluatedRun.read(folder) for name, folder in folders.items()}
     generalities = [run.generality for run in runs.values() if run.generality is not None]
     plot_comparison(
@@ -141,6 +148,7 @@ def compare(args: Sequence[str]) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="name=folder", help="a name, and the log folder of a test run")
     parser.add_argument("--output", default="comparison.png", help="the figure; the table goes beside it as .md")
+    parser.add_argument("--replace", action="store_true", help="replace a figure and table that are there already")
     arguments = parser.parse_args(list(args))
     folders: dict[str, str] = {}
     for run in arguments.runs:
@@ -150,4 +158,4 @@ def compare(args: Sequence[str]) -> None:
         if name in folders:
             raise UserError(f"two runs to compare are called {name!r}")
         folders[name] = folder
-    compare_runs(folders, arguments.output)
+    compare_runs(folders, arguments.output, arguments.replace)

@@ -94,3 +94,16 @@ def test_mistakes_end_in_one_sentence(run, tmp_path, monkeypatch, arguments, mes
     with pytest.raises(UserError, match=message):
         compare([argument.format(**folders) for argument in arguments])
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("ending", [".png", ".md"])
+def test_a_file_in_the_place_is_kept_unless_it_may_be_replaced(run, tmp_path, ending):
+    path, folder = tmp_path / "own.png", run("a", [0.1, 0.2])
+    path.with_suffix(ending).write_text("somebody's")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=f"own{ending}' is there already: choose another --output"):
+        compare([f"a={folder}", f"--output={path}"])
+    assert path.with_suffix(ending).read_text() == "somebody's"
+    assert sorted(tmp_path.iterdir()) == before
+    compare([f"a={folder}", f"--output={path}", "--replace"])
+    assert "| a | 12.50 |" in path.with_suffix(".md").read_text()

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from editable.callbacks.run.context import network_of
 from editable.callbacks.run.edit_loop import validates_alone
+from editable.data.classes import check_same_classes
 from editable.editing import EditPatch
 
 __all__ = ["AppliedPatches"]
@@ -23,7 +24,8 @@ class AppliedPatches(Callback):
         files: What edits and rewrites have left, in the order in which they were made.
 
     Raises:
-        UserError: If a file is missing, broken or no patch; when the run starts, if a patch was made for other weights.
+        UserError: If a file is missing, broken or no patch; when the run starts, if a patch was made for other weights
+            or classes.
     """
 
     def __init__(self, files: Sequence[str]) -> None:
@@ -32,16 +34,16 @@ class AppliedPatches(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the patches in."""
-        self._apply(pl_module)
+        self._apply(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the patches in."""
         if validates_alone(trainer):
-            self._apply(pl_module)
+            self._apply(trainer, pl_module)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the patches in."""
-        self._apply(pl_module)
+        self._apply(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the patches back."""
@@ -59,6 +61,10 @@ class AppliedPatches(Callback):
         ]
         return ["\n".join(["## Patches\n\nThe network had these patches, one after the other:\n", *told, ""])]
 
-    def _apply(self, pl_module: LightningModule) -> None:
+    def _apply(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        classes = getattr(trainer.datamodule, "classes", None)  # type: ignore[attr-defined]
         for path, patch in self.patches.items():
+            if patch.record.classes is not None and classes is not None:
+                otherwise = "give data with the same classes"
+                check_same_classes(patch.record.classes, classes, f"the patch '{path}'", otherwise)
             self._applied.enter_context(patch.applied(network_of(pl_module), f"the patch '{path}'"))

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
 
 from editable.errors import UserError
 
-__all__ = ["class_labels", "class_numbers", "find_class", "near_names"]
+__all__ = ["check_same_classes", "class_labels", "class_numbers", "find_class", "near_names"]
 
 
 def find_class(asked: int | str, classes: Sequence[str]) -> int | None:
@@ -82,3 +84,30 @@ def class_labels(class_names: Sequence[str], classes: Sequence[str], images: Seq
                 f"of the data: {near_names(name, classes)}."
             )
     return torch.tensor([position[name] for name in class_names], dtype=torch.int64)
+
+
+def check_same_classes(made_for: object, classes: Sequence[str], what: str, otherwise: str) -> None:
+    """Refuse what was made for other classes, or for the same in another order, where each label means another thing.
+
+    Args:
+        made_for: Names of all classes that something was made for; the position is the label.
+        classes: Those of the data.
+        what: It was made for them, for the message: ``the checkpoint``.
+        otherwise: What to do, for the message.
+
+    Raises:
+        UserError: If they are not the same; it names the first that differs. Composed and decomposed letters are one.
+    """
+    if not isinstance(made_for, list) or not all(isinstance(name, str) for name in made_for):
+        raise UserError(f"{what} is damaged: its class names are no list of names")
+    for label, (there, here) in enumerate(zip_longest(made_for, classes)):
+        if there is None or here is None:
+            raise UserError(
+                f"{what} was made for {len(made_for)} classes and the data have {len(classes)}, the first more is "
+                f"class {label}, '{there or here}': {otherwise}"
+            )
+        if normalize("NFC", there) != normalize("NFC", here):
+            raise UserError(
+                f"{what} was made for other classes than those of the data: class {label} is '{there}' there and "
+                f"'{here}' in the data: {otherwise}"
+            )

@@ -1,5 +1,6 @@
 """The baseline task: a classifier trained with cross-entropy."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,11 +11,15 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from editable.data.classes import check_same_classes
 from editable.errors import UserError
 from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights, logits_of
 from editable.models.logits import require_logits, say_what_is_taken
 
 __all__ = ["ClassificationTask"]
+
+CLASSES = "classes"
+"""The entry of a checkpoint that has the names of the classes, by label."""
 
 Batch = tuple[Tensor, Tensor]
 """Images [N, C, H, W] and labels, int64 [N]."""
@@ -132,9 +137,22 @@ class ClassificationTask(LightningModule):
                 f"train_{name}", value.detach(), on_step=False, on_epoch=True, batch_size=num_images, sync_dist=True
             )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down the names of the classes, where the data module has some."""
+        classes = self._class_names()
+        if classes is not None:
+            checkpoint[CLASSES] = list(classes)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another task or network, before anything of it is used."""
+        """Refuse a checkpoint of another task, network or classes, before anything of it is used."""
         check_fit(self, checkpoint["state_dict"], "the weights in the checkpoint")
+        classes = self._class_names()
+        if CLASSES in checkpoint and classes is not None:
+            otherwise = "give data with the same classes, or the checkpoint as model.weights, which takes weights alone"
+            check_same_classes(checkpoint[CLASSES], classes, "the checkpoint", otherwise)
+
+    def _class_names(self) -> Sequence[str] | None:
+        return getattr(getattr(self._trainer, "datamodule", None), "classes", None)
 
     def check_labels(self, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
         """Raise a ``UserError`` unless data and network agree on the classes; logits are [N, classes].

@@ -156,7 +156,8 @@ class EditableFineTuningTask(EditableTrainingTask):
         return [{"params": params, **({} if rate is None else {"lr": rate})} for rate, params in groups.items()] + rest
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down which original the network was held to."""
+        """Write down the classes, and which original the network was held to."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint[TEACHER] = fingerprint(self.teacher.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """What a user typed is looked up as a name first, and as a number where no class has that name."""
 
+import unicodedata
+
 import pytest
 
-from editable.data.classes import class_labels, class_numbers, find_class
+from editable.data.classes import check_same_classes, class_labels, class_numbers, find_class
 from editable.errors import UserError
 
 NAMES = ["001", "002", "cat", "1"]
@@ -42,3 +44,23 @@ def test_folders_are_names_and_never_numbers():
 def test_mistakes(asked: list[int | str], option: str, message: str):
     with pytest.raises(UserError, match=message):
         class_numbers(asked, ["car", "ship"], option)
+
+
+def test_the_same_classes_in_the_same_order():
+    check_same_classes(["car", "café"], ["car", unicodedata.normalize("NFD", "café")], "the checkpoint", "else")
+
+
+@pytest.mark.parametrize(
+    ("made_for", "message"),
+    [
+        (["ship", "car"], "the checkpoint was made for other .* class 0 is 'ship' there and 'car' in the data: else"),
+        (["car", "boat"], "class 1 is 'boat' there and 'ship'"),
+        (["car"], "made for 1 classes and the data have 2, the first more is class 1, 'ship'"),
+        (["car", "ship", "x"], "made for 3 classes and the data have 2, the first more is class 2, 'x'"),
+        ("carship", "damaged: its class names"),
+        ([1, 2], "damaged: its class names"),
+    ],
+)
+def test_other_classes_are_refused_by_the_first_that_differs(made_for: object, message: str):
+    with pytest.raises(UserError, match=message):
+        check_same_classes(made_for, ["car", "ship"], "the checkpoint", "else")

@@ -228,3 +228,34 @@ def test_data_module_with_as_many_classes_or_without_their_number_is_fine(make_t
         trainer = make_trainer()
         getattr(trainer, loop)(task, data)
         assert trainer.state.finished
+
+
+class NamedData(Data):
+    """The same with names of its classes."""
+
+    def __init__(self, classes):
+        super().__init__(len(classes))
+        self.classes = classes
+
+
+@pytest.mark.parametrize("method", ["fit", "validate", "test"])
+def test_checkpoints_know_their_classes_and_refuse_others(make_trainer, tmp_path, method):
+    classes = ["car", "ship", "dog", "cat"]
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(ClassificationTask(small_network(torch.float32)), datamodule=NamedData(classes))
+    path = tmp_path / "kept.ckpt"
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["classes"] == classes
+    again = ClassificationTask(small_network(torch.float32))
+    run = getattr(make_trainer(max_epochs=2), method)
+    run(again, datamodule=NamedData(classes), ckpt_path=path, weights_only=True)
+    with pytest.raises(UserError, match="class 1 is 'ship' there and 'dog' in the data"):
+        getattr(make_trainer(max_epochs=2), method)(
+            again, datamodule=NamedData(["car", "dog", "ship", "cat"]), ckpt_path=path, weights_only=True
+        )
+    del checkpoint["classes"]  # as an earlier version has left it
+    torch.save(checkpoint, path)
+    getattr(make_trainer(max_epochs=2), method)(
+        again, datamodule=NamedData(["car", "dog", "ship", "cat"]), ckpt_path=path, weights_only=True
+    )

@@ -63,6 +63,7 @@ class ImageEdit(Subcommand):
     """
 
     command = "edit"
+    leaves = (report.PATCH, report.CHECKPOINT)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
@@ -221,4 +222,5 @@ class ImageEdit(Subcommand):
             {"editor": made_by, "editable_layers": self.evaluation.editable_layers_for(pl_module)},
             f"{len(outcome.scored.others.labels)} test images that are not edited",
             outcome.values(),
+            list(outcome.edited.classes),
         )

@@ -94,6 +94,7 @@ class NewClass(Subcommand):
     """
 
     command = "new_class"
+    leaves = ("grown.safetensors", "grown.yaml")
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

@@ -86,6 +86,7 @@ class RankOneRewrite(Subcommand):
     """
 
     command = "rewrite"
+    leaves = (PATCH, CHECKPOINT, "candidates.json", "candidates.csv")
     summary, write = staticmethod(summary), staticmethod(write)
 
     def __init__(
@@ -284,5 +285,6 @@ class RankOneRewrite(Subcommand):
             },
             f"{len(rewrite.labels['report'])} test images and what else the figures name",
             rewrite.values(),
+            list(image_data(trainer, "a rewrite").classes),
         )
         write_edit(trainer, network, self.params[trial.solver], record, PATCH, CHECKPOINT)

@@ -56,6 +56,7 @@ class GeneratorRewriting(Subcommand):
     """
 
     command = "rewrite_generator"
+    leaves = ("rewritten.safetensors",)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

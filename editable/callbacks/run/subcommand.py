@@ -1,12 +1,15 @@
 """A callback that is a subcommand of its own on the command line: it computes an outcome, of which a report is made."""
 
+import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from editable.callbacks.run.context import run_folder
 from editable.callbacks.run.outcome_file import write_outcome
+from editable.errors import UserError
 from editable.tables import Table
 
 __all__ = ["Subcommand"]
@@ -22,11 +25,27 @@ class Subcommand(Callback):
 
     Attributes:
         command: The subcommand's name.
+        leaves: Names of the files that it leaves besides its report; where one is there already, it does not run.
         outcome: What came out; none before it has run.
     """
 
     command: ClassVar[str]
+    leaves: ClassVar[tuple[str, ...]] = ()
     outcome: Any = None
+    _own_folder: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a folder that has a file of somebody else's in the place of one's own, before anything is computed."""
+        folder = run_folder(trainer)  # on every rank
+        if folder == self._own_folder or not trainer.is_global_zero:
+            return
+        for name in (*self.leaves, f"{self.command}_outcome.pt"):
+            if os.path.lexists(folder / name):
+                raise UserError(
+                    f"'{folder / name}' is there already and would be overwritten; choose another trainer.logger or "
+                    "trainer.default_root_dir"
+                )
+        self._own_folder = folder
 
     @property
     def loop(self) -> Literal["test", "validate"]:

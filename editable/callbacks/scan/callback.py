@@ -67,6 +67,7 @@ class SpuriousScan(Subcommand):
     """
 
     command = "scan"
+    leaves = ("scan.safetensors",)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

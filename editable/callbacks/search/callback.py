@@ -75,6 +75,7 @@ class LearningRateSearch(Subcommand):
     """
 
     command = "search"
+    leaves = ("search.json", report.CONFIGURATION)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

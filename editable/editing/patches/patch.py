@@ -32,12 +32,19 @@ class EditRecord:
         made_by: The editor or solver and its settings, as JSON holds them.
         measured_on: The images that the outcome was measured on, in words.
         outcome: Figures by their metrics' names.
+        classes: Names of the network's classes, by label; none where nobody knew them.
     """
 
     asked: list[str] = field(default_factory=list)
     made_by: Any = None
     measured_on: str = ""
     outcome: dict[str, float] = field(default_factory=dict)
+    classes: list[str] | None = None
+
+    @property
+    def written(self) -> str:
+        """The record as JSON; what nobody knew is left out."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "classes" or value})
 
     @classmethod
     def read(cls, text: str, path: str | Path) -> "EditRecord":
@@ -49,14 +56,15 @@ class EditRecord:
         try:
             content = json.loads(text)
             record = cls(**content)
-            outcome = record.outcome
+            outcome, classes = record.outcome, record.classes
             fits = (
-                set(content) == {"asked", "made_by", "measured_on", "outcome"}
+                set(content) - {"classes"} == {"asked", "made_by", "measured_on", "outcome"}
                 and isinstance(record.asked, list)
                 and all(isinstance(some, str) for some in record.asked)
                 and isinstance(record.measured_on, str)
                 and isinstance(outcome, dict)
                 and all(isinstance(some, int | float) for some in outcome.values())
+                and (classes is None or (isinstance(classes, list) and all(isinstance(some, str) for some in classes)))
             )
         except (ValueError, TypeError):
             fits = False
@@ -125,7 +133,7 @@ class EditPatch:
             "format": FORMAT,
             "base": self.base,
             "edited": self.edited,
-            "record": json.dumps(asdict(self.record)),
+            "record": self.record.written,
         }
         with write_atomically(path) as temporary:
             save_file(self.params, temporary, metadata=described)

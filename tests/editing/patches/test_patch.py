@@ -241,3 +241,16 @@ def test_a_network_that_is_moved_meanwhile_has_its_own_values_in_the_new_precisi
         network.double()
     assert network.fc.bias.dtype == torch.float64
     assert torch.equal(network.fc.bias, bias.double())
+
+
+def test_class_names_are_kept_where_they_are_known_and_are_names(tmp_path: Path) -> None:
+    network = nn.Linear(2, 2)
+    named = EditRecord(["a.png: cat → dog"], classes=["cat", "dog"])
+    for record in (named, EditRecord()):
+        EditPatch.of(network, {"bias": torch.ones(2)}, record).save(tmp_path / "edit.safetensors")
+        assert EditPatch.load(tmp_path / "edit.safetensors").record == record
+    assert "classes" not in EditRecord().written, "a record without them is what it always was"
+    for wrong in ('"cat"', "[1, 2]", "{}"):
+        text = f'{{"asked": [], "made_by": null, "measured_on": "", "outcome": {{}}, "classes": {wrong}}}'
+        with pytest.raises(UserError, match="its record is not what an edit"):
+            EditRecord.read(text, "edit.safetensors")
