@@ -23,6 +23,10 @@ NORMAL_QUANTILE = 1.959964  # 97.5 %, for an interval of 95 %
 COLUMNS = ("run", "test error, %", "drawdown, points", "success, %", "steps", "generality, %", "edits")
 
 
+FIGURES = ("drawdown", "success_rate", "num_steps")
+"""Figures that a run has by names that tell which kind of edits they are of."""
+
+
 @dataclass(frozen=True)
 class EvaluatedRun:
     """What a run of ``test`` found out about edits; rates are fractions.
@@ -59,6 +63,10 @@ class EvaluatedRun:
             kind = "" if "drawdown" in metrics else NaturalMistakeEdits.metric_prefix
             with (folder / "edits.csv").open(newline="") as file:
                 drawdowns = np.array([float(row["drawdown"]) for row in csv.DictReader(file)])
+            numbers = [metrics[name] for name in ("test_error", *(f"{kind}{some}" for some in FIGURES))]
+            numbers += [metrics[name] for name in (f"{kind}generality",) if metrics.get(name) is not None]
+            if not all(isinstance(some, int | float) for some in numbers):
+                raise ValueError(f"the figures {numbers}")
             spread = drawdowns.std(ddof=1) if len(drawdowns) > 1 else float("nan")
             return cls(
                 metrics["test_error"],
@@ -74,8 +82,8 @@ class EvaluatedRun:
                 f"'{folder}' is no log folder of a run that evaluated edits in a test: it has no "
                 f"{Path(error.filename).name}"
             ) from error
-        except (KeyError, ValueError, ZeroDivisionError) as error:
-            missing = f"no {error}" if isinstance(error, KeyError) else "no edits"
+        except (KeyError, ValueError, TypeError, ZeroDivisionError, RecursionError) as error:
+            missing = f"no {error}" if isinstance(error, KeyError) else "no edits, or figures that are no numbers,"
             raise UserError(f"'{folder}' does not hold the evaluation of edits in a test: {missing} in it") from error
 
     def cells(self) -> list[str]:

@@ -1,10 +1,13 @@
 """A file is written whole or not at all."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from editable.atomic import write_atomically
 
@@ -81,3 +84,59 @@ def test_two_writers_do_not_meet(tmp_path: Path):
         second.write_text("second")
     assert path.read_text() == "first"  # the outer block ends last
     assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def full(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+class Full:
+    """A file on a full disk."""
+
+    def write(self, some: bytes) -> int:
+        raise full(errno.ENOSPC)
+
+    def flush(self) -> None: ...
+
+
+WRITERS = {
+    "python": lambda path: path.open("w").close() or (_ for _ in ()).throw(full(errno.ENOSPC)),
+    "torch": lambda path: torch.save({"a": torch.zeros(1000)}, Full()),
+    "safetensors": lambda path: (_ for _ in ()).throw(
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    ),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
+def test_a_full_disk_is_named_whoever_writes(writer, tmp_path: Path):
+    path = tmp_path / "weights.bin"
+    path.write_text("old")
+
+    def write() -> None:
+        with write_atomically(path) as temporary:
+            writer(temporary)
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        write()
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
+    assert os.listdir(tmp_path) == ["weights.bin"]
+    assert path.read_text() == "old"
+
+
+def test_a_place_that_cannot_be_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for path, number in (
+        (tmp_path / "file" / "x.json", errno.ENOTDIR),
+        (tmp_path / ("x" * 300) / "x.json", errno.ENAMETOOLONG),
+    ):
+        with pytest.raises(OSError, match=r"x\.json") as raised, write_atomically(path):
+            pass
+        assert (raised.value.errno, raised.value.filename) == (number, str(path))
+
+
+def test_an_error_that_is_not_of_writing_stays_what_it_is(tmp_path: Path):
+    for error in (FileNotFoundError(errno.ENOENT, "no such file", "elsewhere"), RuntimeError("of the writer")):
+        with pytest.raises(type(error)) as raised, write_atomically(tmp_path / "x.json"):
+            raise error
+        assert raised.value is error

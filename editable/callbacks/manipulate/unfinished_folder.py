@@ -1,6 +1,7 @@
 """Manipulated images while they are being made: in a folder beside the finished one, from where a run goes on."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 
 from editable.atomic import write_atomically
+from editable.callbacks.run.outcome_file import from_plain
 from editable.data import ManipulatedImage, save_manipulated_folder
 from editable.data.images.reader import read_image
 from editable.errors import UserError
@@ -41,7 +43,7 @@ class UnfinishedFolder:
         identity: What the images depend on, as JSON holds it.
 
     Raises:
-        UserError: If ``out`` is there already and not an empty folder.
+        UserError: If ``out`` is there already and not an empty folder, or something else is in ``<out>.unfinished``.
     """
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
@@ -52,6 +54,13 @@ class UnfinishedFolder:
             )
         self.out, self.identity = out, json.loads(json.dumps(identity))
         self.folder = out.with_name(f"{out.name}.unfinished")
+        foreign = (
+            [path for path in self.folder.glob("*") if not _is_own(path)] if self.folder.is_dir() else [self.folder]
+        )
+        if foreign and os.path.lexists(foreign[0]):
+            raise UserError(
+                f"'{foreign[0]}' is not of an interrupted run, and would be lost: choose another manipulate.out"
+            )
 
     def read(self) -> list[MadeImage]:
         """Return what an interrupted run has left; nothing where there was none.
@@ -63,9 +72,13 @@ class UnfinishedFolder:
         for path in sorted(self.folder.glob("made*.json")):
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
-                there = dict(content["identity"])
-                made += [MadeImage(int(position), float(share)) for position, share in content["made"]]
-            except (OSError, ValueError, TypeError, KeyError) as error:
+                there = from_plain(content["identity"], dict[str, Any])
+                own: list[MadeImage] = from_plain(content["made"], list[MadeImage])
+                odd = next((one for one in own if one.position < 0 or not 0 <= one.share <= 1), None)
+                if odd is not None:
+                    raise ValueError(f"it has image {odd.position} with a share of {odd.share}")
+                made += own
+            except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
                 raise UserError(f"'{path}' is damaged ({error}): remove '{self.folder}' to begin anew") from error
             for name, here in self.identity.items():
                 if there.get(name) != here:
@@ -110,6 +123,11 @@ class UnfinishedFolder:
 
     def _path(self, position: int) -> Path:
         return self.folder / "images" / f"{position:08}.png"
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether something in ``<out>.unfinished`` is what a run leaves there; hidden is what is half written."""
+    return path.name in ("images", "whole") or path.match("made-*.json") or path.name.startswith(".")
 
 
 def file_stems(names: Sequence[str], class_names: Sequence[str]) -> list[str]:

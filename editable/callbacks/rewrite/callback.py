@@ -12,7 +12,7 @@ from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn, RewriteImages, rewrite_images
 from editable.callbacks.rewrite.outcome import MeasuredRewrite, RewriteOutcome
 from editable.callbacks.rewrite.report import summary, write
-from editable.callbacks.rewrite.resuming import read_trials, trials_identity, write_trials
+from editable.callbacks.rewrite.resuming import check_trials, read_trials, trials_identity, write_trials
 from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, shown_heat_maps
 from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_label, standing_trials
 from editable.callbacks.rewrite.workbench import Workbench
@@ -132,6 +132,8 @@ class RankOneRewrite(Subcommand):
         check_rules((self.rule, self.validation_rule, *self.trial_rules), data)
         if self.photographs is not None:
             labelled_folder(self.photographs, data.classes)
+        if self.resume is not None:
+            check_trials(Path(self.resume))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try the candidates, choose, and measure what was chosen."""

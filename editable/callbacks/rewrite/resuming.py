@@ -1,6 +1,7 @@
 """Finished candidates in files, and the identity that says whether an interrupted run may go on from them."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from editable.atomic import write_atomically
 from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn
-from editable.callbacks.rewrite.trials import RewriteTrial, TrialSettings, solver_label
+from editable.callbacks.rewrite.trials import RewriteTrial, solver_label
+from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.set_errors import SetErrors
 from editable.data import RewriteRule
@@ -19,7 +21,7 @@ from editable.models import fingerprint
 from editable.rewriting import Architecture
 from editable.tables import Table
 
-__all__ = ["read_trials", "trials_identity", "write_trials"]
+__all__ = ["check_trials", "read_trials", "trials_identity", "write_trials"]
 
 
 def trials_identity(
@@ -88,14 +90,7 @@ def read_trials(folder: Path, identity: dict[str, Any]) -> list[RewriteTrial]:
     Raises:
         UserError: If there are none, the file is damaged, or they were trials of something else.
     """
-    path = folder / "candidates.json"
-    if not path.is_file():
-        raise UserError(f"rewrite.resume: there are no candidates in '{folder}', which has no {path.name}")
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        there, trials = dict(state["identity"]), [_trial(row) for row in state["trials"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"rewrite.resume: '{path}' is not what a rewrite has left ({error})") from error
+    there, trials = _read(folder)
     for name, here in json.loads(json.dumps(identity)).items():
         if there.get(name) != here:
             raise UserError(
@@ -105,9 +100,36 @@ def read_trials(folder: Path, identity: dict[str, Any]) -> list[RewriteTrial]:
     return trials
 
 
-def _trial(row: dict[str, Any]) -> RewriteTrial:
-    fields = {"settings": TrialSettings(*row["settings"]), "target": SetErrors(*row["target"])}
-    return RewriteTrial(**{**row, **fields, "others": SetErrors(*row["others"])})
+def check_trials(folder: Path) -> None:
+    """Look whether an interrupted run has left trials that can be read, before anything is computed.
+
+    Raises:
+        UserError: If there are none, or the file is damaged.
+    """
+    _read(folder)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], list[RewriteTrial]]:
+    path = folder / "candidates.json"
+    if not path.is_file():
+        raise UserError(f"rewrite.resume: there are no candidates in '{folder}', which has no {path.name}")
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        there: dict[str, Any] = from_plain(state["identity"], dict[str, Any])
+        trials: list[RewriteTrial] = from_plain(state["trials"], list[RewriteTrial])
+        for trial in trials:
+            _check(trial)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"rewrite.resume: '{path}' is not what a rewrite has left ({error})") from error
+    return there, trials
+
+
+def _check(trial: RewriteTrial) -> None:
+    """Look at counts and strength, as far as they can be known to be wrong."""
+    counts = [trial.target, trial.others]
+    fits = [some is not None and min(some) >= 0 and 0 < some.num_images >= max(some) for some in counts]
+    if not all(fits) or not math.isfinite(trial.strength):
+        raise ValueError(f"its trial of {trial.solver} at {trial.settings.layer} has counts that cannot be meant")
 
 
 def _table(trials: Sequence[RewriteTrial]) -> Table:

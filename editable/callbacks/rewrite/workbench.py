@@ -56,14 +56,19 @@ class Workbench:
 
         Args:
             sets: The images that choose, ``target`` and ``others``.
-            finished: What an interrupted run has left, which is taken over.
+            finished: What an interrupted run has left; of this, combinations that are tried here at all strengths are
+                taken over.
             keep: Called with all trials so far, after each combination and at the end.
 
         Returns:
             All trials, the finished ones first.
         """
-        trials, combinations = list(finished), self._candidates.combinations
-        done = {trial.settings for trial in trials}
+        combinations, strengths = self._candidates.combinations, sorted(self._candidates.strengths)
+        there: dict[TrialSettings, list[RewriteTrial]] = {}
+        for trial in finished:
+            there.setdefault(trial.settings, []).append(trial)
+        done = {some for some in combinations if sorted(trial.strength for trial in there.get(some, ())) == strengths}
+        trials = [trial for trial in finished if trial.settings in done]
         task = self._progress.add_task("rewrites", total=len(combinations))
         for layer in self._candidates.layers:
             here = [settings for settings in combinations if settings.layer == layer]

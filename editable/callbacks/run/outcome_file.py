@@ -4,7 +4,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -12,7 +12,18 @@ from torch import Tensor
 from editable.atomic import write_atomically
 from editable.errors import UserError
 
-__all__ = ["read_outcome", "write_outcome"]
+__all__ = ["from_plain", "read_outcome", "write_outcome"]
+
+SCALARS: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    Tensor: (Tensor,),
+}
+"""Plain types by the hint that asks for them."""
+LARGEST = 2**63
+"""No count is larger, and JSON may hold numbers that no float can."""
 
 Outcome = TypeVar("Outcome")
 
@@ -28,8 +39,9 @@ def write_outcome(path: str | Path, outcome: Any) -> None:
     Raises:
         TypeError: If it holds anything else: then a report needs more than its outcome.
     """
-    with write_atomically(path) as temporary:
-        torch.save(_plain(outcome, type(outcome).__name__), temporary)
+    plain = _plain(outcome, type(outcome).__name__)
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        torch.save(plain, file)  # into a file of Python's, whose errors say what the matter is
 
 
 def read_outcome(path: str | Path, kind: type[Outcome]) -> Outcome:
@@ -46,7 +58,7 @@ def read_outcome(path: str | Path, kind: type[Outcome]) -> Outcome:
         raise UserError(f"there is no outcome at '{path}'")
     try:
         plain = torch.load(path, map_location="cpu", weights_only=True)
-        return _made(plain, kind)
+        return from_plain(plain, kind)
     except Exception as error:  # whatever torch's reader raises on a foreign or damaged file
         raise UserError(f"'{path}' holds no outcome of the kind {kind.__name__} ({error})") from error
 
@@ -70,26 +82,77 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
-def _made(plain: Any, hint: Any) -> Any:
-    """Return what a type hint says of plain data; where it says nothing, the data as it is."""
+def from_plain(plain: Any, hint: Any) -> Any:
+    """Return what a type hint says of plain data, such as JSON has; where it says nothing, the data as it is.
+
+    Args:
+        plain: Numbers, text, tensors and containers of these; what a class holds by name.
+        hint: A dataclass, a NamedTuple, or any type hint that is made of these and of plain types.
+
+    Raises:
+        ValueError: If the data are of another type, or something is missing or too much; it says where.
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if plain is None:
-            return None
-        (hint,) = (some for some in arguments if some is not type(None)) if type(None) in arguments else (Any,)
-        return _made(plain, hint)
+        return _one_of(plain, arguments)
     if isinstance(hint, type) and _fields(hint) is not None:
-        hints = get_type_hints(hint)
-        named = _fields(hint) or ()
-        if set(plain) != set(named):
-            raise ValueError(f"{hint.__name__} has {', '.join(named)}, the file {', '.join(plain)}")
-        return hint(**{name: _made(plain[name], hints.get(name, Any)) for name in named})
-    if isinstance(plain, dict) and len(arguments) == 2:
-        return {_made(key, arguments[0]): _made(value, arguments[1]) for key, value in plain.items()}
-    if isinstance(plain, tuple) and len(arguments) > 1 and arguments[-1] is not Ellipsis:
-        return tuple(_made(value, some) for value, some in zip(plain, arguments, strict=True))
-    if isinstance(plain, list | tuple) and arguments:
-        return type(plain)(_made(value, arguments[0]) for value in plain)
+        return _with_fields(plain, hint)
+    if origin is Literal:
+        return _known(plain, plain in arguments, hint)
+    if hint in SCALARS:
+        kinds = SCALARS[hint]
+        fits = isinstance(plain, kinds) and (bool in kinds or not isinstance(plain, bool))
+        return _known(plain, fits and not (isinstance(plain, int) and abs(plain) > LARGEST), hint)
+    if origin in (dict, Mapping) and len(arguments) == 2:
+        _known(plain, isinstance(plain, dict), hint)
+        return {from_plain(key, arguments[0]): from_plain(value, arguments[1]) for key, value in plain.items()}
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        _known(plain, isinstance(plain, list | tuple) and len(plain) == len(arguments), hint)
+        return tuple(from_plain(value, some) for value, some in zip(plain, arguments, strict=True))
+    if origin in (list, tuple, Sequence) and arguments:
+        _known(plain, isinstance(plain, list | tuple), hint)
+        return type(plain)(from_plain(value, arguments[0]) for value in plain)
+    return plain
+
+
+def _one_of(plain: Any, hints: Sequence[Any]) -> Any:
+    """Return what the first of several hints says that fits."""
+    errors = []
+    for hint in hints:
+        if hint is type(None):
+            if plain is None:
+                return None
+            continue
+        try:
+            return from_plain(plain, hint)
+        except ValueError as error:
+            errors.append(str(error))
+    raise ValueError(" and ".join(errors))
+
+
+def _with_fields(plain: Any, kind: type) -> Any:
+    """Return a dataclass or NamedTuple; a NamedTuple may be there as a list, as JSON has it."""
+    hints, named, defaults = get_type_hints(kind), _fields(kind) or (), getattr(kind, "_field_defaults", {})
+    if isinstance(plain, list) and issubclass(kind, tuple):
+        if not len(named) - len(defaults) <= len(plain) <= len(named):
+            raise ValueError(f"{kind.__name__} has {', '.join(named)}, the file {len(plain)} values")
+        plain = dict(zip(named, plain, strict=False))
+    if not isinstance(plain, dict):
+        raise ValueError(f"{kind.__name__} has {', '.join(named)}, the file {plain!r}")
+    if set(plain) - set(named) or set(named) - set(plain) - set(defaults):
+        raise ValueError(f"{kind.__name__} has {', '.join(named)}, the file {', '.join(map(str, plain))}")
+    made = {}
+    for name, value in plain.items():
+        try:
+            made[name] = from_plain(value, hints.get(name, Any))
+        except ValueError as error:
+            raise ValueError(f"{name} of {kind.__name__}: {error}") from error
+    return kind(**made)
+
+
+def _known(plain: Any, fits: bool, hint: Any) -> Any:
+    if not fits:
+        raise ValueError(f"{str(plain)[:80]!r} is no {getattr(hint, '__name__', hint)}")
     return plain
 
 

@@ -111,13 +111,47 @@ def read_records(folder: Path, identity: dict[str, Any]) -> ScanRecords:
                     f"{here!r}; leave the option out to begin anew"
                 )
         parts.append(records)
-    return ScanRecords.join(parts)
+    joined = ScanRecords.join(parts)
+    _check(joined, identity, folder)
+    return joined
+
+
+def _check(records: ScanRecords, identity: dict[str, Any], folder: Path) -> None:
+    """Look at records of all processes, as far as they can be known to be wrong."""
+    positions, num_images = records.positions, identity.get("num_images")
+    twice = len(positions) - len(positions.unique())
+    if twice or (len(positions) and (positions[0] < 0 or (num_images is not None and positions[-1] >= num_images))):
+        what = f"{twice} images twice" if twice else f"images that are none of the {num_images}"
+        raise UserError(f"scan.resume: the scan in '{folder}' is damaged: it has {what}; begin anew without the option")
+    networks = records.predictions.shape[1]
+    expected = 1 if identity.get("edited") is None else 2
+    if networks != expected:
+        raise UserError(
+            f"scan.resume: the scan in '{folder}' looked at {networks} networks in place of {expected}; begin anew "
+            "without the option"
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ScanRecords]:
     try:
         with safe_open(path, "pt") as file:
             identity = json.loads(file.metadata()["identity"])
-            return identity, ScanRecords(*(file.get_tensor(name) for name in ScanRecords._fields))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            records = ScanRecords(*(file.get_tensor(name) for name in ScanRecords._fields))
+        if not isinstance(identity, dict):
+            raise ValueError("its identity is no mapping")
+        _check_fields(records)
+        return identity, records
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"scan.resume: '{path}' is not what a scan has left ({error})") from error
+
+
+def _check_fields(records: ScanRecords) -> None:
+    """Raise a ValueError where a field has not the type, shape and range that it must have."""
+    kinds = (torch.int64, torch.bool, torch.int64, torch.float32, torch.float32)
+    count, shape = len(records.positions.view(-1)), records.predictions.shape
+    shapes = ((count,), (count,), (count, *shape[1:2], 2), shape, shape)
+    for name, field, kind, expected in zip(ScanRecords._fields, records, kinds, shapes, strict=True):
+        if field.dtype != kind or field.shape != torch.Size(expected):
+            raise ValueError(f"{name} is {field.dtype} {list(field.shape)} in place of {kind} {list(expected)}")
+    if (records.predictions < 0).any() or not all(((some >= 0) & (some < 1.001)).all() for some in records[3:]):
+        raise ValueError("it has labels below 0 or probabilities that are none")

@@ -1,11 +1,13 @@
 """What a search keeps of itself after each learning rate, so that one that was interrupted can be resumed."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from editable.atomic import write_atomically
+from editable.callbacks.run.outcome_file import from_plain
 from editable.editing import RateOutcome
 from editable.errors import UserError
 
@@ -31,11 +33,12 @@ class UnfinishedSearch:
             raise UserError(f"search.resume: there is no search in '{path.parent}', which has no {STATE}")
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"search.resume: '{path}' cannot be read as JSON, {error}") from error
-        if not isinstance(state, dict) or not state.keys() >= {"settings", "outcomes"}:
-            raise UserError(f"search.resume: '{path}' is not what a search has left")
-        self._state: dict[str, Any] = state
+        try:
+            self._settings, self._outcomes = _of(state)
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"search.resume: '{path}' is not what a search has left ({error})") from error
 
     def finished(self, settings: Mapping[str, Any]) -> dict[float, RateOutcome]:
         """Return what came out at each finished learning rate.
@@ -47,13 +50,13 @@ class UnfinishedSearch:
             UserError: If it was something else in the other search.
         """
         for name, here in settings.items():
-            there = self._state["settings"].get(name)
+            there = self._settings.get(name)
             if there != here:
                 raise UserError(
                     f"search.resume: the search in '{self._folder}' was another one, with {name} {there!r} in place of "
                     f"{here!r}; leave the option out to begin a new search"
                 )
-        return {row["learning_rate"]: RateOutcome(**row) for row in self._state["outcomes"]}
+        return {outcome.learning_rate: outcome for outcome in self._outcomes}
 
     @staticmethod
     def keep(folder: Path, settings: Mapping[str, Any], finished: Mapping[float, RateOutcome]) -> None:
@@ -61,3 +64,13 @@ class UnfinishedSearch:
         state = {"settings": settings, "outcomes": [outcome._asdict() for outcome in finished.values()]}
         with write_atomically(folder / STATE) as temporary:
             temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+
+def _of(state: Any) -> tuple[dict[str, Any], list[RateOutcome]]:
+    """Return the settings and outcomes of a search, looked at as far as they can be known to be wrong."""
+    outcomes: list[RateOutcome] = from_plain(state["outcomes"], list[RateOutcome])
+    for one in outcomes:
+        means = (one.learning_rate, one.success_rate, one.num_steps, one.drawdown)
+        if not (all(map(math.isfinite, means)) and one.learning_rate > 0 and 0 <= one.success_rate <= 1):
+            raise ValueError(f"its outcome at the learning rate {one.learning_rate} cannot be meant")
+    return from_plain(state["settings"], dict[str, Any]), outcomes

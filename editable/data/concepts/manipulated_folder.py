@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import torch
@@ -112,10 +112,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     path = Path(folder).expanduser() / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = all({"file", "class"} <= entry.keys() for entry in manifest["images"]) and "settings" in manifest
+        known = "settings" in manifest and all(_is_entry(entry) for entry in manifest["images"])
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: the folder holds no manipulated images, or not all of them.") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         known = False
     if not known:
         raise UserError(f"{path} is no manifest of manipulated images: make the folder anew.")
@@ -140,6 +140,15 @@ def load_manipulated_folder(folder: str | Path, classes: Sequence[str]) -> Image
     files = [image["file"] for image in images]
     labels = class_labels([image["class"] for image in images], classes, files)
     return ImageFiles([folder / file for file in files], labels)
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    """Return whether an entry names a class and a file inside the folder."""
+    file, class_name = entry["file"], entry["class"]
+    if not isinstance(file, str) or not isinstance(class_name, str):
+        return False
+    path = PurePosixPath(file)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
 
 
 def _file_name(image: ManipulatedImage) -> str:

@@ -173,6 +173,8 @@ class SecondMoment:
                 total, count = file.get_tensor("total"), file.get_tensor("count")
         except (SafetensorError, OSError) as error:
             raise UserError(f"cannot read '{path}', which is no complete safetensors file ({error})") from error
+        if count.shape or count.dtype != torch.int64 or not total.is_floating_point():
+            raise UserError(f"'{path}' holds no second moment: a count of {count.dtype}, a total of {total.dtype}")
         try:
             return cls.from_total(total.double(), int(count)), metadata
         except (UserError, RuntimeError) as error:
