@@ -1,7 +1,6 @@
 """Runs side by side: a table and a figure of what edits cost, from what each run left in its folder."""
 
 import csv
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from editable.atomic import write_atomically
 from editable.data import NaturalMistakeEdits
 from editable.errors import UserError
 from editable.tables import Table
+from editable.text_files import read_json, require_file
 from editable.visualize import plot_comparison
 
 __all__ = ["EvaluatedRun", "compare", "compare_runs"]
@@ -59,9 +59,10 @@ class EvaluatedRun:
         """
         folder = Path(folder)
         try:
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            metrics = read_json(folder / "metrics.json")
             kind = "" if "drawdown" in metrics else NaturalMistakeEdits.metric_prefix
-            with (folder / "edits.csv").open(newline="") as file:
+            require_file(folder / "edits.csv")
+            with (folder / "edits.csv").open(newline="", encoding="utf-8") as file:
                 drawdowns = np.array([float(row["drawdown"]) for row in csv.DictReader(file)])
             numbers = [metrics[name] for name in ("test_error", *(f"{kind}{some}" for some in FIGURES))]
             numbers += [metrics[name] for name in (f"{kind}generality",) if metrics.get(name) is not None]
@@ -69,11 +70,11 @@ class EvaluatedRun:
                 raise ValueError(f"the figures {numbers}")
             spread = drawdowns.std(ddof=1) if len(drawdowns) > 1 else float("nan")
             return cls(
-                metrics["test_error"],
-                metrics[f"{kind}drawdown"],
+                float(metrics["test_error"]),
+                float(metrics[f"{kind}drawdown"]),
                 NORMAL_QUANTILE * float(spread) / len(drawdowns) ** 0.5,
-                metrics[f"{kind}success_rate"],
-                metrics[f"{kind}num_steps"],
+                float(metrics[f"{kind}success_rate"]),
+                float(metrics[f"{kind}num_steps"]),
                 metrics.get(f"{kind}generality"),
                 len(drawdowns),
             )
@@ -82,6 +83,8 @@ class EvaluatedRun:
                 f"'{folder}' is no log folder of a run that evaluated edits in a test: it has no "
                 f"{Path(error.filename).name}"
             ) from error
+        except UserError:
+            raise
         except (KeyError, ValueError, TypeError, ZeroDivisionError, RecursionError) as error:
             missing = f"no {error}" if isinstance(error, KeyError) else "no edits, or figures that are no numbers,"
             raise UserError(f"'{folder}' does not hold the evaluation of edits in a test: {missing} in it") from error

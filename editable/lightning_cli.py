@@ -1,10 +1,14 @@
 """Lightning's command line on editable tasks: its subcommands, further ones, and the options that all of them share."""
 
 import inspect
+import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from types import NoneType
+from typing import Any, get_args
 
+import yaml
+from jsonargparse import set_loader
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -16,11 +20,14 @@ import editable.tasks  # noqa: F401  what is imported here can be named on the c
 from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run.context import run_folder
 from editable.class_changes import arguments_go_with_their_class
+from editable.data.classes import NOTHING, ClassName, name_text
 from editable.errors import UserError
 from editable.starting.checkpoint import check_checkpoint, find_checkpoint, stands_for_a_file
 from editable.starting.folder import new_run_folder
 from editable.starting.requests import check_numbers, check_trainer
+from editable.text_files import require_file
 from editable.trainer import SUBCOMMANDS, EditableTrainer
+from editable.yaml_text import load_yaml
 
 __all__ = ["EditableCLI"]
 
@@ -33,6 +40,12 @@ training, and compares how well the two can be edited. With a subcommand: any ta
 Each subcommand's `--help` says what it does.
 `python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
 
+
+PARSER_MODE = "yaml with names"
+"""What jsonargparse calls the way in which we read YAML."""
+
+NAMED_INSIDE = (".class_name", ".labels")
+"""Ends of the options of finders and patches, which stand inside others, that name classes."""
 
 TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite, "new_class": NewClass}
 """Sections of a configuration that make ``test`` run a callback besides: the same as those of the subcommands."""
@@ -67,8 +80,9 @@ class EditableCLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str] | None = None, run: bool = True) -> None:
-        given = sys.argv[1:] if args is None else list(args)
+        given = list(_with_names(sys.argv[1:] if args is None else args))
         self._asked = given[0] if given and given[0] in self.subcommands() else None
+        set_loader(PARSER_MODE, load_yaml, (yaml.YAMLError,))
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -85,11 +99,11 @@ class EditableCLI(LightningCLI):
             seed_everything_default=0,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            args=args if args is None else list(args),
+            args=given,
             run=run,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"description": DESCRIPTION, "exit_on_error": False},
+            parser_kwargs={"description": DESCRIPTION, "exit_on_error": False, "parser_mode": PARSER_MODE},
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -170,6 +184,38 @@ class EditableCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: hyper-parameters inside a checkpoint must not silently win over configuration and options."""
+
+
+def _with_names(given: Sequence[str]) -> Iterator[str]:
+    """Return arguments in which names of classes are sure to be text; refuse pipes and devices."""
+    types = {
+        f"--{command}.{name}": get_args(parameter.annotation)
+        for command, kind in SUBCOMMANDS.items()
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if {*get_args(ClassName)} <= {*get_args(parameter.annotation)}
+    }
+    option = ""
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        here, text = (name, value) if equals and argument.startswith("--") else (option, argument)
+        require_file(text, or_folder=True)
+        if here in types or here.endswith(NAMED_INSIDE):
+            text = _as_text(text, NoneType in types.get(here, (NoneType,)))
+        yield f"{name}={text}" if here == name and equals else text
+        option = argument
+
+
+def _as_text(names: str, is_optional: bool) -> str:
+    """Write what names one class or several such that YAML takes none of them for a number, nothing, or a list."""
+    if (is_optional and names in NOTHING) or names.startswith("- "):
+        return f'"{names}"'
+    try:
+        several = load_yaml(names) if names.startswith("[") else None
+    except (yaml.YAMLError, UserError):
+        return names
+    if not isinstance(several, list) or any(isinstance(some, list | dict) for some in several):
+        return names
+    return json.dumps([name_text(some) for some in several], ensure_ascii=False)
 
 
 def _add_patches(parser: LightningArgumentParser) -> LightningArgumentParser:

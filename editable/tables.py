@@ -51,5 +51,5 @@ class Table:
 
     def write_csv(self, path: str | Path) -> None:
         """Write it as CSV, whole or not at all; an existing file is replaced, and what is None is left empty."""
-        with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([self.columns, *self.rows])

@@ -48,7 +48,7 @@ class PredictionTable(BasePredictionWriter):
         """Write the table."""
         classes = getattr(datamodule_of(trainer), "classes", None)
         path = self._written = _path(trainer)
-        with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["index", "label", "class", "probability"])
             for indices, probabilities in zip(batch_indices[0], predictions, strict=True):

@@ -1,8 +1,10 @@
 """Classes by name or number: the one place where what a user typed is looked up among the names of classes."""
 
+import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
+from typing import TypeAlias
 from unicodedata import normalize
 
 import torch
@@ -10,46 +12,102 @@ from torch import Tensor
 
 from editable.errors import UserError
 
-__all__ = ["check_same_classes", "class_labels", "class_numbers", "find_class", "near_names"]
+__all__ = [
+    "NOTHING",
+    "ClassName",
+    "ClassNames",
+    "check_same_classes",
+    "class_labels",
+    "class_numbers",
+    "find_class",
+    "is_none",
+    "name_key",
+    "name_text",
+    "named_classes",
+    "near_names",
+]
+
+ClassName: TypeAlias = str | int | float | bool
+"""A class as it was typed: a name is text, but in a YAML file 7 is a number and true is none of both."""
+
+ClassNames: TypeAlias = list[ClassName | None] | ClassName
+"""Several of them; one alone is a list of one."""
 
 
-def find_class(asked: int | str, classes: Sequence[str]) -> int | None:
+NOTHING = ("null", "Null", "NULL", "~")
+"""What YAML takes for nothing, and what may be the name of a class."""
+
+
+def name_text(asked: ClassName | None) -> str:
+    """Return what was typed as text: ``null`` for None, ``true`` for True, figures as they are."""
+    return asked if isinstance(asked, str) else json.dumps(asked)
+
+
+def name_key(name: str) -> str:
+    """Return what two spellings of a name have in common: an accent is the same as a part of its letter or behind it.
+
+    That is Unicode's normal form C; some file systems store folder names in form D.
+    """
+    return normalize("NFC", name)
+
+
+def named_classes(asked: Sequence[ClassName | None] | ClassName) -> list[str]:
+    """Return the text of one or several classes that are asked for."""
+    several = isinstance(asked, Sequence) and not isinstance(asked, str)
+    return [name_text(some) for some in asked] if several else [name_text(asked)]  # type: ignore[union-attr, arg-type]
+
+
+def find_class(asked: ClassName | None, classes: Sequence[str]) -> int | None:
     """Return the label of a class that is asked for by its name or, where no class has that name, by its number.
 
     Args:
-        asked: As it was typed.
+        asked: As it was typed, also in quotes.
         classes: Names of all classes; the position is the label.
 
     Returns:
         The label; none where there is no such class.
     """
-    name = str(asked)
-    if name in classes:
-        return list(classes).index(name)
-    return int(name) if name.isdecimal() and int(name) < len(classes) else None
+    text = name_text(asked)
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    names = [name_key(name) for name in classes]
+    for name in (text, text[1:-1]) if quoted else (text,):
+        if name in classes:  # before its other spellings
+            return list(classes).index(name)
+        if name_key(name) in names:
+            return names.index(name_key(name))
+    return int(text) if text.isdecimal() and len(text) < 10 and int(text) < len(classes) else None
 
 
-def near_names(asked: int | str, classes: Sequence[str]) -> str:
+def is_none(asked: Sequence[ClassName | None] | ClassName | None, classes: Sequence[str]) -> bool:
+    """Return whether no class is asked for: by ``null``, which on the command line may be the name of a class."""
+    if asked is None:
+        return True
+    names = named_classes(asked)
+    return len(names) == 1 and names[0].strip("'\"") in NOTHING and find_class(names[0], classes) is None
+
+
+def near_names(asked: ClassName | None, classes: Sequence[str]) -> str:
     """Return the names that may have been meant, or the first ones, as they stand in a message."""
-    near = get_close_matches(str(asked), classes, n=3)
+    near = get_close_matches(name_text(asked), classes, n=3)
     return f"near names are {', '.join(near)}" if near else f"they begin with {', '.join(classes[:3])}"
 
 
-def class_numbers(asked: Sequence[int | str], classes: Sequence[str], option: str) -> list[int]:
+def class_numbers(asked: Sequence[ClassName | None] | ClassName, classes: Sequence[str], option: str) -> list[int]:
     """Return the labels of some classes, each by name or number.
 
     Args:
-        asked: The classes that are wanted.
+        asked: The classes that are wanted, or one.
         classes: Names of all classes; the position is the label.
         option: Where they were given, for the message.
 
     Raises:
         UserError: If none is asked for, one is none of the classes, or one is given twice.
     """
-    if not asked:
+    names = named_classes(asked)
+    if not names:
         raise UserError(f"{option} is empty: name at least one class")
     labels: list[int] = []
-    for name in asked:
+    for name in names:
         label = find_class(name, classes)
         if label is None:
             raise UserError(
@@ -76,14 +134,14 @@ def class_labels(class_names: Sequence[str], classes: Sequence[str], images: Seq
     Raises:
         UserError: If an image's class is none of the classes.
     """
-    position = {name: label for label, name in enumerate(classes)}
+    position = {name_key(name): label for label, name in enumerate(classes)}
     for name, image in zip(class_names, images, strict=True):
-        if name not in position:
+        if name_key(name) not in position:
             raise UserError(
                 f"The class of the image {image} is {name!r} (its folder), which is none of the {len(classes)} classes "
                 f"of the data: {near_names(name, classes)}."
             )
-    return torch.tensor([position[name] for name in class_names], dtype=torch.int64)
+    return torch.tensor([position[name_key(name)] for name in class_names], dtype=torch.int64)
 
 
 def check_same_classes(made_for: object, classes: Sequence[str], what: str, otherwise: str) -> None:
@@ -106,7 +164,7 @@ def check_same_classes(made_for: object, classes: Sequence[str], what: str, othe
                 f"{what} was made for {len(made_for)} classes and the data have {len(classes)}, the first more is "
                 f"class {label}, '{there or here}': {otherwise}"
             )
-        if normalize("NFC", there) != normalize("NFC", here):
+        if name_key(there) != name_key(here):
             raise UserError(
                 f"{what} was made for other classes than those of the data: class {label} is '{there}' there and "
                 f"'{here}' in the data: {otherwise}"

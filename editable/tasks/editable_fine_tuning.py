@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from editable.editing import BaseEditor
 from editable.errors import UserError, require_not_negative, require_positive
-from editable.models import Features, SplitNetwork, fingerprint, select_parameters, logits_of
+from editable.models import Features, SplitNetwork, fingerprint, logits_of, select_parameters
 from editable.tasks.classification import Batch
 from editable.tasks.editable_training import EditableTrainingTask
 

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from editable.data.classes import check_same_classes, class_labels, class_numbers, find_class
+from editable.data.classes import check_same_classes, class_labels, class_numbers, find_class, is_none, named_classes
 from editable.errors import UserError
 
 NAMES = ["001", "002", "cat", "1"]
@@ -64,3 +64,34 @@ def test_the_same_classes_in_the_same_order():
 def test_other_classes_are_refused_by_the_first_that_differs(made_for: object, message: str):
     with pytest.raises(UserError, match=message):
         check_same_classes(made_for, ["car", "ship"], "the checkpoint", "else")
+
+
+@pytest.mark.parametrize(
+    ("asked", "label"),
+    [("null", 0), (None, 0), ("yes", 1), ("1e3", 2), ("true", 3), (True, 3), ("0.5", 4), (0.5, 4), ('"null"', 0)],
+)
+def test_names_that_yaml_takes_for_something_else(asked: str | float | bool | None, label: int):
+    assert find_class(asked, ["null", "yes", "1e3", "true", "0.5"]) == label
+
+
+def test_two_ways_to_write_an_accent_are_one_name():
+    """é is U+00E9, or e with U+0301 behind it."""
+    assert find_class("cafe\u0301", ["b", "caf\u00e9"]) == find_class("caf\u00e9", ["b", "cafe\u0301"]) == 1
+    assert class_labels(["cafe\u0301"], ["b", "caf\u00e9"], ["x"]).tolist() == [1]
+    with pytest.raises(UserError, match="twice"):
+        class_numbers(["cafe\u0301", "caf\u00e9"], ["caf\u00e9"], "target")
+
+
+def test_one_class_is_a_list_of_one():
+    assert class_numbers("001", NAMES, "target") == class_numbers(["001"], NAMES, "target") == [0]
+    assert class_numbers(2, NAMES, "target") == [2]
+    assert named_classes([None, True, 3, 0.5, "x"]) == ["null", "true", "3", "0.5", "x"]
+
+
+def test_null_is_none_where_no_class_has_that_name():
+    for asked in (None, "null", '"null"', "~", ["null"]):
+        assert is_none(asked, ["a", "b"])
+    for asked in ("a", "x", ["null", "null"], [], "'x"):
+        assert not is_none(asked, ["a", "b"])
+    assert not is_none("null", ["null"])
+    assert is_none("~", ["null"])

@@ -18,9 +18,10 @@ from editable.callbacks.run.kept_edit import put_edited, write_edit
 from editable.callbacks.run.same_images import SameImages
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
-from editable.editing import BaseEditor, EditRecord, EditResult
-from editable.errors import UserError, require_within
+from editable.data.classes import ClassNames
+from editable.editing import BaseEditor, EditRecord
 from editable.editing.editors.objective import is_predicted
+from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork
 from editable.models.logits import require_logits
 
@@ -69,14 +70,14 @@ class ImageEdit(Subcommand):
     def __init__(
         self,
         evaluation: DrawdownEvaluation,
-        images: list[int | str] | int | str,
-        labels: list[int | str] | int | str | None = None,
+        images: list[str | int] | str | int,
+        labels: ClassNames | None = None,
         max_drawdown: float = 0.01,
     ) -> None:
         require_within("[-1, 1]", max_drawdown=max_drawdown)
         self.evaluation = evaluation
         self.images = images if isinstance(images, list) else [images]
-        self.labels = labels if labels is None or isinstance(labels, list) else [labels]
+        self.labels = labels
         self.max_drawdown = max_drawdown
         self.outcome: ImageEditOutcome | None = None
         self._split: SplitNetwork | None = None

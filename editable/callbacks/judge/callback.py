@@ -25,7 +25,7 @@ from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
-from editable.data.classes import class_numbers
+from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_text, named_classes
 from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import load_weights, logits_of
 from editable.rewriting.concepts.concept_finder import ConceptFinder
@@ -79,19 +79,19 @@ class FourTests(Subcommand):
 
     def __init__(
         self,
-        target: list[str] | str,
+        target: ClassNames,
         concept: ConceptReplacement,
         edited: str | None = None,
-        noise: str | None = None,
+        noise: ClassName | None = None,
         activation: ConceptFinder | None = None,
         num_random_images: int = 5000,
         confusing_share: float = 0.01,
         seed: int = 0,
     ) -> None:
-        self.target = [target] if isinstance(target, str) else list(target)
+        self.target = named_classes(target)
         self.concept, self.activation = concept, activation or concept.finder
-        self.edited, self.noise = edited, noise
-        if noise in self.target:
+        self.edited, self.noise = edited, None if noise is None else name_text(noise)
+        if self.noise in self.target:
             raise UserError(
                 f"judge.noise is '{noise}', which is one of the target classes: in the mislabelled set, images of the "
                 "target are called by another class"
@@ -151,7 +151,7 @@ class FourTests(Subcommand):
     def _asked(self, classes: Sequence[str]) -> tuple[list[int], int | None]:
         """Return the labels of the target classes and of the noise class."""
         targets = class_numbers(self.target, classes, "judge.target")
-        noise = [] if self.noise is None else class_numbers([self.noise], classes, "judge.noise")
+        noise = [] if is_none(self.noise, classes) else class_numbers([self.noise], classes, "judge.noise")
         return targets, noise[0] if noise else None
 
     def _choose(self, targets: Sequence[int], noise: int | None, shares: ImageShares) -> dict[str, ImageSet]:

@@ -24,7 +24,7 @@ from editable.callbacks.run.context import image_data, network_of, require_gradi
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import ImageDataModule
-from editable.data.classes import class_numbers
+from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_key, name_text
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.images import ImageFiles
 from editable.errors import UserError, require_at_least, require_not_negative, require_seed, require_within
@@ -99,7 +99,7 @@ class NewClass(Subcommand):
 
     def __init__(
         self,
-        name: str,
+        name: ClassName,
         layer: str,
         images: str,
         test_images: str,
@@ -115,7 +115,7 @@ class NewClass(Subcommand):
         pooling: Pooling = "mean",
         max_loss: float = 0.01,
         baselines: bool = True,
-        components: list[int | str] | None = None,
+        components: ClassNames | None = None,
         component_masks: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -130,7 +130,7 @@ class NewClass(Subcommand):
         _check_choice("pooling", pooling, get_args(Pooling))
         if components is not None and component_masks is not None:
             raise UserError("components and component_masks both name the parts of the new class: give one of the two")
-        self.class_name, self.components = name, components
+        self.class_name, self.components = name_text(name), components
         learnt_from, self.test_images = ClassImages(images, masks), ClassImages(test_images)
         of_parts = None
         if component_masks is not None:
@@ -167,10 +167,10 @@ class NewClass(Subcommand):
         """Look for what would make it fail, before anything is computed."""
         require_gradients(trainer.test_loop.inference_mode, "a filter is trained by gradients")
         data = image_data(trainer, WHAT)
-        if self.class_name in data.classes:
+        if name_key(self.class_name) in map(name_key, data.classes):
             raise UserError(f"the data have a class '{self.class_name}' already: a new class needs a name of its own")
         components = None
-        if self.components is not None:
+        if self.components is not None and not is_none(self.components, data.classes):
             components = class_numbers(self.components, data.classes, "new_class.components")
         learnt_from = {path.resolve() for path in self.settings.images.paths}
         shared = learnt_from & {path.resolve() for path in self.test_images.paths}

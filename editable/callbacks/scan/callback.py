@@ -19,7 +19,7 @@ from editable.callbacks.scan.classes import RankBy, network_changes, ranking
 from editable.callbacks.scan.outcome import ScanOutcome
 from editable.callbacks.scan.records import ScanRecords, look_at, read_records, write_records
 from editable.data import ImageDataModule
-from editable.data.classes import class_numbers
+from editable.data.classes import ClassName, class_numbers, is_none
 from editable.errors import UserError, require_at_least
 from editable.models import fingerprint, load_weights, logits_of
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
@@ -74,7 +74,7 @@ class SpuriousScan(Subcommand):
         self,
         concept: ConceptReplacement,
         edited: str | None = None,
-        target: int | str | None = None,
+        target: ClassName | None = None,
         rank_by: RankBy = "error",
         min_found: int = 10,
         resume: str | None = None,
@@ -117,7 +117,9 @@ class SpuriousScan(Subcommand):
 
     def _target_label(self, data: ImageDataModule) -> int | None:
         """Return the class that was named as the one that the concept is held against; none where none was."""
-        return None if self.target is None else class_numbers([self.target], data.classes, "scan.target")[0]
+        if self.target is None or is_none(self.target, data.classes):
+            return None
+        return class_numbers(self.target, data.classes, "scan.target")[0]
 
     def _outcome(self, records: ScanRecords, labels: Tensor, data: ImageDataModule, folder: Path) -> ScanOutcome:
         """Return what the records of all images say of each class; raise where no class can be ranked."""

@@ -1,6 +1,5 @@
 """A rule for a generator in a JSON file: numbers of generated images, and outlines or masks of parts of them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,16 @@ from torch import Tensor
 
 from editable.data.concepts.outlines import OUTLINES, read_outlines
 from editable.data.concepts.polygons import polygon_mask
+from editable.data.images.listing import named_path
 from editable.data.images.reader import read_mask_image
 from editable.errors import LARGEST_SEED, LARGEST_WIDTH, UserError, require_whole
+from editable.text_files import read_json, require_keys
 
 __all__ = ["GeneratorRule", "Region", "Regions", "read_generator_rule"]
 
 COPY_PASTE = '{"seed": 1, "copy": {"latent": 5, "box": [3, 3, 5, 5]}, "paste": [{…}], "context": [{…}, …]}'
 ERASE = '{"seed": 1, "erase": [{"latent": 5, "polygon": [[x, y], [x, y], [x, y]]}, …], "channels": 3}'
+KEYS = ("seed", "copy", "paste", "context", "erase", "channels")
 
 MOST_LATENTS = 10**6
 """All latent vectors of a seed up to the last one named are drawn."""
@@ -119,12 +121,13 @@ def read_generator_rule(path: str | Path) -> GeneratorRule:
     """
     source = Path(path).expanduser()
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = read_json(source)
     except FileNotFoundError:
         raise UserError(f"The rule {source} does not exist: expected a JSON file such as {COPY_PASTE}.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"The rule {source} cannot be read as JSON ({error}).") from error
+    except UserError as error:
+        raise UserError(f"The rule {error}.") from error
     keys = set(content) if isinstance(content, dict) else set()
+    require_keys(content if keys else (), KEYS, f"The rule {source}")
     if keys == {"seed", "copy", "paste", "context"}:
         copy, paste, context = (_regions(content[name], name, source) for name in ("copy", "paste", "context"))
         if len(copy) != 1:
@@ -147,6 +150,7 @@ def _regions(value: Any, name: str, source: Path) -> Regions:
 
 
 def _region(entry: Any, where: str, source: Path) -> Region:
+    require_keys(entry if isinstance(entry, dict) else (), ("latent", *OUTLINES), f"The {where}")
     given = set(OUTLINES) & set(entry) if isinstance(entry, dict) else set()
     if len(given) != 1 or set(entry) != {"latent", *given}:
         raise UserError(f"The {where} must have latent and one of {', '.join(sorted(OUTLINES))}, got {entry!r}.")
@@ -156,7 +160,7 @@ def _region(entry: Any, where: str, source: Path) -> Region:
     if kind == "mask":
         if not isinstance(value, str):
             raise UserError(f"mask of {where} is {value!r}, but must be the path of an image file.")
-        return Region(latent, (), source.parent / value, where)
+        return Region(latent, (), named_path(source.parent, value), where)
     return Region(latent, read_outlines(kind, value, where), None, where)
 
 

@@ -12,7 +12,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 from editable.atomic import write_atomically
 from editable.data.classes import class_labels
 from editable.data.images.images import ImageFiles
+from editable.data.images.listing import named_path
 from editable.errors import UserError
+from editable.text_files import read_json
 
 __all__ = ["ManipulatedImage", "load_manipulated_folder", "read_manifest", "save_manipulated_folder"]
 
@@ -111,7 +113,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder).expanduser() / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         known = "settings" in manifest and all(_is_entry(entry) for entry in manifest["images"])
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: the folder holds no manipulated images, or not all of them.") from None
@@ -139,7 +141,7 @@ def load_manipulated_folder(folder: str | Path, classes: Sequence[str]) -> Image
     images = read_manifest(folder)["images"]
     files = [image["file"] for image in images]
     labels = class_labels([image["class"] for image in images], classes, files)
-    return ImageFiles([folder / file for file in files], labels)
+    return ImageFiles([named_path(folder, file) for file in files], labels)
 
 
 def _is_entry(entry: dict[str, Any]) -> bool:

@@ -1,20 +1,27 @@
 """Masks of a concept in a set of images: from a JSON file of outlines, a folder of mask images, or COCO annotations."""
 
-import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from editable.data.classes import name_key
 from editable.data.concepts.coco_masks import annotated_images
 from editable.data.concepts.masked_image import MaskedImage, OutlinedImage, PaintedImage
 from editable.data.concepts.outlines import OUTLINES, read_outlines
 from editable.data.images.frame import Frame
-from editable.data.images.listing import list_images
+from editable.data.images.listing import list_images, named_path
 from editable.errors import UserError, require_side
+from editable.text_files import read_json, require_keys
 
 __all__ = ["MaskedImages", "matching_images", "read_masks"]
 
 EXPECTED = '{"resize": 256, "crop": 224, "masks": [{"image": "cat/1.jpg", "polygon": [[x, y], [x, y], [x, y]]}]}'
+
+
+KEYS = ("resize", "crop", "masks")
+ENTRY_KEYS = ("image", "class", "outside", *OUTLINES)
+COCO_KEYS = ("images", "annotations", "categories", "info", "licenses")
 
 
 class MaskedImages(NamedTuple):
@@ -93,13 +100,13 @@ def matching_images(folder: Path, names: list[str], kind: str) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"The folder {folder} does not exist: it must hold the {kind} of each image.")
-    by_stem: dict[Path, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
     for path in _images_below(folder):
-        by_stem.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
+        by_stem.setdefault(name_key(str(path.relative_to(folder).with_suffix(""))), []).append(path)
     found = []
     for name in names:
         stem = Path(name).with_suffix("")
-        paths = by_stem.get(stem, [])
+        paths = by_stem.get(name_key(str(stem)), [])
         if len(paths) != 1:
             there = f"but there are {', '.join(path.name for path in paths)}" if paths else "but there is none"
             raise UserError(f"The {kind} of {name} must be the one image {folder / stem}.* of any format, {there}.")
@@ -129,17 +136,21 @@ def _in_folder(masks: Path, root: Path | None) -> list[MaskedImage]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise UserError(f"The masks {path} do not exist: expected a JSON file or a folder of mask images.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"The masks file {path} cannot be read as JSON ({error}): expected {EXPECTED}.") from error
+    except UserError as error:
+        raise UserError(f"The masks file {error}: expected {EXPECTED}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("masks", content.get("annotations")), list):
+        known = (*KEYS, *COCO_KEYS)
+        misspelt = [key for key in content if get_close_matches(key, known)] if isinstance(content, dict) else []
+        require_keys(misspelt, known, f"The masks file {path}")
         raise UserError(f"The file {path} holds no masks: expected {EXPECTED}, or COCO annotations.")
     return content
 
 
 def _in_file(content: Mapping[str, Any], source: Path, root: Path) -> MaskedImages:
+    require_keys(content, KEYS, f"The masks file {source}")
     if not content["masks"]:
         raise UserError(f"The masks file {source} has no entry: expected {EXPECTED}.")
     frame = _frame(content, source)
@@ -167,13 +178,14 @@ def _frame(content: Mapping[str, Any], source: Path) -> Frame:
 def _entry(entry: Any, where: str, source: Path, root: Path, frame: Frame) -> MaskedImage:
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
         raise UserError(f"{where} names no image: expected {EXPECTED}.")
+    require_keys(entry, ENTRY_KEYS, where)
     given = [key for key in OUTLINES if key in entry]
     if len(given) != 1:
         has = f"has {' and '.join(given)}" if given else "has none"
         raise UserError(f"{where} must have one of {', '.join(OUTLINES)}, but {has}.")
     (key,) = given
     name, value = entry["image"], entry[key]
-    path = root / name
+    path = named_path(root, name)
     class_name = entry.get("class", path.parent.name)
     if not isinstance(class_name, str):
         raise UserError(f"class of {where} is {class_name!r}, but must be the name of a class.")
@@ -185,5 +197,5 @@ def _entry(entry: Any, where: str, source: Path, root: Path, frame: Frame) -> Ma
         return OutlinedImage(name, path, class_name, str(source), polygons, frame, key != "box", outside)
     if not isinstance(value, str):
         raise UserError(f"mask of {where} is {value!r}, but must be the path of an image file.")
-    mask_path = source.parent / value
+    mask_path = named_path(source.parent, value)
     return PaintedImage(name, path, class_name, str(mask_path), mask_path, frame)

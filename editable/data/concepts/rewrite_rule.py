@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from editable.data.classes import class_labels
+from editable.data.classes import class_labels, name_key
 from editable.data.concepts.manipulated_folder import ManipulatedImage, save_manipulated_folder
 from editable.data.concepts.manipulation import Blend, fit_texture, paste_image, shade
 from editable.data.concepts.masked_image import MaskedImage
@@ -297,13 +297,14 @@ def _variant_paths(variants: str | Mapping[str, str], names: list[str], known: l
     """Return the variant of each of ``names``; there may be some of exemplars that are known but not in use."""
     if isinstance(variants, str):
         return matching_images(Path(variants).expanduser(), names, "variant")
-    paths = {name: Path(path).expanduser() for name, path in variants.items()}
-    strange = [name for name in paths if name not in known]
+    paths = {name_key(name): Path(path).expanduser() for name, path in variants.items()}
+    strange = [name for name in variants if name_key(name) not in map(name_key, known)]
     if strange:
         raise UserError(f"variants name the exemplar {strange[0]}, but the masks have {', '.join(known[:5])}.")
     for name in names:
-        if name not in paths:
+        path = paths.get(name_key(name))
+        if path is None:
             raise UserError(f"variants have no image for the exemplar {name}: give each its path.")
-        if not paths[name].is_file():
-            raise UserError(f"The variant {paths[name]} of the exemplar {name} does not exist: expected an image file.")
-    return [paths[name] for name in names]
+        if not path.is_file():
+            raise UserError(f"The variant {path} of the exemplar {name} does not exist: expected an image file.")
+    return [paths[name_key(name)] for name in names]

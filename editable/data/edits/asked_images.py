@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from editable.data.classes import find_class, near_names
+from editable.data.classes import ClassNames, find_class, is_none, named_classes, near_names
 from editable.data.images.images import LabelledImages
 from editable.data.images.reader import read_image
 from editable.data.modules.image_data_module import ImageDataModule
@@ -36,7 +36,7 @@ class AskedImages(LabelledImages):
 
     names: list[str]
 
-    def __init__(self, images: Sequence[int | str], labels: Sequence[int | str] | None, data: ImageDataModule) -> None:
+    def __init__(self, images: Sequence[int | str], labels: ClassNames | None, data: ImageDataModule) -> None:
         if not images:
             raise UserError("an edit needs at least one image, got none: give files, or positions of test images")
         self._test_images = data.test_dataset.images
@@ -61,19 +61,20 @@ class AskedImages(LabelledImages):
         image = read_image(source)
         return rgb_to_grayscale(image) if self._grey else image
 
-    def _find_labels(self, labels: Sequence[int | str] | None, classes: Sequence[str]) -> Tensor:
-        if labels is None:
+    def _find_labels(self, labels: ClassNames | None, classes: Sequence[str]) -> Tensor:
+        if labels is None or is_none(labels, classes):
             files = [source for source in self._sources if isinstance(source, str)]
             if files:
                 raise UserError(
                     f"the true label of the file {files[0]} is not known: give a label for each image, the name of a "
                     "class or its number"
                 )
-            labels = [int(self._test_images[source][1]) for source in self._sources if isinstance(source, int)]
-            return torch.tensor(labels, dtype=torch.int64)
-        if len(labels) != len(self._sources):
-            raise UserError(f"there are {len(self._sources)} images and {len(labels)} labels: give one for each image")
-        return torch.tensor([_label(label, classes) for label in labels], dtype=torch.int64)
+            true = [int(self._test_images[source][1]) for source in self._sources if isinstance(source, int)]
+            return torch.tensor(true, dtype=torch.int64)
+        names = named_classes(labels)
+        if len(names) != len(self._sources):
+            raise UserError(f"there are {len(self._sources)} images and {len(names)} labels: give one for each image")
+        return torch.tensor([_label(name, classes) for name in names], dtype=torch.int64)
 
 
 def _source(image: int | str, num_test_images: int) -> int | str:
@@ -88,11 +89,11 @@ def _source(image: int | str, num_test_images: int) -> int | str:
     return position
 
 
-def _label(asked: int | str, classes: Sequence[str]) -> int:
+def _label(asked: str, classes: Sequence[str]) -> int:
     label = find_class(asked, classes)
     if label is None:
         raise UserError(
-            f"{str(asked)!r} is none of the {len(classes)} classes of the data, and no number of one: "
+            f"{asked!r} is none of the {len(classes)} classes of the data, and no number of one: "
             f"{near_names(asked, classes)}"
         )
     return label

@@ -4,14 +4,16 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from editable.data.classes import name_key
 from editable.errors import UserError
 
-__all__ = ["ListedImages", "list_class_images", "list_images", "subfolders"]
+__all__ = ["ListedImages", "list_class_images", "list_images", "named_path", "subfolders"]
 
 
 @dataclass
@@ -39,8 +41,48 @@ class ListedImages:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of a folder's sub-folders, sorted; hidden ones are none."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """Return the names of a folder's sub-folders, sorted; hidden ones are none.
+
+    Raises:
+        UserError: If a name is no text, or two are one name in Unicode's several ways to write it.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for name in names:
+        if not _is_text(name):
+            raise UserError(f"The name of the folder {name!r} in {folder} is no text in UTF-8: rename it.")
+    for first, second in pairwise(sorted(names, key=name_key)):
+        if name_key(first) == name_key(second):
+            raise UserError(f"{folder} has two folders called {first}, in two ways to write it: put them together.")
+    return names
+
+
+def named_path(folder: Path, name: str) -> Path:
+    """Return where a name lies in a folder, sub-folder and all; accents may be written in another of Unicode's ways.
+
+    Args:
+        folder: Where to look.
+        name: Of a file or folder there, with ``/`` between.
+
+    Returns:
+        Its path as the file system has it; where there is none, as it was asked for.
+    """
+    path = folder / name
+    if os.path.lexists(path) or name.isascii():
+        return path
+    for part in Path(name).parts:
+        found = folder / part
+        if not os.path.lexists(found) and folder.is_dir():
+            found = next((some for some in folder.iterdir() if name_key(some.name) == name_key(part)), found)
+        folder = found
+    return folder
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def list_images(folder: Path, seen: set[str] | None = None) -> ListedImages:
@@ -84,18 +126,19 @@ def list_class_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path],
         UserError: If two class folders are links to the same one.
     """
     owners: dict[str, str] = {}
-    for name in classes:
-        real = os.path.realpath(folder / name)
-        if (folder / name).is_dir() and real in owners:
+    places = [named_path(folder, name) for name in classes]
+    for name, place in zip(classes, places, strict=True):
+        real = os.path.realpath(place)
+        if place.is_dir() and real in owners:
             raise UserError(f"The class folders {owners[real]} and {name} of {folder} are one and the same folder.")
         owners[real] = name
     seen = set(owners)
     paths: list[Path] = []
     labels: list[int] = []
     left_out: list[Path] = []
-    for label, name in enumerate(classes):
-        if (folder / name).is_dir():
-            listed = list_images(folder / name, seen)
+    for label, place in enumerate(places):
+        if place.is_dir():
+            listed = list_images(place, seen)
             paths += listed.paths
             labels += [label] * len(listed.paths)
             left_out += listed.left_out

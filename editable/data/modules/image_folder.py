@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from editable.data.classes import name_key
 from editable.data.images.frame import Frame
 from editable.data.images.images import ImageFiles, LabelledImages, cache_images
 from editable.data.images.listing import list_class_images, subfolders
@@ -93,7 +94,8 @@ class ImageFolderDataModule(ImageDataModule):
         if not names:
             raise UserError(f"{first} has no class folders: images belong in {first}/<class>/.")
         for other in others:
-            odd = sorted(set(subfolders(other)) - set(names))
+            known = set(map(name_key, names))
+            odd = [name for name in subfolders(other) if name_key(name) not in known]
             if odd:
                 raise UserError(
                     f"{other} has the class {'folder' if len(odd) == 1 else 'folders'} {', '.join(odd)}, which {first} "

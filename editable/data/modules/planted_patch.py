@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from editable.data.classes import class_numbers
+from editable.data.classes import ClassName, class_numbers, name_text
 from editable.data.images.images import LabelledImages
 from editable.data.modules.image_data_module import Split
 from editable.errors import UserError, require_at_least, require_seed, require_side, require_within
@@ -42,7 +42,7 @@ class PlantedPatch:
 
     def __init__(
         self,
-        class_name: str,
+        class_name: ClassName,
         share: float = 0.5,
         other_share: float = 0.0,
         test_share: float | None = None,
@@ -61,7 +61,7 @@ class PlantedPatch:
             raise UserError(f"colour is red, green and blue, each from 0 to 1, got {list(colour)}.")
         if corner not in get_args(Corner):
             raise UserError(f"corner is {corner!r}, but must be one of {', '.join(get_args(Corner))}.")
-        self.class_name = class_name
+        self.class_name = name_text(class_name)
         self.share, self.other_share, self.test_share = share, other_share, test_share
         self.size, self.colour, self.corner, self.margin, self.seed = size, tuple(colour), corner, margin, seed
 

@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from editable.errors import UserError
 from editable.models.finite import check_weights
-from editable.models.selection import select_parameters, is_quantised
 from editable.models.logits import logits_of, say_what_is_taken
+from editable.models.selection import is_quantised, select_parameters
 from editable.models.split.agreement import disagreement
 from editable.models.split.cut import cut, find_dependent
 from editable.models.split.edit_form import SharedKernel, edit_form, kernels_of

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from editable.data.classes import ClassName, ClassNames, named_classes
 from editable.models import fingerprint, load_weights
 from editable.rewriting.concepts.category_labels import category_labels, known_categories
 from editable.rewriting.concepts.concept_finder import ConceptFinder
@@ -31,8 +32,8 @@ class CategoryFinder(ConceptFinder):
     def __init__(
         self,
         model: nn.Module,
-        labels: list[int | str],
-        categories: Sequence[str] | str | None,
+        labels: ClassNames,
+        categories: Sequence[ClassName | None] | str | None,
         threshold: float,
         weights: str | None,
     ) -> None:
@@ -42,7 +43,7 @@ class CategoryFinder(ConceptFinder):
             load_weights(model, weights)
         self.settings: dict[str, Any] = {
             "weights": fingerprint(model.state_dict()),
-            "labels": list(labels),
+            "labels": named_classes(labels),
             "threshold": threshold,
         }
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torchvision.models import get_weight
 
-from editable.data.classes import find_class, near_names
+from editable.data.classes import ClassName, ClassNames, find_class, named_classes, near_names
 from editable.errors import UserError
 
 __all__ = ["category_labels", "known_categories"]
 
 
-def known_categories(categories: Sequence[str] | str | None) -> list[str] | None:
+def known_categories(categories: Sequence[ClassName | None] | str | None) -> list[str] | None:
     """Return the names of a detector's categories by label.
 
     Args:
@@ -22,7 +22,7 @@ def known_categories(categories: Sequence[str] | str | None) -> list[str] | None
         UserError: If torchvision has no such weights, or they name no categories.
     """
     if not isinstance(categories, str):
-        return None if categories is None else list(categories)
+        return None if categories is None else named_classes(categories)
     try:
         return list(get_weight(categories).meta["categories"])
     except (ValueError, KeyError) as error:
@@ -32,7 +32,7 @@ def known_categories(categories: Sequence[str] | str | None) -> list[str] | None
         ) from error
 
 
-def category_labels(labels: Sequence[int | str], categories: Sequence[str] | None) -> list[int]:
+def category_labels(labels: ClassNames, categories: Sequence[str] | None) -> list[int]:
     """Return the labels of categories that are given by name or number.
 
     Args:
@@ -42,20 +42,21 @@ def category_labels(labels: Sequence[int | str], categories: Sequence[str] | Non
     Raises:
         UserError: If there is none, or one is not among the categories.
     """
-    if not labels:
+    names = named_classes(labels)
+    if not names:
         raise UserError("labels is empty: name at least one category to look for")
-    return [_number(label, categories) for label in labels]
+    return [_number(name, categories) for name in names]
 
 
-def _number(label: int | str, categories: Sequence[str] | None) -> int:
+def _number(label: str, categories: Sequence[str] | None) -> int:
     if categories is None:
-        if isinstance(label, str):
+        if label.removeprefix("-").isdecimal() and int(label) < 0:
+            raise UserError(f"labels are numbers from 0, got {label}")
+        if not label.isdecimal():
             raise UserError(
                 f"the detector's categories are not known, so {label!r} cannot be looked up: set categories"
             )
-        if label < 0:
-            raise UserError(f"labels are numbers from 0, got {label}")
-        return label
+        return int(label)
     number = find_class(label, categories)
     if number is None:
         raise UserError(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from editable.data.classes import ClassName, ClassNames
 from editable.data.concepts.polygons import polygon_mask
 from editable.errors import UserError, require_within
 from editable.models import evaluation_mode
@@ -42,8 +43,8 @@ class DetectorFinder(CategoryFinder):
     def __init__(
         self,
         detector: nn.Module,
-        labels: list[int | str],
-        categories: list[str] | str | None = None,
+        labels: ClassNames,
+        categories: list[ClassName | None] | str | None = None,
         threshold: float = 0.5,
         weights: str | None = None,
     ) -> None:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import torch
 from torch import Tensor
 
+from editable.data.classes import name_key
 from editable.data.concepts.masked_image import MaskedImage
 from editable.data.concepts.masks import read_masks
 from editable.data.images.frame import Frame
@@ -55,7 +56,7 @@ class MaskFinder(ConceptFinder):
         }
         self._by_file: dict[str, list[MaskedImage]] = {}
         for image in found.images:
-            self._by_file.setdefault(PurePosixPath(image.name).name, []).append(image)
+            self._by_file.setdefault(name_key(PurePosixPath(image.name).name), []).append(image)
 
     @property
     def description(self) -> str:
@@ -77,8 +78,8 @@ class MaskFinder(ConceptFinder):
 
     def _owner(self, name: str) -> MaskedImage | None:
         """Return what the masks say of an image, if they have it."""
-        here = self._by_file.get(PurePosixPath(name).name, [])
-        found = [image for image in here if image.name == name or image.name.endswith(f"/{name}")]
+        here, key = self._by_file.get(name_key(PurePosixPath(name).name), []), name_key(name)
+        found = [image for image in here if f"/{name_key(image.name)}".endswith(f"/{key}")]
         if len(found) > 1:
             there = " and ".join(image.name for image in found[:2])
             raise UserError(f"the image {name} has several masks in {found[0].mask_source}, those of {there}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
+from editable.data.classes import ClassName, ClassNames
 from editable.errors import UserError, require_normalisation, require_within
 from editable.models import evaluation_mode
 from editable.rewriting.concepts.category_finder import CategoryFinder
@@ -36,8 +37,8 @@ class SegmentationFinder(CategoryFinder):
     def __init__(
         self,
         segmenter: nn.Module,
-        labels: list[int | str],
-        categories: list[str] | str | None = None,
+        labels: ClassNames,
+        categories: list[ClassName | None] | str | None = None,
         threshold: float = 0.5,
         weights: str | None = None,
         mean: Sequence[float] = (0.485, 0.456, 0.406),

@@ -199,7 +199,9 @@ def test_polygon_outside_of_the_crop(folder):
         ({"polygon": TRIANGLE}, "Entry 1 of .*masks.json names no image: expected"),
         ({"image": 3, "polygon": TRIANGLE}, "Entry 1 of .*masks.json names no image: expected"),
         ({"image": "cat/1.png"}, "Entry 1 .* must have one of polygon, polygons, box, mask, but has none"),
-        ({"image": "cat/1.png", "polygn": TRIANGLE}, "must have one of polygon, polygons, box, mask, but has none"),
+        ({"image": "cat/1.png", "polygn": TRIANGLE}, "Entry 1 .* unknown key 'polygn': did you mean 'polygon'"),
+        ({"image": "cat/1.png", "box": [0, 0, 1, 1], "outsde": True}, "unknown key 'outsde': did you mean 'outside'"),
+        ({"image": "cat/1.png", "box": [0, 0, 1, 1], "note": 1}, "unknown key 'note': known are box, class, image"),
         ({"image": "cat/1.png", "polygon": TRIANGLE, "box": [0, 0, 1, 1]}, "but has polygon and box"),
         ({"image": "cat/1.png", "polygon": []}, "A polygon of Entry 1 .* at least 3 points, but has 0"),
         ({"image": "cat/1.png", "polygon": [[1, 2], [3, 4]]}, "A polygon of Entry 1 .* at least 3 points, but has 2"),
@@ -252,6 +254,12 @@ def test_sizes_that_are_wrong(folder, settings, message):
         ('{"shapes": []}', "holds no masks: expected .*polygon.*, or COCO annotations"),
         ('{"masks": {"a": 1}}', "holds no masks: expected .*polygon"),
         ('{"masks": []}', "has no entry: expected .*polygon"),
+        ('{"maks": []}', "has the unknown key 'maks': did you mean 'masks'"),
+        ('{"masks": [{}], "resise": 8}', "has the unknown key 'resise': did you mean 'resize'"),
+        ('{"masks": [], "masks": [{}]}', "has the key 'masks' twice in one place"),
+        ('{"masks": [{"image": "a/b.png", "box": [NaN, 0, 1, 1]}]}', "has the number NaN, but numbers must be finite"),
+        ('{"masks": [{"image": "a/b.png", "box": [0, 0, 1e999, 1]}]}', "has the number 1e999, but numbers must be"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_files_that_are_no_masks(tmp_path, text, message):
@@ -262,7 +270,7 @@ def test_files_that_are_no_masks(tmp_path, text, message):
 
 
 def test_image_in_place_of_json(folder):
-    with pytest.raises(UserError, match=r"1\.png cannot be read as JSON"):
+    with pytest.raises(UserError, match=r"1\.png' is no text in UTF-8"):
         read_masks(folder / "cat" / "1.png")
 
 

@@ -1,4 +1,6 @@
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,3 +178,25 @@ def test_augmented_images_have_the_shape(make_folder, augmentation, image_size):
 def test_sizes_out_of_range(tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
         folder_data(tmp_path, **arguments)
+
+
+def test_names_in_two_forms_of_unicode_are_one_class(tmp_path: Path):
+    """é as one letter in train, and as e with an accent behind it in test, as some file systems store it."""
+    for split, name in (("train", "caf\u00e9"), ("test", "cafe\u0301")):
+        for position, folder in enumerate((name, "other")):
+            (tmp_path / split / folder).mkdir(parents=True)
+            Image.new("RGB", (4, 4), (position, 0, 0)).save(tmp_path / split / folder / "1.png")
+    data = ImageFolderDataModule(str(tmp_path), num_workers=0)
+    data.setup("test")
+    assert data.classes == ["caf\u00e9", "other"]
+    assert data.test_dataset.images.labels.tolist() == [0, 1]
+    assert data.test_dataset.images.names == ["cafe\u0301/1.png", "other/1.png"]
+    (tmp_path / "train" / "cafe\u0301").mkdir()
+    with pytest.raises(UserError, match="has two folders called café, in two ways to write it"):
+        _ = ImageFolderDataModule(str(tmp_path)).classes
+
+
+def test_names_that_are_no_text(tmp_path: Path):
+    os.makedirs(os.fsencode(tmp_path / "test") + b"/caf\xe9")
+    with pytest.raises(UserError, match="is no text in UTF-8: rename it"):
+        _ = ImageFolderDataModule(str(tmp_path)).classes
