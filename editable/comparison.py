@@ -138,7 +138,7 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path, replace: b
         temporary.write_text(table.markdown() + "\n", encoding="utf-8")
     console = Console()
     console.print(table.terminal())
-    console.print(f"figure: {path}, table: {path.with_suffix('.md')}", soft_wrap=True)
+    console.print(f"figure: {path}, table: {path.with_suffix('.md')}", soft_wrap=True, markup=False)
     return runs
 
 

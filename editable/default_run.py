@@ -107,7 +107,7 @@ Each half in full: {", ".join(f"[{name}]({name}/report.md)" for name in halves)}
 def _print_table(folder: Path, halves: Mapping[str, _Half]) -> None:
     console = Console()
     console.print(_table(halves).terminal())
-    console.print(f"Report and figures: {folder / 'report.md'}", soft_wrap=True)
+    console.print(f"Report and figures: {folder / 'report.md'}", soft_wrap=True, markup=False)
 
 
 def _table(halves: Mapping[str, _Half]) -> Table:

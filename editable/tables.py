@@ -1,16 +1,19 @@
-"""The one table: built once, read on the terminal and in Markdown, or kept as CSV."""
+"""The one table: built once, read on the terminal and in Markdown, or kept as CSV; and names in Markdown."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import rich.table
+from rich.text import Text
 
 from editable.atomic import write_atomically
 
-__all__ = ["Table"]
+__all__ = ["Table", "markdown_code", "markdown_text"]
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,45 @@ class Table:
 
     def terminal(self) -> rich.table.Table:
         """Return it to be printed by ``rich``."""
-        table = rich.table.Table(title=self.title)
+        table = rich.table.Table(title=None if self.title is None else Text(self.title))  # a Text is no markup
         for position, name in enumerate(self.columns):
-            table.add_column(name, justify="right" if position else "left")
+            table.add_column(Text(name), justify="right" if position else "left", overflow="fold")
         for position, row in enumerate(self.rows):
-            table.add_row(*map(str, row), style="bold green" if position == self.highlighted else None)
+            cells = [Text(str(cell)) for cell in row]
+            table.add_row(*cells, style="bold green" if position == self.highlighted else None)
         return table
 
     def markdown(self) -> str:
-        """Return it in Markdown, without a newline at its end."""
-        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
-        return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        """Return it in Markdown, without a newline at its end; what a cell holds is read as it is, never as markup."""
+        head, *rows = ([markdown_text(str(cell)) for cell in line] for line in (self.columns, *self.rows))
+        lines = [head, ["---", *["---:"] * (len(self.columns) - 1)], *rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def write_csv(self, path: str | Path) -> None:
         """Write it as CSV, whole or not at all; an existing file is replaced, and what is None is left empty."""
         with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([self.columns, *self.rows])
+
+
+def markdown_text(text: str) -> str:
+    r"""Return Markdown, for a sentence or a cell, that a reader sees as the text itself.
+
+    What would be markup has a backslash before it, by CommonMark and for the dollars and tables of GitHub; line breaks
+    and other control characters are written by their number, and so are spaces at both ends.
+
+    Example:
+        >>> print(markdown_text("<b> a|b, cost $5$"))
+        \<b\> a\|b, cost \$5\$
+    """
+    marked = re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    spaced = re.sub(r"^ +| +$", lambda spaces: "&#32;" * len(spaces[0]), marked)
+    return "".join(f"&#{ord(some)};" if category(some) in ("Cc", "Zl", "Zp") else some for some in spaced)
+
+
+def markdown_code(text: str) -> str:
+    """Return Markdown that a reader sees as the text itself, set as code: between backticks, as many as it takes."""
+    if not text.strip() or any(category(some) in ("Cc", "Zl", "Zp") for some in text):
+        return markdown_text(text)  # code is one line
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    inside = f" {text} " if {text[0], text[-1]} & {"`", " "} else text
+    return f"{fence}{inside}{fence}"

@@ -59,7 +59,7 @@ class EditableTrainer(Trainer):
             console = Console()
             console.print(callback.table().terminal())
             if not self.fast_dev_run:  # type: ignore[attr-defined]
-                console.print(f"Report and figures: {folder}", soft_wrap=True)
+                console.print(f"Report and figures: {folder}", soft_wrap=True, markup=False)
         failure = callback.failure()
         if failure is not None:
             raise UserError(failure)

@@ -6,9 +6,11 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from editable.visualize.drawing import save_figure
+from editable.visualize.drawing import name_lines, save_figure
 
 __all__ = ["plot_comparison"]
+
+LONGEST_NAME = 28
 
 
 def plot_comparison(
@@ -42,7 +44,7 @@ def plot_comparison(
     figure = Figure(figsize=size, layout="constrained")
     bars, *scatters = figure.subplots(1, 1 + len(others), sharex=True)
     bars.barh(positions, costs, xerr=spreads, color=colors, alpha=0.8, capsize=3)
-    bars.set_yticks(positions, names)
+    bars.set_yticks(positions, [name_lines(name, LONGEST_NAME, 2) for name in names])
     bars.invert_yaxis()
     for position, cost, spread in zip(positions, costs, spreads, strict=True):
         end = max(cost, 0.0) + (spread if spread == spread else 0.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import save_figure, show_image
+from editable.visualize.drawing import name_lines, save_figure, show_image
 
 __all__ = ["plot_contact_sheet"]
 
@@ -38,7 +38,7 @@ def plot_contact_sheet(
         darkened = originals[index] * (0.2 + 0.8 * masks[index])
         for axes, image in zip(grid[row, start:], (originals[index], darkened, manipulated[index]), strict=False):
             show_image(axes, image)
-        grid[row, start + 1].set_title(name if len(name) <= 34 else f"…{name[-33:]}", fontsize=7)
+        grid[row, start + 1].set_title(name_lines(name, 34), fontsize=7)
     for column in range(width):
         grid[0, column].text(
             0.5, 1.14, HEADINGS[column % len(HEADINGS)], ha="center", fontsize=8, transform=grid[0, column].transAxes

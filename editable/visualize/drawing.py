@@ -1,15 +1,24 @@
 """What figures share: an image in its axes, a grid of axes for many, labels of axes, and the finished file."""
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
+from unicodedata import category
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 from torch import Tensor
 
 from editable.atomic import write_atomically
 
-__all__ = ["image_grid", "label_axes", "save_figure", "show_image"]
+__all__ = ["image_grid", "label_axes", "name_lines", "save_figure", "show_image"]
+
+FONT = "DejaVu Sans"  # matplotlib's own
 
 
 def image_grid(count: int, columns: int, width: float, height: float, margin: float = 0.0) -> tuple[Figure, np.ndarray]:
@@ -46,7 +55,79 @@ def label_axes(axes: Axes, horizontal: str, vertical: str) -> None:
         axes.legend()
 
 
+def name_lines(name: str, width: int, most: int = 3) -> str:
+    """Return a name as it is drawn: whole, on several lines where it is long, its middle left out where it is longer.
+
+    Args:
+        name: Of a class, an image or a run.
+        width: Most characters in a line.
+        most: Most lines.
+    """
+    room = width * most
+    if len(name) > room:
+        name = f"{name[: room // 2 - 1]}…{name[len(name) - room // 2 + 1 :]}"
+    shown = "".join(repr(some)[1:-1] if category(some) == "Cc" and some != "\n" else some for some in name)
+    lines = [part for line in shown.split("\n") for part in _cut(line, width)]
+    return "\n".join(lines[: 2 * most])
+
+
+def _cut(line: str, width: int) -> list[str]:
+    whole = wrap(line, width, break_on_hyphens=False, drop_whitespace=False, replace_whitespace=False)
+    return whole or [line]
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a PNG file."""
-    with write_atomically(path) as temporary:
+    """Write a figure as a PNG file, with names as they are: dollars in them are no mathematics.
+
+    Characters that matplotlib's own font lacks are drawn in another font of the machine; where there is none, a warning
+    says so, once, and they are drawn as boxes.
+    """
+    texts = list(_names(figure))
+    drawn = {some for text in texts for some in text.get_text() if some != "\n"}
+    missing = drawn - _drawn_by(findfont(FONT), drawn)
+    fonts = _fonts_with(missing) if missing else {}
+    for text in texts:
+        text.set_parse_math(False)
+        if not missing.isdisjoint(text.get_text()):
+            text.set_fontfamily([FONT, *fonts])
+    nowhere = sorted(some for some in missing.difference(*fonts.values()) if category(some)[0] not in "CM")
+    if nowhere:
+        warnings.warn(
+            f"no font of this machine has {''.join(nowhere[:8])}: figures show boxes in their place, tables have them",
+            stacklevel=1,  # once for all figures
+        )
+    with write_atomically(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, format="png", dpi=150)
+
+
+def _names(figure: Figure) -> Iterable[Text]:
+    """Yield the texts of a figure, but for numbers beside axes, which may be powers of ten."""
+    numbers: set[Text] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter):
+                numbers |= {*axis.get_ticklabels(which="both"), axis.get_offset_text()}
+    return (text for text in figure.findobj(Text) if text not in numbers)
+
+
+def _drawn_by(font: str, characters: set[str]) -> set[str]:
+    """Return those characters that a font file can draw; none where it cannot be read or holds bitmaps."""
+    try:
+        opened = get_font(font)
+    except (OSError, RuntimeError):
+        return set()
+    return {some for some in characters if opened.scalable and opened.get_char_index(ord(some))}
+
+
+def _fonts_with(characters: set[str]) -> dict[str, set[str]]:
+    """Return fonts of the machine, by family, which draw some of the characters, until all are drawn."""
+    found: dict[str, set[str]] = {}
+    for entry in fontManager.ttflist:
+        wanted = characters.difference(*found.values())
+        if not wanted:
+            break
+        if not entry.name.startswith("Last Resort"):  # it has a box for everything
+            drawn = _drawn_by(entry.fname, wanted)
+            found |= {entry.name: drawn} if drawn else {}
+    return found

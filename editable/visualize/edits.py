@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from editable.visualize.drawing import image_grid, label_axes, save_figure, show_image
+from editable.visualize.drawing import image_grid, label_axes, name_lines, save_figure, show_image
 
 __all__ = ["plot_drawdown", "plot_edited_images", "plot_success"]
+
+LONGEST_NAME = 22
 
 
 def plot_edited_images(
@@ -35,7 +37,11 @@ def plot_edited_images(
     for axes, image, old, new in zip(grid.flat, images, old_labels.tolist(), new_labels.tolist(), strict=False):
         show_image(axes, image)
         names = [str(label) if classes is None else classes[label] for label in (old, new)]
-        axes.set_title(" → ".join(names), fontsize=8, color="tab:green" if old == new else "black")
+        axes.set_title(
+            " → ".join(name_lines(name, LONGEST_NAME) for name in names),
+            fontsize=8,
+            color="tab:green" if old == new else "black",
+        )
     save_figure(figure, path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import save_figure, show_image
+from editable.visualize.drawing import name_lines, save_figure, show_image
 
 __all__ = ["plot_image_edit"]
 
@@ -40,14 +40,14 @@ def plot_image_edit(
     rows = zip(grid, images, names, labels.tolist(), before, after, strict=False)
     for (left, right), image, name, label, *values in rows:
         left.set_axis_off()
-        left.set_title(name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}", fontsize=8)
+        left.set_title(name_lines(name, LONGEST_NAME), fontsize=8)
         show_image(left, image)
         likeliest = np.maximum(*(np.asarray(some) for some in values)).argsort()[::-1]
         shown = [label, *(other for other in likeliest.tolist() if other != label)][:MOST_CLASSES]
         positions = np.arange(len(shown))
         for offset, some, when, color in ((-0.2, values[0], "before", "0.65"), (0.2, values[1], "after", "C0")):
             right.barh(positions + offset, 100 * np.asarray(some)[shown], 0.4, color=color, label=when)
-        right.set_yticks(positions, [classes[index] for index in shown], fontsize=8)
+        right.set_yticks(positions, [name_lines(classes[index], LONGEST_NAME) for index in shown], fontsize=8)
         right.get_yticklabels()[0].set_fontweight("bold")
         right.invert_yaxis()
         right.set_xlim(0, 100)

@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import save_figure, show_image
+from editable.visualize.drawing import name_lines, save_figure, show_image
 
 __all__ = ["plot_filter_maps", "plot_negative_weights", "plot_new_class_roc"]
+
+LONGEST_NAME = 22
 
 
 def plot_filter_maps(
@@ -44,7 +46,7 @@ def plot_filter_maps(
                 drawn = axes.imshow(picture.numpy(), cmap="viridis", vmin=0, vmax=1)
         axes_row[0].set_ylabel(name)
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=8)
+        axes.set_title(name_lines(title, LONGEST_NAME), fontsize=8)
     if drawn is not None:
         figure.colorbar(drawn, ax=grid[1:].flatten().tolist(), fraction=0.02, label="σ(W * x)")
     save_figure(figure, path)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import image_grid, save_figure, show_image
+from editable.visualize.drawing import image_grid, name_lines, save_figure, show_image
 
 __all__ = [
     "plot_candidates",
@@ -19,6 +19,7 @@ __all__ = [
 
 COLUMNS = 8
 LOWEST_BAR = 100
+LONGEST_NAME = 22
 
 
 def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: 
     for axes, image, heat, title in zip(grid.flat, images, heat_maps, titles, strict=False):
         axes.imshow(np.asarray(image.mean(dim=0)), cmap="gray", vmin=0, vmax=1)
         drawn = axes.imshow(np.asarray(heat), cmap="inferno", alpha=0.6, vmin=low, vmax=high)
-        axes.set_title(title, fontsize=8)
+        axes.set_title(name_lines(title, LONGEST_NAME), fontsize=8)
     if drawn is not None:
         figure.colorbar(drawn, ax=grid, label="⟨D, key⟩", shrink=0.9)
     save_figure(figure, path)
@@ -161,11 +162,8 @@ def plot_changed_images(
         true, old, new = indices
         show_image(axes, image)
         color = "tab:green" if new == true else "tab:red" if old == true else "black"
-        names = [_short(str(index) if classes is None else classes[index]) for index in (true, old, new)]
+        names = [
+            name_lines(str(index) if classes is None else classes[index], LONGEST_NAME) for index in (true, old, new)
+        ]
         axes.set_title(f"{names[0]}\n{names[1]} → {names[2]}", fontsize=7, color=color)
     save_figure(figure, path)
-
-
-def _short(name: str) -> str:
-    name = name.rpartition("/")[2]
-    return name if len(name) <= 22 else f"{name[:20]}…"

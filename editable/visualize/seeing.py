@@ -10,13 +10,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import save_figure, show_image
+from editable.visualize.drawing import name_lines, save_figure, show_image
 
 __all__ = ["StageCurves", "plot_image_rows", "plot_map_rows", "plot_stages"]
 
 COLOURS = {"original": "tab:purple", "manipulated": "tab:green"}
 LINES = {"before": "--", "after": "-"}
 COLOUR_MAPS = {False: ("viridis", 1.0), True: ("inferno", 0.6)}  # alone, and over an image
+LONGEST_NAME = 18
 EXTENT = (0, 1, 1, 0)
 
 
@@ -140,7 +141,7 @@ def _rows(count: int, columns: int, margin: float = 0.0) -> tuple[Figure, np.nda
 
 def _head(grid: np.ndarray, titles: Sequence[str]) -> None:
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=8)
+        axes.set_title(name_lines(title, LONGEST_NAME), fontsize=8)
 
 
 def _outline(axes: Axes, mask: Tensor) -> None:

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from editable.visualize.drawing import save_figure
+from editable.visualize.drawing import name_lines, save_figure
 
 __all__ = ["Bars", "plot_scan"]
+
+LONGEST_NAME = 28
 
 
 class Bars(NamedTuple):
@@ -48,7 +50,7 @@ def plot_scan(path: str | Path, classes: Sequence[str], panels: Sequence[Bars]) 
         axes.set_title(panel.title, fontsize=9)
         axes.grid(alpha=0.3, axis="x")
         axes.tick_params(labelsize=8)
-    grid[0].set_yticks(rows, classes)
+    grid[0].set_yticks(rows, [name_lines(name, LONGEST_NAME, 2) for name in classes])
     grid[0].invert_yaxis()
     if len(panels[0].values) > 1:
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from editable.callbacks.edit.outcome import ImageEditOutcome, ScoredImages
-from editable.tables import Table
+from editable.tables import Table, markdown_code
 from editable.visualize import plot_changed_images, plot_image_edit
 
 __all__ = ["CHECKPOINT", "PATCH", "summary", "write"]
@@ -31,7 +31,8 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
     """Write the figures; return the report's section in Markdown."""
     edited, scored = outcome.edited, outcome.scored.others
     kept = outcome.refusal or (
-        f"Kept as [{PATCH}]({PATCH}), to be added to the options of a test: `--patches {folder / PATCH}`, and as "
+        f"Kept as [{PATCH}]({PATCH}), to be added to the options of a test: "
+        f"{markdown_code(f'--patches {folder / PATCH}')}, and as "
         f"[{CHECKPOINT}]({CHECKPOINT}), with all other weights."
     )
     plot_image_edit(

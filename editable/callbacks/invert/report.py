@@ -5,7 +5,7 @@ from pathlib import Path
 
 from editable.callbacks.invert.outcome import Constraint, InverseDirectionOutcome, MethodOutcome
 from editable.callbacks.site.set_errors import SetErrors
-from editable.tables import Table
+from editable.tables import Table, markdown_code
 from editable.visualize import plot_contact_sheet
 from editable.visualize.inverse import plot_survival, plot_trade_off
 
@@ -54,7 +54,7 @@ def write(outcome: InverseDirectionOutcome, folder: Path) -> list[str]:
 def _describe(outcome: InverseDirectionOutcome) -> str:
     counts = [f"{errors.num_images} {SET_NAMES[name]}" for name, errors in outcome.before.items()]
     return (
-        f"`{outcome.layer}`, one rule. The residual is how far the layer is from "
+        f"{markdown_code(outcome.layer)}, one rule. The residual is how far the layer is from "
         "the rule's constraint in the forward direction, relative to what is wanted, before and after; of a "
         "rewrite in the inverse direction also before its matrix was inverted back (*inverse*). Loss is the mean "
         "absolute difference of the block's output from its target inside the mask. The change of outputs is that "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from editable.callbacks.judge.outcome import FourTestsOutcome, SetOutcome
 from editable.metrics.four_tests import GROUPS, VERSIONS
-from editable.tables import Table
+from editable.tables import Table, markdown_code, markdown_text
 from editable.visualize import plot_contact_sheet
 from editable.visualize.four_tests import RocPanel, plot_roc_before_and_after
 
@@ -58,14 +58,15 @@ def _edit(outcome: FourTestsOutcome) -> str:
 def _describe(outcome: FourTestsOutcome) -> str:
     sizes = {name: some.num_images for name, some in outcome.sets.items()}
     text = (
-        f"{_edit(outcome)}, judged by {outcome.num_images} test images. Target: "
-        f"{', '.join(f'`{name}`' for name in outcome.target)}. `random`: {sizes['random']} images drawn with seed "
+        f"{markdown_text(_edit(outcome))}, judged by {outcome.num_images} test images. Target: "
+        f"{', '.join(map(markdown_code, outcome.target))}. `random`: {sizes['random']} images drawn with seed "
         f"{outcome.seed}; `confusing`: {sizes['confusing']} images, the {100 * outcome.confusing_share:g} % in which "
         "the concept is seen most, as far as it is found there"
     )
     if outcome.noise is not None:
         text += (
-            f"; `mislabelled`: {sizes['mislabelled']} images, those of the target under the label `{outcome.noise}`, "
+            f"; `mislabelled`: {sizes['mislabelled']} images, those of the target under the label "
+            f"{markdown_code(outcome.noise)}, "
             "and those that have it rightly: same and other classes are those that images truly belong to, "
             "accuracy and confidence those of the given label"
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from editable.callbacks.manipulate.outcome import ClassCount, ManipulationOutcome
-from editable.tables import Table
+from editable.tables import Table, markdown_code
 from editable.visualize import plot_contact_sheet
 
 __all__ = ["summary", "write"]
@@ -34,7 +34,7 @@ def write(outcome: ManipulationOutcome, folder: Path) -> list[str]:
     text = (
         f"## Manipulated images\n\nThe concept is found in {values['num_found']:.0f} of "
         f"{values['num_images']:.0f} images, in {values['num_classes']:.0f} of {len(outcome.classes)} "
-        f"classes. They are in `{outcome.out}`, with a manifest. Counts of all classes are in "
+        f"classes. They are in {markdown_code(str(outcome.out))}, with a manifest. Counts of all classes are in "
         "[manipulated.csv](manipulated.csv), what was found in each image in [looked_at.csv](looked_at.csv).\n\n"
         f"{summary(outcome).markdown()}\n"
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from editable.callbacks.new_class.outcome import LogitFigures, NewClassOutcome
-from editable.tables import Table
+from editable.tables import Table, markdown_code, markdown_text
 from editable.visualize.new_classes import plot_filter_maps, plot_negative_weights, plot_new_class_roc
 
 __all__ = ["summary", "write"]
@@ -29,8 +29,9 @@ def write(outcome: NewClassOutcome, folder: Path) -> list[str]:
     maps = outcome.maps
     titles = [outcome.name if new else "other" for new in maps.is_new]
     plot_filter_maps(folder / "filter_maps.png", maps.images, maps.targets, maps.before, maps.after, titles)
+    name = markdown_text(outcome.name)
     text = (
-        f"## The new class '{outcome.name}'\n\n{_describe(outcome)}\n\n{_table(outcome, _spread).markdown()}\n\n"
+        f"## The new class '{name}'\n\n{_describe(outcome)}\n\n{_table(outcome, _spread).markdown()}\n\n"
         "Every draw has its lines in [new_class.csv](new_class.csv).\n\n![ROC curves](new_class_roc.png)\n\n"
         "![Maps of the filter before and after training, on what it was trained on](filter_maps.png)\n"
     )
@@ -47,11 +48,12 @@ def _describe(outcome: NewClassOutcome) -> str:
         else f" This was done {outcome.num_draws} times, each time with examples drawn anew: figures are means, with "
         "the range in brackets."
     )
+    name = markdown_text(outcome.name)
     return (
-        f"A filter beside `{outcome.layer}` was trained on {_count(outcome.num_positives, 'image')} of "
-        f"'{outcome.name}' and {_count(outcome.num_negatives, 'image')} of other classes {WHICH[outcome.negatives]}, "
+        f"A filter beside {markdown_code(outcome.layer)} was trained on {_count(outcome.num_positives, 'image')} of "
+        f"'{name}' and {_count(outcome.num_negatives, 'image')} of other classes {WHICH[outcome.negatives]}, "
         f"with λ = {outcome.negative_weight:g}.{repeated} Figures are of {outcome.num_new_test_images} test images of "
-        f"'{outcome.name}' and all test images of old classes, of which the network got {outcome.accuracy_before:.2%} "
+        f"'{name}' and all test images of old classes, of which the network got {outcome.accuracy_before:.2%} "
         f"right before. New logits are shifted such that {outcome.max_loss:.1%} of other images of old classes go to "
         "the new one."
     )
@@ -107,8 +109,8 @@ def _kept(outcome: NewClassOutcome) -> str:
     if outcome.configuration is None:
         return f"{text}.\n"
     return (
-        f"{text}, and [grown.yaml](grown.yaml) loads it: `--config {outcome.configuration}` behind the options of "
-        f"a run on data whose last class is '{outcome.name}'.\n"
+        f"{text}, and [grown.yaml](grown.yaml) loads it: {markdown_code(f'--config {outcome.configuration}')} "
+        f"behind the options of a run on data whose last class is '{markdown_text(outcome.name)}'.\n"
     )
 
 

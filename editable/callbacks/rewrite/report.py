@@ -7,7 +7,7 @@ from editable.callbacks.rewrite.outcome import MeasuredRewrite, RewriteOutcome, 
 from editable.callbacks.rewrite.routes import RouteComparison
 from editable.callbacks.rewrite.trials import best_trial
 from editable.callbacks.site.set_errors import SetErrors
-from editable.tables import Table
+from editable.tables import Table, markdown_code, markdown_text
 from editable.visualize import (
     plot_candidates,
     plot_changed_images,
@@ -66,7 +66,7 @@ def _described(outcome: RewriteOutcome) -> str:
     measures = trial.measures
     how = f"chosen among {len(outcome.trials)} candidates" if outcome.trials else "the only candidate"
     return (
-        f"Block {' → '.join(f'`{stage}`' for stage in outcome.stages)}, {trial.solver}, rank "
+        f"Block {' → '.join(map(markdown_code, outcome.stages))}, {trial.solver}, rank "
         f"{measures['rank']:.0f}, strength {trial.strength:g}, {how}. The update's norm is "
         f"{100 * measures['relative_norm']:.2f} % of the weight's; loss {measures['loss_before']:.4g} → "
         f"{measures['loss']:.4g} and relative residual of the constraint {measures['residual']:.2g} at strength 1, "
@@ -113,7 +113,9 @@ def _comparison(outcome: RewriteOutcome, folder: Path) -> str:
     drops = [errors.drop for errors in comparison.overall.values()]
     plot_routes(folder / "routes.png", list(comparison.overall), comparison.bars(), drops)
     tables = "\n\n".join(comparison.table(group).markdown() for group in ("target", "others"))
-    named = f"class {outcome.classes[target[0]]}" if len(target) == 1 else f"{len(target)} classes of the exemplars"
+    named = f"{len(target)} classes of the exemplars"
+    if len(target) == 1:
+        named = f"class {markdown_text(outcome.classes[target[0]])}"
     num_exemplars = len(next(iter(outcome.rewrites.values())).labels["trial"])
     return (
         f"### Side by side\n\n{num_exemplars} exemplars with the new concept that neither made nor "

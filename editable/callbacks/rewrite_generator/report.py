@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from editable.callbacks.rewrite_generator.outcome import GeneratorRewriteOutcome, UnseenPictures
-from editable.tables import Table
+from editable.tables import Table, markdown_code
 from editable.visualize import plot_generated, plot_outlined
 
 __all__ = ["WEIGHTS", "summary", "write"]
@@ -68,8 +68,9 @@ def _describe(outcome: GeneratorRewriteOutcome) -> str:
     measured, change = outcome.measured, outcome.change
     low, high = outcome.image_range
     sentences = [
-        f"`{outcome.layer}` was changed by {100 * change.relative_norm:.1f} % of its norm, at rank {change.rank}, in "
-        f"{change.num_steps} steps; on the exemplars, features differ from the target by {change.loss:.4g} in place of "
+        f"{markdown_code(outcome.layer)} was changed by {100 * change.relative_norm:.1f} % of its norm, at rank "
+        f"{change.rank}, in {change.num_steps} steps; "
+        f"on the exemplars, features differ from the target by {change.loss:.4g} in place of "
         f"{change.loss_before:.4g} (mean absolute difference).",
         f"On {measured.num_images} unseen images the context matches at {100 * measured.matched_positions:.2f} % of "
         f"positions, in {100 * measured.matched_images:.1f} % of images. There, features made "

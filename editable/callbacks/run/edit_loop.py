@@ -33,7 +33,7 @@ def progress_bars(trainer: Trainer) -> Progress:
     """Return progress bars that show only where the trainer's own do."""
     shown = getattr(trainer.progress_bar_callback, "is_enabled", False) and trainer.is_global_zero
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

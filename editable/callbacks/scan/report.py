@@ -6,7 +6,7 @@ from pathlib import Path
 
 from editable.callbacks.scan.classes import Change, ClassChange
 from editable.callbacks.scan.outcome import ScanOutcome
-from editable.tables import Table
+from editable.tables import Table, markdown_text
 from editable.visualize.spurious_scan import Bars, plot_scan
 
 __all__ = ["summary", "write"]
@@ -46,7 +46,7 @@ def _describe(outcome: ScanOutcome) -> str:
     harm = "the rise in error" if outcome.rank_by == "error" else "the fall in top probability"
     text = (
         f"The concept was found in {outcome.num_found} of {outcome.num_images} test images, and replaced. Classes are "
-        f"ranked by {harm}. '{outcome.classes[label]}' is {place}"
+        f"ranked by {harm}. '{markdown_text(outcome.classes[label])}' is {place}"
     )
     if not isnan(taken.before):
         text += f", and takes {_percent(taken)} of the other classes' images"

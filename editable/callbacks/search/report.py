@@ -7,7 +7,7 @@ import yaml
 from editable.atomic import write_atomically
 from editable.callbacks.search.outcome import SearchOutcome
 from editable.editing import RateOutcome
-from editable.tables import Table
+from editable.tables import Table, markdown_code
 from editable.visualize import plot_learning_rates
 
 __all__ = ["summary", "write"]
@@ -41,7 +41,7 @@ def write(outcome: SearchOutcome, folder: Path) -> list[str]:
             temporary.write_text(yaml.safe_dump(outcome.editor, sort_keys=False), encoding="utf-8")
         found += (
             f"Chosen: {outcome.chosen.learning_rate:g}. [{CONFIGURATION}]({CONFIGURATION}) is the editor at this rate, "
-            f"to be added to the options of a test: `--config {folder / CONFIGURATION}`.\n\n"
+            f"to be added to the options of a test: {markdown_code(f'--config {folder / CONFIGURATION}')}.\n\n"
         )
     return [
         f"## {TITLE}\n\n{_describe(outcome)}\n\n{found}{summary(outcome).markdown()}\n\n"

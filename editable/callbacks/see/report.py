@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from editable.callbacks.see.outcome import ExemplarMaps, SeeingOutcome, SeenRewrite
-from editable.tables import Table
+from editable.tables import Table, markdown_code
 from editable.visualize import plot_contact_sheet
 from editable.visualize.seeing import StageCurves, plot_image_rows, plot_map_rows, plot_stages
 
@@ -45,8 +45,10 @@ def write(outcome: SeeingOutcome, folder: Path) -> list[str]:
 
 def _describe(outcome: SeeingOutcome) -> str:
     rewrite = outcome.rewrite
-    how = f"{rewrite.solver}, strength {rewrite.strength:g}" if rewrite.edited is None else f"`{rewrite.edited}`"
-    block = " → ".join(f"`{name}`" for name in rewrite.block)
+    how = (
+        f"{rewrite.solver}, strength {rewrite.strength:g}" if rewrite.edited is None else markdown_code(rewrite.edited)
+    )
+    block = " → ".join(map(markdown_code, rewrite.block))
     whose = "the unedited network" if outcome.traced_values == "unedited" else "each network itself"
     return (
         f"Block {block}; rewritten by {how}: {100 * rewrite.relative_norm:.2f} % of the weight's norm, mean "
