@@ -13,7 +13,9 @@ from rich.text import Text
 
 from editable.atomic import write_atomically
 
-__all__ = ["Table", "markdown_code", "markdown_text"]
+__all__ = ["Table", "markdown_code", "markdown_text", "visible_text"]
+
+BREAKS = "\t\n\r\u2028\u2029"
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class Table:
 
     def terminal(self) -> rich.table.Table:
         """Return it to be printed by ``rich``."""
-        table = rich.table.Table(title=None if self.title is None else Text(self.title))  # a Text is no markup
+        table = rich.table.Table(title=None if self.title is None else Text(visible_text(self.title)))  # not markup
         for position, name in enumerate(self.columns):
-            table.add_column(Text(name), justify="right" if position else "left", overflow="fold")
+            table.add_column(Text(visible_text(name)), justify="right" if position else "left", overflow="fold")
         for position, row in enumerate(self.rows):
-            cells = [Text(str(cell)) for cell in row]
+            cells = [Text(visible_text(str(cell))) for cell in row]
             table.add_row(*cells, style="bold green" if position == self.highlighted else None)
         return table
 
@@ -60,24 +62,33 @@ class Table:
             csv.writer(file).writerows([self.columns, *self.rows])
 
 
+def visible_text(text: str, but: str = "\n") -> str:
+    r"""Return a text with ``\x1b`` in place of a control character, which nobody sees and a terminal would obey.
+
+    Args:
+        text: Whatever it is.
+        but: Control characters that stay.
+    """
+    return "".join(repr(some)[1:-1] if category(some) == "Cc" and some not in but else some for some in text)
+
+
 def markdown_text(text: str) -> str:
     r"""Return Markdown, for a sentence or a cell, that a reader sees as the text itself.
 
     What would be markup has a backslash before it, by CommonMark and for the dollars and tables of GitHub; line breaks
-    and other control characters are written by their number, and so are spaces at both ends.
+    are written by their number, and so is space at both ends; other control characters are made visible.
 
     Example:
         >>> print(markdown_text("<b> a|b, cost $5$"))
         \<b\> a\|b, cost \$5\$
     """
-    marked = re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
-    spaced = re.sub(r"^ +| +$", lambda spaces: "&#32;" * len(spaces[0]), marked)
-    return "".join(f"&#{ord(some)};" if category(some) in ("Cc", "Zl", "Zp") else some for some in spaced)
+    marked = re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", visible_text(text, BREAKS))
+    return re.sub(rf"^\s+|\s+$|[{BREAKS}]", lambda space: "".join(f"&#{ord(some)};" for some in space[0]), marked)
 
 
 def markdown_code(text: str) -> str:
     """Return Markdown that a reader sees as the text itself, set as code: between backticks, as many as it takes."""
-    if not text.strip() or any(category(some) in ("Cc", "Zl", "Zp") for some in text):
+    if not text.strip() or visible_text(text, but="") != text:
         return markdown_text(text)  # code is one line
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     inside = f" {text} " if {text[0], text[-1]} & {"`", " "} else text

@@ -24,7 +24,10 @@ class _TextLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Return the value of a node."""
-        value = super().construct_object(node, deep=deep)
+        try:
+            value = super().construct_object(node, deep=deep)
+        except (LookupError, ValueError, TypeError, OverflowError) as error:  # PyYAML's, of ``!!int ""``
+            raise yaml.constructor.ConstructorError(None, None, f"it is no {node.tag}", node.start_mark) from error
         is_plain = isinstance(node, yaml.ScalarNode) and node.tag in SCALARS and not node.style
         return value if not is_plain or json.dumps(value) == node.value else node.value
 

@@ -8,10 +8,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from lightning.pytorch import Trainer
 
 from tests.quiet_trainer import quiet_trainer
+
+# The suite tries few inputs, the same ones each time; HYPOTHESIS_PROFILE=long tries many new ones.
+hypothesis.settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "long", max_examples=20_000, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 MakeTrainer = Callable[..., Trainer]
 

@@ -106,7 +106,9 @@ def test_the_terminal_shows_the_name(name: str):
     with console.capture() as capture:
         console.print(Table([name, "value"], [[name, 1]], name).terminal())
     cells = [line.replace("┃", "│").split("│")[1] for line in capture.get().splitlines() if line[0] in "┃│"]
-    shown, wanted = ("".join("".join(text).split()) for text in (cells, 2 * [name.replace("\r", "")]))
+    shown, wanted = (
+        "".join("".join(text).split()) for text in (cells, 2 * [name.replace("\r", "\\r").replace("\t", "\\t")])
+    )
     assert shown == wanted
 
 

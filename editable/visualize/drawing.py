@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 from torch import Tensor
 
 from editable.atomic import write_atomically
+from editable.tables import visible_text
 
 __all__ = ["image_grid", "label_axes", "name_lines", "save_figure", "show_image"]
 
@@ -66,8 +67,7 @@ def name_lines(name: str, width: int, most: int = 3) -> str:
     room = width * most
     if len(name) > room:
         name = f"{name[: room // 2 - 1]}…{name[len(name) - room // 2 + 1 :]}"
-    shown = "".join(repr(some)[1:-1] if category(some) == "Cc" and some != "\n" else some for some in name)
-    lines = [part for line in shown.split("\n") for part in _cut(line, width)]
+    lines = [part for line in visible_text(name).split("\n") for part in _cut(line, width)]
     return "\n".join(lines[: 2 * most])
 
 
