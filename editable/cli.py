@@ -1,14 +1,22 @@
 """The command line: what the first word asks for, and a user's mistake as one sentence."""
 
 import logging
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
+import torch.distributed
+from lightning.pytorch.utilities import rank_zero_only
+
+from editable.atomic import is_disk_full
 from editable.comparison import compare
 from editable.default_run import default_run
+from editable.errors import Interrupted
+from editable.interruptions import StopSignals
 from editable.lightning_cli import EditableCLI
-from editable.mistakes import users_mistake
+from editable.mistakes import one_sentence, users_mistake
 
 __all__ = ["EditableCLI", "main"]
 
@@ -35,7 +43,8 @@ def _warning_as_a_sentence(
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    Exits with status 2 and one sentence on a user's mistake.
+    Exits with status 2 and one sentence on a user's mistake, and with 143 or 130 and one sentence that says where the
+    work can be gone on with on SIGTERM or SIGINT.
 
     Args:
         args: Command line arguments; by default those of the process.
@@ -43,15 +52,50 @@ def main(args: Sequence[str] | None = None) -> None:
     _leave_out_noise()
     args = sys.argv[1:] if args is None else args
     try:
-        if args and args[0] == "compare":  # of runs that are over: needs neither model nor data
-            compare(args[1:])
-        elif args:
-            EditableCLI(args)
-        else:
-            default_run()
+        with StopSignals().installed():
+            _run(args)
+    except Interrupted as interrupted:
+        raise SystemExit(_say_interrupted(interrupted)) from None
     except Exception as error:
-        mistake = users_mistake(error)
-        if mistake is None:
+        sentence = _sentence_of(error)
+        if sentence is None:
             raise
-        sys.stderr.write(f"error: {mistake}\n")
+        sys.stderr.write(f"error: {sentence}\n")
         raise SystemExit(2) from None
+
+
+def _run(args: Sequence[str]) -> None:
+    if args and args[0] == "compare":  # of runs that are over: needs neither model nor data
+        compare(args[1:])
+    elif args:
+        EditableCLI(args)
+    else:
+        default_run()
+
+
+def _say_interrupted(interrupted: Interrupted) -> int:
+    """Say where to go on, once for all processes; return the exit status."""
+    if getattr(rank_zero_only, "rank", 0):
+        # Lightning kills all processes, the first too, when one that it has started ends with another status than 0.
+        return interrupted.status if "TORCHELASTIC_RUN_ID" in os.environ else 0
+    where = f"go on with {interrupted.advice}" if interrupted.advice else "there is nothing to go on from"
+    sys.stderr.write(f"interrupted by {signal.Signals(interrupted.signum).name}: {where}\n")
+    return interrupted.status
+
+
+def _sentence_of(error: Exception) -> str | None:
+    """Return what to say in place of a traceback; none where the error is the program's."""
+    mistake = users_mistake(error)
+    if mistake is not None:
+        return mistake
+    if is_disk_full(error):
+        return f"no space is left for what the run writes ({one_sentence(str(error))}): free some"
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and _lost_a_process(error):
+        return "another process of this run has ended, and has said why; this one cannot go on without it"
+    return None
+
+
+def _lost_a_process(error: Exception) -> bool:
+    """Return whether a message to another process has failed because that is no more."""
+    signs = ("closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "socket")
+    return isinstance(error, RuntimeError | OSError) and any(sign in str(error).lower() for sign in signs)

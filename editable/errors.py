@@ -1,6 +1,6 @@
-"""The one error that a user's mistake raises, and the checks of numbers that raise it.
+"""What ends a command early: a user's mistake and a signal; and the checks of numbers that raise the first.
 
-The command line prints the error as a sentence, without a traceback. A check takes options by the name that the user
+The command line prints a mistake as a sentence, without a traceback. A check takes options by the name that the user
 typed, each a number, a sequence of numbers, or ``None`` for one that is left out, and refuses, whatever the range, what
 nobody can mean: NaN, infinity, more than :data:`LARGEST`, a truth value, or text.
 """
@@ -14,6 +14,7 @@ __all__ = [
     "LARGEST",
     "LARGEST_SEED",
     "LARGEST_WIDTH",
+    "Interrupted",
     "UserError",
     "require_at_least",
     "require_finite",
@@ -130,3 +131,21 @@ def _require(is_right: Callable[..., bool], what: str, values: dict[str, Numbers
             if one is not None and (isinstance(one, bool) or not is_right(one)):
                 got = f"'{one}'" if isinstance(one, str) else one
                 raise UserError(f"{name} must be {what}, got {got if one is value else list(each)}")
+
+
+class Interrupted(BaseException):
+    """A signal asks the process to end; no :class:`Exception`, so that nothing that handles mistakes handles it.
+
+    Args:
+        signum: Number of the signal.
+
+    Attributes:
+        status: The exit status that shells expect, 128 and the number.
+        advice: Where the work can be gone on with, as an option of the command line: ``--ckpt_path …``.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+        self.status = 128 + signum
+        self.advice = ""

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from editable.errors import UserError
 
-__all__ = ["users_mistake"]
+__all__ = ["one_sentence", "users_mistake"]
 
 PLACES = {
     getattr(errno, name)

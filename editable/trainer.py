@@ -1,9 +1,12 @@
 """The trainer of the command line, and the subcommands that Lightning's trainer lacks."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
 from editable.callbacks import (
@@ -21,6 +24,14 @@ from editable.callbacks import (
 )
 from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
+from editable.interruptions import (
+    CheckpointConnector,
+    ExactResume,
+    LastCheckpoint,
+    SignalConnector,
+    StopAtStep,
+    WholeCheckpoints,
+)
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
@@ -46,7 +57,25 @@ class EditableTrainer(Trainer):
     """Runs tasks, as Lightning's trainer does, and what else is done with trained networks.
 
     It has a method for each of :data:`SUBCOMMANDS`, which runs the callback of that kind among the trainer's own.
+
+    Checkpoints are whole at every moment, the last weights of a fit are in ``checkpoints/last.ckpt``, and a fit goes on
+    exactly from any checkpoint; see :mod:`editable.interruptions`. Without a logger or with ``fast_dev_run``, and
+    without ``default_root_dir``, nothing is written into the working directory: what callbacks leave goes into a
+    temporary folder, and with it.
+
+    Args:
+        kwargs: Those of :class:`lightning.pytorch.Trainer`.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._scratch = _scratch_folder(kwargs)
+        _add_callbacks(kwargs)
+        super().__init__(**kwargs)  # as it is, for the command line looks here for the options
+        self.callbacks.append(StopAtStep(keeps=self._scratch is None))  # type: ignore[attr-defined]
+        self._signal_connector = SignalConnector(self)
+        self._checkpoint_connector = CheckpointConnector(self)
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # none was given
+            self.strategy.checkpoint_io = WholeCheckpoints()
 
     def _run_subcommand(self, kind: type[Subcommand], model: LightningModule, **loop_arguments: Any) -> None:
         callbacks = [callback for callback in self.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
@@ -58,11 +87,35 @@ class EditableTrainer(Trainer):
         if self.is_global_zero:
             console = Console()
             console.print(callback.table().terminal())
-            if not self.fast_dev_run:  # type: ignore[attr-defined]
+            if self._scratch is None:
                 console.print(f"Report and figures: {folder}", soft_wrap=True, markup=False)
         failure = callback.failure()
         if failure is not None:
             raise UserError(failure)
+
+
+def _scratch_folder(settings: dict[str, Any]) -> tempfile.TemporaryDirectory | None:
+    """Give a run that has no place of its own a folder that goes with the trainer; return it, or none."""
+    logger, tries = settings.get("logger"), settings.get("fast_dev_run")
+    if ((logger is None or logger) and not tries) or settings.get("default_root_dir"):
+        return None
+    why = "trainer.fast_dev_run is set" if tries else "trainer.logger is false"
+    rank_zero_warn(
+        f"{why}: the run's configuration, metrics, report, checkpoints and whatever else it leaves are not kept; give "
+        "trainer.default_root_dir to keep them."
+    )
+    scratch = tempfile.TemporaryDirectory(prefix="editable-", ignore_cleanup_errors=True)
+    settings["default_root_dir"] = scratch.name
+    return scratch
+
+
+def _add_callbacks(settings: dict[str, Any]) -> None:
+    """Add those of every run to the user's; Lightning's default checkpoint is not made where there is another."""
+    given = settings.get("callbacks") or []
+    callbacks = [given] if isinstance(given, Callback) else list(given)
+    if settings.get("enable_checkpointing") in (None, True):
+        callbacks.append(LastCheckpoint())
+    settings["callbacks"] = [*callbacks, ExactResume()]
 
 
 def _method(name: str, kind: type[Subcommand]) -> Callable[..., None]:

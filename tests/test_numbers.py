@@ -123,7 +123,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     box = {"latent": 0, "box": [1, 2, 3, 5]}
     (root / "rule.json").write_text(json.dumps({"seed": 7, "copy": box, "paste": [box], "context": [box]}))
     masks = [{"image": f"{name}.png", "box": [2, 2, 9, 9]} for name in ("first", "second")]
-    (root / "masks.json").write_text(json.dumps({"root": "images", "masks": masks}))
+    (root / "masks.json").write_text(json.dumps({"masks": masks}))
     return root
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     {"lightning_cli"},
     {"class_changes", "starting"},
     {"trainer"},
+    {"interruptions"},
     {"callbacks", "tasks"},
     {"visualize"},
     {"editing", "rewriting"},

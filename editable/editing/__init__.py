@@ -13,7 +13,7 @@ from editable.editing.editors.result import EditResult
 from editable.editing.evaluation.estimate import DrawdownEstimate, merge_estimates
 from editable.editing.evaluation.evaluator import EditEvaluator
 from editable.editing.evaluation.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
-from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes
+from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, EditProgress
 from editable.editing.evaluation.sampler import DrawdownSampler, Sample
 from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.locality import kl_locality
@@ -38,6 +38,7 @@ __all__ = [
     "EditEvaluator",
     "EditOutcomes",
     "EditPatch",
+    "EditProgress",
     "EditRecord",
     "EditResult",
     "Editor",

@@ -1,7 +1,7 @@
 """Drawdown evaluation: make many edits of a trained network and count what each costs on other inputs."""
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +13,28 @@ from torchmetrics import Metric
 
 from editable.callbacks.drawdown_evaluation import report
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
-from editable.callbacks.run.context import datamodule_of, network_of, require_gradients
+from editable.callbacks.drawdown_evaluation.unfinished import (
+    UnfinishedEdits,
+    edits_identity,
+    is_kept,
+    read_progress,
+    require_kept,
+)
+from editable.callbacks.run.context import datamodule_of, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
-from editable.editing import BaseEditor, EditEvaluator, EditOutcomes, SamplingSettings, merge_estimates
-from editable.errors import UserError, require_at_least, require_positive, require_seed, require_within
+from editable.data.edits.edit_streams import Edits
+from editable.editing import (
+    BaseEditor,
+    BasePredictions,
+    EditEvaluator,
+    EditOutcomes,
+    EditProgress,
+    SamplingSettings,
+    merge_estimates,
+)
+from editable.errors import Interrupted, UserError, require_at_least, require_positive, require_seed, require_within
 from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
 from editable.models import ScoringSettings, SplitNetwork, select_parameters
 from editable.models.selection import is_quantised
@@ -67,6 +83,8 @@ class DrawdownEvaluation(Callback):
         generality_seed: Seed of the views; a view depends on it, its number and the input's position alone.
         edited_views: Number of further augmented views of each input that an edit shall give the same label, so that
             it holds for more than the input itself; 0 edits the input alone, as published.
+        resume: Folder of a test that was interrupted, whose finished edits are taken over. Network, edits, editor,
+            scoring and number of processes must be the same.
 
     Attributes:
         results: What came out, by stage: ``test``, or ``val`` of the last validation. A report keeps them in the run's
@@ -95,6 +113,7 @@ class DrawdownEvaluation(Callback):
         generality_augmentation: Literal["shift", "crop_flip", "resized_crop_flip"] | None = None,
         generality_seed: int = 0,
         edited_views: int = 0,
+        resume: str | None = None,
     ) -> None:
         require_at_least(0, num_edits=num_edits, val_num_edits=val_num_edits)
         require_at_least(0, generality_views=generality_views, edited_views=edited_views)
@@ -115,12 +134,15 @@ class DrawdownEvaluation(Callback):
         self.scoring, self.sampling, self.sensitive_margin = scoring, sampling, sensitive_margin
         self.generality_views, self.generality_seed = generality_views, generality_seed
         self.generality_augmentation, self.edited_views = generality_augmentation, edited_views
+        self.resume = None if resume is None else Path(resume)
         self.results: dict[str, EvaluatedEdits] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
         if self.num_edits:
             self.check(pl_module, trainer.test_loop.inference_mode)
+            if self.resume is not None:
+                require_kept(self.resume)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
@@ -210,6 +232,40 @@ class DrawdownEvaluation(Callback):
         augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
         return AugmentedViews(dataset, self.generality_views + self.edited_views, augmentation, self.generality_seed)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say that an interrupted test can be gone on with."""
+        if isinstance(exception, Interrupted) and trainer.testing and is_kept(folder := run_folder(trainer)):
+            exception.advice = f"--evaluation.resume {folder}"
+
+    @contextmanager
+    def _keeping(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        evaluator: EditEvaluator,
+        base: BasePredictions,
+        edits: Edits,
+        dataset: Dataset,
+        stage: Literal["test", "val"],
+    ) -> Iterator[tuple[EditProgress | None, Callable[[EditProgress], None]]]:
+        """Yield what is finished of a test, and what keeps what is done of it until it is over."""
+        if stage != "test":
+            yield None, lambda progress: None
+            return
+        names = ("edits_at_once", "image_stride", "sensitive_margin", "generality_views", "generality_augmentation")
+        settings = {name: getattr(self, name) for name in (*names, "generality_seed", "edited_views")}
+        layers = list(self.editable_layers_for(pl_module))
+        settings |= {"editable_layers": layers, "processes": trainer.world_size}
+        identity = edits_identity(network_of(pl_module), evaluator, base, edits, dataset, settings)
+        finished = None if self.resume is None else read_progress(self.resume, trainer.global_rank, identity)
+        unfinished = UnfinishedEdits(run_folder(trainer), trainer.global_rank, identity)
+        try:
+            yield finished, unfinished.keep
+        except BaseException:
+            unfinished.write()
+            raise
+        unfinished.remove()
+
     def _evaluate(
         self,
         trainer: Trainer,
@@ -228,16 +284,19 @@ class DrawdownEvaluation(Callback):
             edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
             own = slice(trainer.global_rank, None, trainer.world_size)
             task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
-            outcomes = evaluator.score(
-                loader.dataset,
-                edits.indices[own],
-                edits.labels[own],
-                lambda done: progress.advance(task, done),
-                len(edits.indices),
-                trainer.global_rank,
-                views,
-                self.edited_views,
-            )
+            with self._keeping(trainer, pl_module, evaluator, base, edits, loader.dataset, stage) as (finished, keep):
+                outcomes = evaluator.score(
+                    loader.dataset,
+                    edits.indices[own],
+                    edits.labels[own],
+                    lambda done: progress.advance(task, done),
+                    len(edits.indices),
+                    trainer.global_rank,
+                    views,
+                    self.edited_views,
+                    finished,
+                    keep,
+                )
         of_images = {
             "num_test_images" if stage == "test" else "num_images": len(base.labels),
             "num_scoring_images": evaluator.num_images,

@@ -96,7 +96,7 @@ class UnfinishedFolder:
 
     def put(self, position: int, image: Tensor) -> None:
         """Keep a manipulated image, [C, H, W] in [0, 1]."""
-        with write_atomically(self._path(position)) as temporary:
+        with write_atomically(self._path(position), durable=False) as temporary:
             to_pil_image((image * 255).round().clamp(0, 255).to("cpu", torch.uint8)).save(temporary)
 
     def finish(self, entries: Iterable[tuple[int, ManipulatedImage]], settings: Mapping[str, Any]) -> None:

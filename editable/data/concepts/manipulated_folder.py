@@ -79,7 +79,7 @@ def save_manipulated_folder(
         file = _file_name(image)
         if file in entries:
             raise UserError(f"Two manipulated images would be {folder / file}: give them different names.")
-        with write_atomically(folder / file) as temporary:
+        with write_atomically(folder / file, durable=False) as temporary:
             to_pil_image((image.image * 255).round().clamp(0, 255).to("cpu", torch.uint8)).save(temporary)
         entries[file] = {
             "file": file,

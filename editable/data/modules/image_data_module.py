@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from editable.data.images.images import LabelledImages
 from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation
 from editable.data.modules.splits import hold_out, limit
-from editable.data.modules.training_order import AugmentedImages, EpochSampler
+from editable.data.modules.training_order import AugmentedImages, EpochSampler, ResumableLoader
 from editable.errors import (
     UserError,
     require_at_least,
@@ -61,7 +61,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     A batch is ``(images, labels)``: normalised float32 ``[B, C, H, W]``, int64 ``[B]``. Order and augmentation of the
     training images depend on seed, epoch and position alone (:mod:`editable.data.modules.training_order`): a run
-    resumed from a checkpoint made at the end of an epoch sees what an uninterrupted one sees. The last, incomplete
+    resumed from a checkpoint, in the middle of an epoch too, sees what an uninterrupted one sees. The last, incomplete
     training batch is dropped, because BatchNorm is poor on few images. Validation and test images are never shuffled
     or augmented.
 
@@ -190,7 +190,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"batch_size is {self.batch_size}, but must be at most {len(sampler)}, the number of training images "
                 f"per device{': give BatchSizeFinder, which doubles it, fewer max_trials' if grows else ''}."
             )
-        return self._loader(self.train_dataset, sampler=sampler, drop_last=True)
+        return self._loader(self.train_dataset, ResumableLoader, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Return the loader of validation images; an empty list where there is no validation."""
@@ -281,13 +281,17 @@ class ImageDataModule(LightningDataModule, ABC):
             return EpochSampler(self.train_dataset, self.seed)
         sampler = EpochSampler(self.train_dataset, self.seed, **(self.trainer.distributed_sampler_kwargs or {}))
         # On resuming, Lightning lets the workers fetch their first batches before it calls set_epoch.
-        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        loop: Any = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        within = loop.restarting and epochs.processed < epochs.ready
+        sampler.begin_at(epochs.processed, self.batch_size * batches.processed if within else 0)
         return sampler
 
-    def _loader(self, dataset: Dataset, **kwargs: Any) -> DataLoader:
-        return DataLoader(
+    def _loader(self, dataset: Dataset, kind: type[DataLoader] = DataLoader, **kwargs: Any) -> DataLoader:
+        return kind(
             dataset,
             batch_size=self.batch_size,
+            generator=torch.Generator().manual_seed(self.seed),  # of workers' seeds; else of torch's own, for dropout
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

@@ -1,19 +1,20 @@
 """Order and augmentation of training images as a pure function of seed, epoch and position.
 
-So an epoch looks the same whether the run came to it without a break or was resumed from a checkpoint, and whatever
-the number of worker processes. With R ranks, the images of R batches (one a rank) are those of one R times larger
-batch on one rank.
+So an epoch looks the same whether the run came to it without a break or was resumed from a checkpoint, in its middle
+too, and whatever the number of worker processes. With R ranks, the images of R batches (one a rank) are those of one R
+times larger batch on one rank.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["AugmentedImages", "EpochSampler"]
+__all__ = ["AugmentedImages", "EpochSampler", "ResumableLoader"]
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
@@ -33,10 +34,36 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
     def __init__(self, dataset: Dataset, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
+        self._begun = (0, 0)
+
+    def begin_at(self, epoch: int, num_done: int) -> None:
+        """Begin with this epoch, behind so many of its images of this rank: an interrupted run has seen them.
+
+        Args:
+            epoch: The epoch that was interrupted; later ones are whole.
+            num_done: Number of its images that are left out, from the first on.
+        """
+        self._begun = (epoch, num_done)
+        self.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         indices: Iterator = super().__iter__()
-        return zip(repeat(self.epoch), indices)
+        epoch, num_done = self._begun
+        return zip(repeat(self.epoch), islice(indices, num_done if epoch == self.epoch else 0, None))
+
+
+class ResumableLoader(DataLoader):
+    """A loader over an :class:`EpochSampler`, which knows where to begin; so Lightning need not warn that none does.
+
+    Its state is empty: the position in an epoch is the trainer's number of batches done.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing."""
 
 
 class AugmentedImages(Dataset[tuple[Tensor, int]]):

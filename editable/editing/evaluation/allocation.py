@@ -37,6 +37,11 @@ class Allocation:
         # Of each stratum: images looked at, changes, squared deviations, degrees of freedom.
         self._looked, self._changed, self._squares, self._freedom = (zeros.clone() for _ in range(4))
 
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """What has been learnt so far, the tensors themselves."""
+        return {name: getattr(self, name) for name in ("_looked", "_changed", "_squares", "_freedom")}
+
     def learn(self, changes: Tensor, strata: Tensor) -> None:
         """Take in outcomes of E edits, −1, 0 or 1, [E, n], on images of the strata, int64 [n]; those of a pilot too."""
         counts = strata.bincount(minlength=len(self._sizes))

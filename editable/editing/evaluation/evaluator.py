@@ -11,7 +11,7 @@ from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.editor import are_large
 from editable.editing.evaluation.estimate import DrawdownEstimate
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes
+from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, EditProgress
 from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
@@ -128,6 +128,8 @@ class EditEvaluator:
         rank: int = 0,
         views: Dataset | None = None,
         num_edited_views: int = 0,
+        finished: EditProgress | None = None,
+        keep: Callable[[EditProgress], object] = lambda progress: None,
     ) -> EditOutcomes:
         """Make E edits and score each edited network.
 
@@ -142,6 +144,8 @@ class EditEvaluator:
                 :class:`editable.data.AugmentedViews`; by default, edited networks see no views.
             num_edited_views: How many of the V views, the last ones, get the label together with the input, by one edit
                 of all; the others tell whether it holds for them.
+            finished: What the same evaluation has done already: the first of the edits, which are not made again.
+            keep: Called after each group of edits with all that is done.
 
         Raises:
             UserError: If the base network was not measured first.
@@ -161,7 +165,13 @@ class EditEvaluator:
         kind = torch.float64 if self.sampling else torch.int64
         kinds = (torch.bool, torch.int64, kind, kind, kind, torch.int64, torch.int64)
         outcomes = [EditOutcomes(*(torch.zeros(0, dtype=dtype) for dtype in kinds))]
-        for group in torch.arange(len(indices)).split(self._group_size) if len(indices) else ():
+        if finished is not None and len(finished.outcomes.success):
+            outcomes.append(finished.outcomes)
+            progress(len(finished.outcomes.success))
+            if sampler:
+                sampler.load_state_dict(finished.sampler)
+        rest = torch.arange(sum(len(some.success) for some in outcomes), len(indices))
+        for group in rest.split(self._group_size) if len(rest) else ():
             made = [
                 self._make(*_samples(dataset, views, num_edited_views, indices[some]), labels[some])
                 for some in group.split(self._together)
@@ -178,9 +188,10 @@ class EditEvaluator:
                 found = self._scorer.sample(sampler, some, progress) if sampler else self._scorer.score(some, progress)
                 for field, values in zip(scores, found, strict=True):
                     field[changed] = values
-            outcomes.append(EditOutcomes(success, num_steps, *scores, *held))
+            outcomes = [_joined([*outcomes, EditOutcomes(success, num_steps, *scores, *held)])]
+            keep(EditProgress(outcomes[0], sampler.state_dict() if sampler else {}))
         self.estimate = sampler.estimate() if sampler else None
-        return EditOutcomes(*(torch.cat(field) for field in zip(*outcomes, strict=True)))
+        return _joined(outcomes)
 
     def close(self) -> None:
         """Let go of the kept features, in memory and on disk."""
@@ -263,6 +274,10 @@ class EditEvaluator:
         """Return prefix features, computed on the network's device and in its precision."""
         dtype = next(iter(self._params.values())).dtype
         return self.split.prefix(images.to(self.device, dtype))
+
+
+def _joined(parts: list[EditOutcomes]) -> EditOutcomes:
+    return EditOutcomes(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
 def _samples(dataset: Dataset, views: Dataset | None, num_edited_views: int, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["BasePredictions", "EditOutcomes"]
+__all__ = ["BasePredictions", "EditOutcomes", "EditProgress"]
 
 
 class BasePredictions(NamedTuple):
@@ -44,3 +44,15 @@ class EditOutcomes(NamedTuple):
     sensitive_agreeing: Tensor
     views_before: Tensor
     views_after: Tensor
+
+
+class EditProgress(NamedTuple):
+    """An evaluation in its midst: what the same evaluation goes on from.
+
+    Attributes:
+        outcomes: Of the first edits, those that are done.
+        sampler: The state of what draws scoring images; empty where all are looked at.
+    """
+
+    outcomes: EditOutcomes
+    sampler: dict[str, Tensor]

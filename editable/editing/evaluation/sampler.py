@@ -259,6 +259,29 @@ class DrawdownSampler:
         """
         return stratified_estimates(outcomes.long(), sample.strata, self._sizes)[0]
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return, between :meth:`update` and the next draw, what a sampler of the same arguments goes on from."""
+        counts = torch.tensor([self._used, self._third_moment], dtype=torch.float64)
+        return {
+            "drawdowns": self.drawdowns,
+            "sample_sizes": self.sample_sizes,
+            "counts": counts,
+            "random": self._generator.get_state(),
+            **{name: value.clone() for name, value in self._sums().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from where another sampler was."""
+        self._drawdowns, self._sample_sizes = [state["drawdowns"]], [state["sample_sizes"]]
+        self._used, self._third_moment = int(state["counts"][0]), float(state["counts"][1])
+        self._generator.set_state(state["random"])
+        for name, value in self._sums().items():
+            value.copy_(state[name])
+
+    def _sums(self) -> dict[str, Tensor]:
+        own = ("_contributions", "_unit_contributions", "_interval_freedom")
+        return {**{name: getattr(self, name) for name in own}, **self._allocation.sums}
+
     def _planned_size(self) -> int:
         """Sample size of an edit to expect before any outcome."""
         if self._forward_passes is not None:

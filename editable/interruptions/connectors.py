@@ -1,0 +1,42 @@
+"""Two of Lightning's inner parts that handle signals and a scheduler's checkpoint, replaced."""
+
+import signal
+
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+from editable.interruptions.scheduler import last_of_job, scheduler_of
+from editable.interruptions.signals import StopSignals
+
+__all__ = ["CheckpointConnector", "SignalConnector"]
+
+
+class SignalConnector(_SignalConnector):
+    """Leaves signals to the command line's :class:`StopSignals`, where they are installed.
+
+    Lightning's handler sends messages between processes from within, wherever they are, and a scheduler's saves in the
+    midst of a step.
+    """
+
+    def register_signal_handlers(self) -> None:
+        """Let the scheduler's signal be handled too, and signals be passed on to processes that were started here."""
+        signals = StopSignals.current()
+        if signals is None:
+            super().register_signal_handlers()
+            return
+        signals.adopt()
+        signals.pass_on = getattr(self.trainer.strategy.launcher, "kill", None)
+        scheduler = scheduler_of(self.trainer)
+        if scheduler is not None and scheduler.requeue_signal is not None:
+            number = scheduler.requeue_signal
+            self._original_handlers = {number: signal.getsignal(number)}
+            self._register_signal(number, signals)
+
+
+class CheckpointConnector(_CheckpointConnector):
+    """Looks for a scheduler's checkpoint in the job's own run folders, in place of the working directory."""
+
+    @property
+    def _hpc_resume_path(self) -> str | None:
+        path = last_of_job(self.trainer)
+        return None if path is None else str(path)

@@ -1,0 +1,64 @@
+"""A cluster's scheduler (SLURM) that ends a fit and starts it again: its checkpoint, from saving to removal."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+__all__ = ["checkpoint_name", "last_of_job", "remove_last_of_job", "requeue", "scheduler_of"]
+
+
+def scheduler_of(trainer: Trainer) -> SLURMEnvironment | None:
+    """Return the scheduler of a run, where it is one that starts jobs again."""
+    environment: Any = trainer._accelerator_connector.cluster_environment
+    return environment if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
+
+
+def checkpoint_name(trainer: Trainer) -> str:
+    """Return the name, without its ending, of the checkpoint that an interrupted fit leaves: ``last``, or the job's."""
+    return "last" if scheduler_of(trainer) is None else f"scheduler-{_job()}"
+
+
+def requeue(trainer: Trainer, signum: int) -> None:
+    """Ask the scheduler to start the job again, where the signal is the one by which it says that time is up."""
+    scheduler = scheduler_of(trainer)
+    if scheduler is None or signum != scheduler.requeue_signal or not trainer.is_global_zero:
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", _job()], check=True)
+    except (OSError, subprocess.CalledProcessError) as failed:
+        rank_zero_warn(f"The job could not be started again: `scontrol requeue {_job()}` failed ({failed}).")
+
+
+def last_of_job(trainer: Trainer) -> Path | None:
+    """Return the checkpoint that the scheduler's last start of this very job has left; only a fit takes it up."""
+    if scheduler_of(trainer) is None or trainer.state.fn != TrainerFn.FITTING:
+        return None
+    return max(_of_job(trainer), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def remove_last_of_job(trainer: Trainer) -> None:
+    """Remove what earlier starts of the job have left, when it is done; to be called on every rank."""
+    if scheduler_of(trainer) is not None:
+        found = _of_job(trainer)
+        if trainer.is_global_zero:
+            for path in found:
+                path.unlink(missing_ok=True)
+
+
+def _of_job(trainer: Trainer) -> list[Path]:
+    """Find a job's checkpoints in the folders of its runs: this one's, and its neighbours of other versions."""
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
+    name = f"checkpoints/scheduler-{_job()}.ckpt"
+    return [path for path in (folder / name, *folder.parent.glob(f"*/{name}")) if path.is_file()]
+
+
+def _job() -> str:
+    """Return the job's number; a task of an array has the array's and its own."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]

@@ -1,0 +1,78 @@
+"""Signals that ask a process to end: at once, or while a training step is under way at its end."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from editable.errors import Interrupted
+
+__all__ = ["StopSignals"]
+
+SECONDS_OF_ONE = 2.0
+"""A terminal's Ctrl-C reaches every process, and a main process passes it on besides: these count as one."""
+
+
+class StopSignals:
+    """Handler of SIGTERM and SIGINT.
+
+    Outside of a fit it raises :class:`~editable.errors.Interrupted` at once: edits are made out of place and files
+    written whole, so nothing is left half-done. While :attr:`held`, the first signal is only noted; who holds it looks
+    at :attr:`received`. A second one, two seconds later or more, ends a held process at once too.
+
+    Attributes:
+        received: Number of the signal that came; none came otherwise.
+        held: Whether a signal waits to be looked at.
+        pass_on: Is called with the number of the first signal: what brings it to processes that this one has started.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.held = False
+        self.pass_on: Callable[[int], None] | None = None
+        self._first, self._process = 0.0, os.getpid()
+
+    @contextmanager
+    def installed(self) -> Iterator["StopSignals"]:
+        """Handle both signals within a block; where that is impossible, in a thread, they are left alone."""
+        try:
+            before = {number: signal.signal(number, self) for number in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:
+            yield self
+            return
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @staticmethod
+    def current() -> "StopSignals | None":
+        """Return the process's handler of SIGTERM, where it is one of these."""
+        handler = signal.getsignal(signal.SIGTERM)
+        return handler if isinstance(handler, StopSignals) else None
+
+    def adopt(self) -> None:
+        """Act in this process: one that was forked from that which made the handler."""
+        self._process = os.getpid()
+
+    def raise_received(self) -> None:
+        """Raise what was noted."""
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if os.getpid() != self._process:  # a forked worker that loads images: as it would without a handler
+            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
+        first = self.received is None
+        if first:
+            self.received, self._first = signum, time.monotonic()
+            if self.pass_on is not None:
+                self.pass_on(signum)
+        elif time.monotonic() - self._first < SECONDS_OF_ONE:
+            return
+        if not (self.held and first):
+            raise Interrupted(signum)
