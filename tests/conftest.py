@@ -17,7 +17,7 @@ from tests.quiet_trainer import quiet_trainer
 # The suite tries few inputs, the same ones each time; HYPOTHESIS_PROFILE=long tries many new ones.
 hypothesis.settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile(
-    "long", max_examples=20_000, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+    "long", max_examples=10_000, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
