@@ -3,13 +3,14 @@
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
-from editable.atomic import write_atomically
+from editable.atomic import is_disk_full, write_atomically
 from editable.errors import UserError
 
 
@@ -140,3 +141,62 @@ def test_an_error_that_is_not_of_writing_stays_what_it_is(tmp_path: Path):
         with pytest.raises(type(error)) as raised, write_atomically(tmp_path / "x.json"):
             raise error
         assert raised.value is error
+
+
+def test_both_file_and_folder_are_brought_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, synced = tmp_path / "metrics.json", []
+
+    def note(handle: int) -> None:
+        target = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.append((target.is_dir(), path.exists()))
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc")
+    monkeypatch.setattr(os, "fsync", note)
+    with write_atomically(path) as temporary:
+        temporary.write_text("{}")
+    assert synced == [(False, False), (True, True)]  # the file before it is renamed, the folder after
+    with write_atomically(path, durable=False) as temporary:
+        temporary.write_text("{}")
+    assert len(synced) == 2
+
+
+def test_a_killed_writers_file_goes_when_the_path_is_written_again(tmp_path: Path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "last.ckpt"
+    old, young, other = (tmp_path / name for name in (".last-old.ckpt", ".last-young.ckpt", ".first-old.ckpt"))
+    for leftover in (old, young, other):
+        leftover.write_text("half")
+    for leftover in (old, other):
+        os.utime(leftover, (time.time() - 100,) * 2)
+    with write_atomically(path) as living:
+        os.utime(living, (time.time() - 100,) * 2)
+        with write_atomically(path) as temporary:
+            temporary.write_text("inner")
+        living.write_text("outer")  # was not removed: its writer lives
+    assert path.read_text() == "outer"
+    assert {some.name for some in tmp_path.iterdir()} == {"last.ckpt", young.name, other.name}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_no_space_is_a_sentence(code: int, tmp_path: Path):
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def full() -> None:
+        with write_atomically(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(UserError, match=f"no space is left for '{path}'"):
+        full()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_who_says_so_in_words_or_has_it_from_another_is_understood():
+    assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    error = ValueError("wrapped")
+    error.__cause__ = OSError(errno.ENOSPC, "")
+    assert is_disk_full(error)
+    assert not is_disk_full(OSError(errno.EACCES, ""))

@@ -1,29 +1,29 @@
 """A small fit with all that an interruption could upset, checkpoints at every place, and what a fit ends with."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import nn
 
 from editable.data import DigitsDataModule
 from editable.editing import Editor, RMSProp
+from editable.errors import Interrupted
+from editable.interruptions import StopSignals
 from editable.tasks import EditableTrainingTask
 from editable.trainer import EditableTrainer
 
 NUM_EPOCHS, NUM_BATCHES = 2, 6
 
 
-class Step(torch.optim.lr_scheduler.StepLR):
-    """Halves the learning rate at every second call."""
-
-
 class Task(EditableTrainingTask):
     """Draws from torch's own generator in each step, by its dropout."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, ballast: int = 0, **settings: Any) -> None:
         torch.manual_seed(0)
         network = nn.Sequential(
             nn.Conv2d(1, 4, 3, stride=2),
@@ -42,6 +42,7 @@ class Task(EditableTrainingTask):
             optimizer=lambda params: torch.optim.Adam(params, lr=0.01),
             **settings,
         )
+        self.register_buffer("ballast", torch.arange(ballast))  # makes saving take its time
 
 
 class Everywhere(Checkpoint):
@@ -96,11 +97,8 @@ class Ended:
         self.rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.random = torch.rand(3)
         self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "_step" not in name}
-        self.diary, self.step, self.logged = (
-            diary,
-            trainer.global_step,
-            trainer.fit_loop.epoch_loop._batches_that_stepped,
-        )
+        self.diary, self.steps = diary, trainer.global_step
+        self.logged = trainer.fit_loop.epoch_loop._batches_that_stepped
 
     def difference(self, other: "Ended") -> list[str]:
         """Return what is another than in another fit, which this one was resumed from."""
@@ -138,3 +136,29 @@ def fit(
     data = DigitsDataModule(batch_size=20, train_limit=20 * NUM_BATCHES + 3)
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     return Ended(trainer, task, diary)
+
+
+def last_at_each_step(folder: Path) -> ModelCheckpoint:
+    """Saves ``last.ckpt`` behind each step."""
+    return ModelCheckpoint(folder, filename="last", every_n_train_steps=1, enable_version_counter=False)
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run something in a forked process as the command line would, where signals end it; return the process."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        with StopSignals().installed():
+            work()
+        status = 0
+    except Interrupted as interrupted:
+        status = interrupted.status
+    finally:
+        os._exit(status)
+
+
+def status_of(child: int) -> int:
+    """Wait for a process; return its exit status, negative for a signal that has killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

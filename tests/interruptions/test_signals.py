@@ -1,0 +1,51 @@
+"""Signals end a process at once, or when what holds them lets go."""
+
+import os
+import signal
+
+import pytest
+
+from editable.errors import Interrupted
+from editable.interruptions import StopSignals, signals
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_at_once(signum, status):
+    with StopSignals().installed() as handler:
+        assert StopSignals.current() is handler
+        with pytest.raises(Interrupted) as interrupted:
+            signal.raise_signal(signum)
+    assert interrupted.value.status == status
+    assert StopSignals.current() is None
+    assert not isinstance(interrupted.value, Exception)
+
+
+def test_held_and_passed_on_once(monkeypatch):
+    passed = []
+    with StopSignals().installed() as handler:
+        handler.held, handler.pass_on = True, passed.append
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the same Ctrl-C, by another way
+        assert handler.received == signal.SIGINT
+        assert passed == [signal.SIGINT]
+        monkeypatch.setattr(signals, "SECONDS_OF_ONE", 0.0)
+        with pytest.raises(Interrupted):  # who asks again means it
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            handler.raise_received()
+    assert passed == [signal.SIGINT]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a worker")
+@pytest.mark.parametrize(("signum", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_forked_worker_ends_as_without(signum, error):
+    with StopSignals().installed():
+        child = os.fork()
+        if not child:
+            try:
+                signal.raise_signal(signum)
+            except error:
+                os._exit(3)
+            finally:
+                os._exit(4)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
