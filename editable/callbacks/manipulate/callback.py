@@ -16,6 +16,7 @@ from editable.callbacks.manipulate.outcome import ManipulationOutcome
 from editable.callbacks.manipulate.unfinished_folder import MadeImage, UnfinishedFolder, file_stems
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
@@ -28,7 +29,6 @@ from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 __all__ = ["Manipulation"]
 
 WHAT = "making manipulated images"
-LOOKED_AT = 16  # images by which a data set is recognised
 SECONDS_BETWEEN_WRITES = 10.0
 MOST_EXAMPLES = 24
 """Images on the contact sheet."""
@@ -181,13 +181,11 @@ class Manipulation(Subcommand):
     def _identity(self, data: ImageDataModule) -> dict[str, Any]:
         """Return what the images depend on besides the network."""
         images = data.test_dataset
-        step = max(1, len(images) // LOOKED_AT)
-        some = torch.stack([images[index][0] for index in range(0, len(images), step)])
         names = "\n".join(image_names(images))
         return {
             "settings": self.concept.settings,
             "files": _files_in(self.concept.settings),
-            "images": [len(images), fingerprint({"some": some}), sha256(names.encode()).hexdigest()],
+            "images": [len(images), images_identity(images), sha256(names.encode()).hexdigest()],
         }
 
 

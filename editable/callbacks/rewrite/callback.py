@@ -18,6 +18,7 @@ from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_l
 from editable.callbacks.rewrite.workbench import Workbench
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import put_edited, write_edit
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.site.moment import MomentSettings
@@ -227,7 +228,7 @@ class RankOneRewrite(Subcommand):
             self.rule,
             (self.validation_rule or self.rule).manipulated,
             self.choose_on,
-            len(images.choosing["others"]),  # type: ignore[arg-type]
+            images_identity(images.choosing["others"]),
             self.seed,
         )
         finished = [] if self.resume is None else read_trials(Path(self.resume), identity)

@@ -33,7 +33,7 @@ def trials_identity(
     rule: RewriteRule,
     target: Tensor,
     choose_on: ChooseOn,
-    num_others: int,
+    others: str,
     seed: int,
 ) -> dict[str, Any]:
     """Return what a candidate's outcome depends on besides its settings, as JSON holds it.
@@ -47,7 +47,7 @@ def trials_identity(
         rule: Exemplars that make the rewrites.
         target: Images with the new concept that choose, [n, C, H, W].
         choose_on: What the other images that choose are, ...
-        num_others: ... and their number.
+        others: ... and what they are recognised by.
         seed: Of their draw.
     """
     return {
@@ -61,7 +61,7 @@ def trials_identity(
         "rule": fingerprint({"images": rule.manipulated, "masks": rule.masks}),
         "target": fingerprint({"images": target}),
         "moment": [moment.split, moment.num_images, moment.positions, moment.seed],
-        "choose_on": [choose_on, num_others],
+        "choose_on": [choose_on, others],
         "seed": seed,
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from editable.callbacks.run.context import image_data, network_of, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.scan import report
@@ -28,7 +29,6 @@ __all__ = ["SpuriousScan"]
 
 WHAT = "a scan"
 SECONDS_BETWEEN_WRITES = 10
-LOOKED_AT = 16
 """Images by which a data set is recognised."""
 
 
@@ -191,13 +191,10 @@ class SpuriousScan(Subcommand):
     def _identity(self, data: ImageDataModule) -> dict[str, Any]:
         """Return what the records depend on, as JSON holds it."""
         weights = [fingerprint(network.state_dict()) for network in self._networks]
-        images = data.test_dataset
-        step = max(1, len(images) // LOOKED_AT)
-        some = torch.stack([images[index][0] for index in range(0, len(images), step)])
         return {
             "weights": weights[0],
             "edited": weights[1] if len(weights) > 1 else None,
             "concept": dict(self.concept.settings),
-            "num_images": len(images),
-            "images": fingerprint({"labels": ImageShares.labels_of(data), "some": some}),
+            "num_images": len(data.test_dataset),
+            "images": images_identity(data.test_dataset),
         }

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import datamodule_of, network_of, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.search import report
 from editable.callbacks.search.outcome import SearchOutcome
@@ -42,6 +43,8 @@ class LearningRateSearch(Subcommand):
     first 1000 of the published permutation, nor more of them where ``evaluation.num_edits`` is larger. Validation
     images are other images than those reported on, so there any may be drawn, unless the data set has no test images
     and is tested on its validation images. A test set too small for both kinds of edits is refused: take ``split=val``.
+    An edit succeeds where the label asked for is predicted, strictly above all others; its drawdown is that on images
+    other than its own input.
 
     Logs, of the chosen rate, ``search_learning_rate``, ``search_drawdown``, ``search_drawdown_half_width``,
     ``search_success_rate`` and ``search_num_steps``, and beside them ``search_num_edits``, ``search_num_rates``,
@@ -155,7 +158,7 @@ class LearningRateSearch(Subcommand):
                 if rate in finished:
                     progress.advance(task, len(share.indices))
                     continue
-                evaluator.editor = editor.with_learning_rate(rate).to(pl_module.device)
+                evaluator.editor = editor.with_learning_rate(rate).to(pl_module.device).with_strict_success()
                 outcomes = evaluator.score(
                     loader.dataset,
                     *share,
@@ -164,6 +167,7 @@ class LearningRateSearch(Subcommand):
                     trainer.global_rank,
                     views,
                     self.evaluation.edited_views,
+                    leave_out_edited=True,
                 )
                 finished[rate] = _summarize(rate, outcomes, evaluator, trainer.world_size)
                 folder = run_folder(trainer)  # on every rank
@@ -222,12 +226,14 @@ class LearningRateSearch(Subcommand):
             "weights": fingerprint(network.state_dict()),
             "labels": fingerprint({"labels": base.labels}),
             "edits": fingerprint({"indices": edits.indices, "labels": edits.labels, "images": images}),
+            "images": images_identity(dataset),
             "editor": self.evaluation.editor_for(pl_module).with_learning_rate(1.0).configuration(),
             "editable_layers": self.evaluation.editable_layers_for(pl_module),
             "image_stride": evaluator.image_stride,
             "sampling": self.sampling and asdict(self.sampling),
             "scoring": asdict(evaluator.scoring),
             "processes": trainer.world_size,
+            "counted": "strict success, harm on images that are not edited",
         }
         if self.evaluation.edited_views:
             of_views = ("generality_views", "generality_augmentation", "generality_seed", "edited_views")

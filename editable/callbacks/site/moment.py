@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from editable.callbacks.run.context import image_data
 from editable.callbacks.run.edit_loop import all_ranks
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.site.sets import validation_images
 from editable.errors import UserError, require_at_least, require_seed
 from editable.models import fingerprint
@@ -29,7 +30,6 @@ from editable.rewriting import (
 __all__ = ["MomentImages", "MomentSettings"]
 
 REFERENCE_IMAGES = 256  # for solvers that hold the network in place on some images
-LOOKED_AT = 16  # images by which a data set is recognised
 
 Split = Literal["train", "val", "test"]
 
@@ -149,14 +149,14 @@ class MomentImages:
 
         if self.cache is None or self.world_size > 1:  # ranks would write into the same file
             return collect()
-        step = max(1, len(drawn) // LOOKED_AT)
-        some = torch.stack([torch.as_tensor(drawn[index][0]) for index in range(0, len(drawn), step)])
         identity: dict[str, str | int] = {
             "weights": fingerprint(block.upstream_state),
             "layer": block.layer,
             "architecture": architecture,
-            "images": fingerprint({"some": some}),
+            "precision": str(block.weight.dtype),
+            "images": images_identity(drawn),
             "num_images": len(drawn),
+            "batch_size": self.batch_size,  # the order of additions, and with it the last bits
             "positions": str(self.positions),
             "seed": self.seed,
         }

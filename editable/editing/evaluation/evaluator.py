@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.editor import are_large
+from editable.editing.editors.objective import is_predicted
 from editable.editing.evaluation.estimate import DrawdownEstimate
 from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, EditProgress
@@ -128,6 +129,7 @@ class EditEvaluator:
         rank: int = 0,
         views: Dataset | None = None,
         num_edited_views: int = 0,
+        leave_out_edited: bool = False,
         finished: EditProgress | None = None,
         keep: Callable[[EditProgress], object] = lambda progress: None,
     ) -> EditOutcomes:
@@ -144,6 +146,8 @@ class EditEvaluator:
                 :class:`editable.data.AugmentedViews`; by default, edited networks see no views.
             num_edited_views: How many of the V views, the last ones, get the label together with the input, by one edit
                 of all; the others tell whether it holds for them.
+            leave_out_edited: Count an edited input among the scoring images as if its edit had not changed it, so that
+                harm is that on other images; the published protocol counts it like any other.
             finished: What the same evaluation has done already: the first of the edits, which are not made again.
             keep: Called after each group of edits with all that is done.
 
@@ -185,7 +189,9 @@ class EditEvaluator:
             if sampler:
                 sampler.skip(len(group) - len(changed))
             if some:
-                found = self._scorer.sample(sampler, some, progress) if sampler else self._scorer.score(some, progress)
+                own = self._places(indices[group][changed]) if leave_out_edited else None
+                scorer = self._scorer
+                found = scorer.sample(sampler, some, progress, own) if sampler else scorer.score(some, progress, own)
                 for field, values in zip(scores, found, strict=True):
                     field[changed] = values
             outcomes = [_joined([*outcomes, EditOutcomes(success, num_steps, *scores, *held)])]
@@ -232,6 +238,10 @@ class EditEvaluator:
         bytes_per_edit = 5 * sum(param.nbytes for param in self._params.values()) + 9 * self.num_images
         return max(self._together, self._budget // 2 // bytes_per_edit)
 
+    def _places(self, indices: Tensor) -> Tensor:
+        """Return where inputs of the data set stand among the scoring images, int64 [n]; −1 where they do not."""
+        return torch.where(indices % self.image_stride == 0, indices // self.image_stride, -1)
+
     def _make(self, samples: Tensor, views: Tensor, labels: Tensor) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
         """Make E edits at once.
 
@@ -262,13 +272,14 @@ class EditEvaluator:
         if not views.shape[1]:
             return [torch.zeros_like(num_steps)] * 2
         features = self._prefix(views.flatten(0, 1))
-        before = self.split.suffix(features, self._params).argmax(dim=-1).view(views.shape[:2])
+        asked = labels.to(self.device).unsqueeze(1).expand(views.shape[:2])
+        before = is_predicted(self.split.suffix(features, self._params), asked.flatten()).view(views.shape[:2])
         after = before.clone()
         for edit in num_steps.nonzero().flatten().tolist():
             own = slice(edit * views.shape[1], (edit + 1) * views.shape[1])
-            after[edit] = self.split.suffix(tuple(feature[own] for feature in features), edited[edit]).argmax(dim=-1)
-        asked = labels.to(self.device).unsqueeze(1)
-        return [(before == asked).sum(dim=1).cpu(), (after == asked).sum(dim=1).cpu()]
+            logits = self.split.suffix(tuple(feature[own] for feature in features), edited[edit])
+            after[edit] = is_predicted(logits, asked[edit])
+        return [before.sum(dim=1).cpu(), after.sum(dim=1).cpu()]
 
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""

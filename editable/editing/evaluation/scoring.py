@@ -96,18 +96,32 @@ class Scorer:
         num_images, num_sensitive = torch.tensor(len(self.sensitive)), self.sensitive.sum()
         return Scores(self.base.wrong.sum(), num_images, num_sensitive)
 
-    def score(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Scores:
-        """Score edited networks on all scoring images."""
+    def score(
+        self, edited: list[dict[str, Tensor]], progress: Callable[[float], object], own: Tensor | None = None
+    ) -> Scores:
+        """Score edited networks on all scoring images.
+
+        Args:
+            edited: Their parameters.
+            progress: Called with the number of edits done since the last call.
+            own: Position of each one's edited input among the scoring images, int64 [E], or −1: this image is counted
+                as if the edit had not changed it.
+        """
         predictions = self._predict(edited, progress).cpu()
+        predictions = self._without_own(predictions, torch.arange(len(self._store)), own)
         agrees = predictions == self.base.predictions
         return Scores(
             (predictions != self.base.labels).sum(dim=1), agrees.sum(dim=1), agrees[:, self.sensitive].sum(dim=1)
         )
 
     def sample(
-        self, sampler: DrawdownSampler, edited: list[dict[str, Tensor]], progress: Callable[[float], object]
+        self,
+        sampler: DrawdownSampler,
+        edited: list[dict[str, Tensor]],
+        progress: Callable[[float], object],
+        own: Tensor | None = None,
     ) -> Scores:
-        """Estimate the scores of edited networks, at least one, from random images."""
+        """Estimate the scores of edited networks, at least one, from random images; see :meth:`score`."""
         draws = (sampler.draw,) if len(sampler.drawdowns) else (sampler.draw_pilot, sampler.draw)
         for draw in draws:
             sample = draw(len(edited))
@@ -115,6 +129,7 @@ class Scorer:
             predictions = torch.stack(
                 [self._predict_exactly(params, some).cpu() for params, some in zip(edited, indices, strict=True)]
             )
+            predictions = self._without_own(predictions, indices, own)
             wrong = predictions != self.base.labels[indices]
             drawdowns = sampler.update(sample, wrong.long() - self.base.wrong[indices].long())
         progress(len(edited))
@@ -125,6 +140,12 @@ class Scorer:
             num_images * (1 - sampler.shares(sample, changed)),
             num_sensitive - num_images * sampler.shares(sample, changed & self.sensitive[indices]),
         )
+
+    def _without_own(self, predictions: Tensor, indices: Tensor, own: Tensor | None) -> Tensor:
+        """Return predictions [E, n] on images at positions [n] or [E, n], with the base network's on edited inputs."""
+        if own is None:
+            return predictions
+        return torch.where(indices == own[:, None], self.base.predictions[indices], predictions)
 
     @torch.no_grad()
     def _predict(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:

@@ -62,8 +62,11 @@ def held_out_edits(num_images, num_edits, seed=0):
 def plain_loop(network, images, labels, pairs, step, stride=1):
     """Success rate, mean steps and mean drawdown at each rate: copy the network, edit it, run all images."""
 
-    def error(edited):
-        return (edited.eval()(images).argmax(dim=1) != labels)[::stride].double().mean().item()
+    others = torch.arange(len(images))[::stride]
+
+    def error(edited, own):
+        wrong = edited.eval()(images).argmax(dim=1) != labels
+        return wrong[others[others != own]].sum().item() / len(others)
 
     rows = {}
     for rate in learning_rate_grid(LOWEST, HIGHEST, PER_DECADE):
@@ -71,7 +74,11 @@ def plain_loop(network, images, labels, pairs, step, stride=1):
             textbook_edit(network, NAMES, partial(step, lr=rate), images[i : i + 1], torch.tensor([label]), MAX_STEPS)
             for i, label in pairs
         ]
-        drawdown = np.mean([error(copied) - error(copy.deepcopy(network)) for copied, _, _ in edited])
+        changes = [
+            error(copied, i) - error(copy.deepcopy(network), i)
+            for (copied, _, _), (i, _) in zip(edited, pairs, strict=True)
+        ]
+        drawdown = np.mean(changes)
         rows[rate] = np.mean([success for _, success, _ in edited]), np.mean([s for _, _, s in edited]), drawdown
     return rows
 
@@ -204,7 +211,7 @@ def test_sampling_of_the_evaluation_wins():
 def assert_resumed(killed, whole, folder, monkeypatch, **settings):
     """A search that goes on where another was killed comes to what an uninterrupted one comes to."""
     score, calls = EditEvaluator.score, []
-    monkeypatch.setattr(EditEvaluator, "score", lambda *args: calls.append(1) or score(*args))
+    monkeypatch.setattr(EditEvaluator, "score", lambda *args, **named: calls.append(1) or score(*args, **named))
     resumed = make_search(**settings, resume=str(killed))
     found = run(resumed, small_network(), whole.images, whole.labels, folder / "resumed")
     assert len(calls) == len(resumed.rates) - 2
@@ -348,7 +355,7 @@ def test_held_out_from_whatever_is_reported(tmp_path, monkeypatch):
     images, labels = data_for(network, 60)
     seen = []
     score = EditEvaluator.score
-    monkeypatch.setattr(EditEvaluator, "score", lambda *args: seen.append(args[2]) or score(*args))
+    monkeypatch.setattr(EditEvaluator, "score", lambda *args, **named: seen.append(args[2]) or score(*args, **named))
     evaluation = make_evaluation(edits=NaturalMistakeEdits())
     run(make_search(evaluation, split="test"), network, images, labels, tmp_path, reported=False)
     predictions = copy.deepcopy(network).eval()(images).argmax(dim=1)

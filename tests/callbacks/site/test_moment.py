@@ -1,5 +1,6 @@
 """Options of a second moment: each reaches the images that it is taken over, and mistakes name the option."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,6 +89,22 @@ def test_cache(root, network, tmp_path: Path):
     written = kept.stat().st_mtime_ns
     torch.testing.assert_close(collected(images(settings, make_data(root)), network).mean, first.mean)
     assert kept.stat().st_mtime_ns == written
+
+
+def test_no_moment_of_other_images_is_used(network, tmp_path: Path):
+    """One of ninety images is another one, or the batches are of another size: the moment is collected anew."""
+    choosing = torch.randn(90, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    moment = MomentImages(TensorDataset(choosing), 90, None, 0, 10, tmp_path)
+    first = collected(moment, network)
+    other = choosing.clone()
+    other[41] += 1
+    with pytest.warns(UserWarning, match="was made with images '.*' in place of"):
+        found = collected(replace(moment, dataset=TensorDataset(other)), network)
+    expected = other.double().permute(0, 2, 3, 1).reshape(-1, 3)
+    torch.testing.assert_close(found.mean, expected.T @ expected / len(expected))
+    assert not torch.equal(found.mean, first.mean)
+    with pytest.warns(UserWarning, match="was made with batch_size '10' in place of '30'"):
+        collected(replace(moment, dataset=TensorDataset(other), batch_size=30), network)
 
 
 def test_regularisation():

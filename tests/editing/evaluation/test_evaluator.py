@@ -21,6 +21,7 @@ from editable.editing import (
 )
 from editable.errors import UserError
 from editable.models import ScoringSettings, SplitNetwork
+from editable.models.split.agreement import ROWS
 from tests.editing import reference
 from tests.editing.reference import Step, conv_network, images_of, textbook_edit
 
@@ -234,9 +235,9 @@ def test_features_are_computed_once(memory_budget: float, network: nn.Module, tm
     evaluator = evaluator_of(network, Editor(GD(0.05)), data, memory_budget=memory_budget, folder=tmp_path)
     evaluator.measure_base()
     assert evaluator.spilled == (memory_budget == TINY)
-    assert evaluator.split.seen == NUM_IMAGES
+    assert evaluator.split.seen == NUM_IMAGES + ROWS  # those on which both forms of the network are compared
     evaluator.score(data, indices, labels)
-    assert evaluator.split.seen == NUM_IMAGES + len(indices)
+    assert evaluator.split.seen == NUM_IMAGES + ROWS + len(indices)
     evaluator.close()
     assert not list(tmp_path.iterdir())
 
@@ -437,3 +438,26 @@ def test_mistakes_when_scoring(network: nn.Module):
         evaluator.score(data, torch.tensor([0]), torch.tensor([9]))
     with torch.inference_mode(), pytest.raises(UserError, match="inference mode"):
         evaluator.score(data, torch.tensor([0]), torch.tensor([1]))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sampling", [None, SamplingSettings(half_width=1e-6)], ids=["all", "sampled"])
+def test_harm_on_images_that_are_not_edited(stride: int, sampling: SamplingSettings | None, network: nn.Module):
+    """The edited input counts as unchanged where it is a scoring image; whatever is sampled, here all of them."""
+    ours, by_hand = RULES["RMSProp"]
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    evaluator = evaluator_of(network, Editor(ours, 20), data, image_stride=stride, sampling=sampling)
+    evaluator.measure_base()
+    found = evaluator.score(data, indices, labels, leave_out_edited=True)
+    names = [name for name, _ in network.named_parameters() if name.startswith(("3.", "8."))]
+    expected = []
+    for index, label in zip(indices.tolist(), labels, strict=True):
+        edited, *_ = textbook_edit(network, names, by_hand, data[index][0].unsqueeze(0), label.view(1), 20)
+        networks = [network if place == index else edited for place in range(0, len(data), stride)]
+        expected.append(
+            sum(int(predict(one, x.unsqueeze(0))) != y for one, (x, y) in zip(networks, data[::stride], strict=True))
+        )
+    assert found.errors_after.tolist() == pytest.approx(expected)
+    with_own = evaluator.score(data, indices, labels)
+    assert (with_own.agreeing <= found.agreeing).all()

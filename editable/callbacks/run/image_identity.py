@@ -1,0 +1,81 @@
+"""What a set of images is recognised by: every one of them, how it is prepared, and by which libraries."""
+
+import hashlib
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from editable.data.images.images import ImageFiles
+from editable.data.modules.image_data_module import EvaluationImages
+
+__all__ = ["images_identity"]
+
+LIBRARIES = ("torch", "torchvision", "pillow", "editable")
+"""Libraries that decode, resize and compute: another version may give other pixels."""
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> object: ...
+
+
+def images_identity(images: Dataset, positions: Sequence[int] | None = None) -> str:
+    """Return a hash of all that some images depend on; two sets of one hash are the same images.
+
+    Of an image in memory, its pixels are hashed; of a file, its path, size and time of change, so that none is decoded.
+    Besides, the resizing and normalisation, and the versions of the libraries.
+
+    Args:
+        images: The data set; items begin with an image.
+        positions: Of the images that are used, in their order; by default all.
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256.
+    """
+    digest = hashlib.sha256()
+    for library in LIBRARIES:
+        digest.update(f"{library} {_version(library)}\n".encode())
+    _add(digest, images, range(len(images)) if positions is None else positions)  # type: ignore[arg-type]
+    return digest.hexdigest()[:16]
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _add(digest: _Digest, images: Any, positions: Sequence[int]) -> None:
+    """Add images to a hash, looking through what lies around the stored ones."""
+    digest.update(f"{type(images).__name__} {len(positions)}\n".encode())
+    if isinstance(images, Subset):
+        _add(digest, images.dataset, [images.indices[position] for position in positions])
+    elif isinstance(images, EvaluationImages):
+        digest.update(f"{images.resize!r} {images.normalise!r}\n".encode())
+        _add(digest, images.images, positions)
+    elif isinstance(images, ConcatDataset):
+        starts = [0, *images.cumulative_sizes]
+        for part, start, end in zip(images.datasets, starts, images.cumulative_sizes, strict=False):
+            _add(digest, part, [position - start for position in positions if start <= position < end])
+    elif isinstance(images, ImageFiles):
+        for position in positions:
+            path = Path(images.paths[position]).resolve()
+            state = path.stat()
+            digest.update(f"{path} {state.st_size} {state.st_mtime_ns} {int(images.labels[position])}\n".encode())
+    else:
+        for position in positions:
+            _add_item(digest, images[position])
+
+
+def _add_item(digest: _Digest, item: Any) -> None:
+    for value in item if isinstance(item, tuple | list) else (item,):
+        if not isinstance(value, Tensor):
+            digest.update(f"{value}\n".encode())
+            continue
+        digest.update(f"{value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
