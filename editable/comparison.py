@@ -78,7 +78,7 @@ class EvaluatedRun:
                 metrics.get(f"{kind}generality"),
                 len(drawdowns),
             )
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(
                 f"'{folder}' is no log folder of a run that evaluated edits in a test: it has no "
                 f"{Path(error.filename).name}"

@@ -107,7 +107,7 @@ def read_checkpoint(path: str | Path) -> Any:
             "network's state_dict alone; of a file that you trust, by python -c \"import torch; "
             f"torch.save(torch.load('{path}', weights_only=False).state_dict(), 'state_dict.pt')\""
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # whatever torch's reader raises on what it takes for its own
         raise UserError(f"cannot read '{path}', which is no complete torch checkpoint ({_reason(error)})") from error
 
 

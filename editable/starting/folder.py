@@ -1,11 +1,14 @@
 """The folder that a run writes into: of no other run, there before anything is computed, and gone if nothing came."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
@@ -15,6 +18,7 @@ __all__ = ["new_run_folder"]
 
 OUTCOMES = ("config.yaml", "metrics.json")
 """What a run leaves at its beginning and at its end."""
+RUN_OPTIONS = "trainer.logger.save_dir or trainer.default_root_dir"
 BEGINNINGS = ("config.yaml", "hparams.yaml", "metrics.csv", "events.out.tfevents.*")
 """What a run writes before anything has come of it."""
 SEARCHES = (".scale_batch_size_*.ckpt", ".lr_find_*.ckpt")
@@ -39,9 +43,13 @@ def new_run_folder(trainer: Trainer) -> Iterator[None]:
         return
     root = Path(trainer.default_root_dir)
     searches = _searches(root)
-    folder, missing = _made(trainer)
+    folder, missing = _made(lambda: run_folder(trainer), "the run's folder", RUN_OPTIONS)
+    other = next((folder / name for name in OUTCOMES if (folder / name).exists()), None)
+    if other is not None:
+        raise UserError(f"'{other}' is of another run, which would be overwritten; choose another {RUN_OPTIONS}")
     there = _files(folder)
     try:
+        missing += _made_for_checkpoints(trainer)
         yield
     except Exception as error:
         new = _files(folder) - there
@@ -53,32 +61,34 @@ def new_run_folder(trainer: Trainer) -> Iterator[None]:
             path.unlink(missing_ok=True)
         raise
     finally:
-        _remove_empty(folder, missing)
+        _remove_empty(missing)
 
 
-def _made(trainer: Trainer) -> tuple[Path, list[Path]]:
-    """Make the folder; return it with those that were not there before, the innermost first."""
-    folder = Path()
+def _made_for_checkpoints(trainer: Trainer) -> list[Path]:
+    """Make the folders that checkpoints are asked into; return those that were not there before."""
+    callbacks = trainer.checkpoint_callbacks if trainer.state.fn in (None, TrainerFn.FITTING) else []
+    asked = [some.dirpath for some in callbacks if isinstance(some, ModelCheckpoint) and some.dirpath is not None]
+    made = []
+    for path in asked:
+        if "://" not in str(path):
+            made += _made(partial(Path, path), "the folder of checkpoints", "dirpath")[1]
+    return made
+
+
+def _made(where: Callable[[], Path], what: str, option: str) -> tuple[Path, list[Path]]:
+    """Make a folder that can be written to; return it with those that were not there before, the innermost first."""
+    folder, missing = Path(), []
     try:
-        folder = run_folder(trainer)
+        folder = where()
         missing = [some for some in (folder, *folder.parents) if not some.exists()]
-        other = next((folder / name for name in OUTCOMES if (folder / name).exists()), None)
-        if other is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except (OSError, ValueError) as error:  # a ValueError where a path holds a zero byte
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        where = f"'{getattr(error, 'filename', None) or folder}'"
-        raise UserError(
-            f"the run's folder cannot be made or written to, {where}: {reason}; choose another trainer.logger.save_dir "
-            "or trainer.default_root_dir"
-        ) from error
-    if other is not None:
-        raise UserError(
-            f"'{other}' is of another run, which would be overwritten; choose another trainer.logger or "
-            "trainer.default_root_dir"
-        )
+        place = getattr(error, "filename", None) or folder
+        _remove_empty(missing)
+        raise UserError(f"{what} cannot be made or written to, '{place}': {reason}; choose another {option}") from error
     return folder, missing
 
 
@@ -94,11 +104,9 @@ def _is_beginning(path: Path) -> bool:
     return any(path.match(pattern) for pattern in BEGINNINGS)
 
 
-def _remove_empty(folder: Path, missing: list[Path]) -> None:
-    """Remove what was made for the run, as far as it is empty, from the innermost out."""
-    if folder not in missing:
-        return
-    inside = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
-    with suppress(OSError):  # the first that is not empty
-        for path in (*inside, *missing):
+def _remove_empty(missing: list[Path]) -> None:
+    """Remove folders that were made for the run, as far as they are empty, from the innermost out."""
+    inside = {path for folder in missing for path in folder.rglob("*") if path.is_dir()}
+    for path in sorted({*missing, *inside}, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # it is not empty, or gone
             path.rmdir()

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.parsing import lightning_hasattr
 
 from editable.errors import UserError
 
-__all__ = ["check_numbers", "check_trainer"]
+__all__ = ["check_numbers", "check_trainer", "has_bfloat16"]
 
 LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "num_nodes": 1}
 """Least values of the trainer's numbers that Lightning doesn't look at, and divides by."""
@@ -49,8 +49,13 @@ def check_trainer(trainer: Trainer, model: LightningModule) -> None:
         _warn_of_slow_bfloat16(str(trainer.precision))
 
 
+def has_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16; without them it is emulated."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _warn_of_slow_bfloat16(precision: str) -> None:
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not has_bfloat16():
         rank_zero_warn(
             f"trainer.precision is {precision}, which this processor has no instructions for: training was measured to "
             "take about eight times as long as in float32 there (86 s in place of 10.6 s); take "

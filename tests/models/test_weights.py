@@ -1,5 +1,6 @@
 """Weights from files: strict, in the network's data type, and nothing changed by a failure."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from editable.errors import UserError
-from editable.models import cifar_resnet, load_weights
+from editable.models import cifar_resnet, load_weights, read_checkpoint
 
 State = dict[str, Tensor]
 
@@ -226,3 +227,21 @@ def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path: Path) -> N
         UserError, match=r"could run code .* trust, by python -c \"import torch; torch.save\(.*state_dict"
     ):
         load_weights(Tied(), tmp_path / "a.pt")
+
+
+def test_files_that_are_no_checkpoint_end_in_a_sentence(tmp_path: Path) -> None:
+    """Whatever torch's reader takes the bytes for: text, halves of a checkpoint, bytes changed or drawn at random."""
+    draw, path = random.Random(0), tmp_path / "some.ckpt"
+    torch.save({"a": torch.zeros(3)}, path)
+    whole = path.read_bytes()
+    garbage = [b"", b"somebody's", b"{}", b"PK\x03\x04", b"\x80\x02]q\x00.", whole[:-1], b"\x89PNG\r\n\x1a\n"]
+    garbage += [draw.randbytes(draw.randrange(1, 200)) for _ in range(150)]
+    garbage += [whole[: draw.randrange(len(whole))] for _ in range(50)]
+    refused = 0
+    for content in garbage:
+        path.write_bytes(content)
+        try:
+            read_checkpoint(path)  # a few bytes may happen to be a number
+        except UserError:
+            refused += 1
+    assert refused > len(garbage) - 10

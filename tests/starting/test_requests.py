@@ -1,0 +1,54 @@
+"""What Lightning takes of a trainer's options and cannot be meant, and what is slower than it need be."""
+
+import warnings
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
+from torch import nn
+
+from editable.errors import UserError
+from editable.starting.requests import check_numbers, check_trainer, has_bfloat16
+from editable.tasks import ClassificationTask
+
+QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 1, "check_val_every_n_epoch": None}])
+def test_numbers_that_can_be_meant(settings: dict):
+    check_numbers(settings)
+
+
+@pytest.mark.parametrize("name", ["accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes"])
+def test_numbers_that_cannot(name: str):
+    with pytest.raises(UserError, match=f"trainer.{name} must be at least 1, got 0"):
+        check_numbers({name: 0})
+
+
+def test_a_learning_rate_finder_needs_a_rate_to_set():
+    trainer = Trainer(callbacks=[LearningRateFinder()], **QUIET)
+    task = ClassificationTask(nn.Linear(2, 2))
+    with pytest.raises(UserError, match="cannot set the learning rate of ClassificationTask"):
+        check_trainer(trainer, task)
+    task.lr = 0.1  # a task of one's own may have one
+    check_trainer(trainer, task)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true", "16-true"])
+def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
+    precision: str, supported: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("editable.starting.requests.has_bfloat16", lambda: supported)
+    trainer = Trainer(precision=precision, **QUIET)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)))
+    slow = [str(one.message) for one in caught if "eight times" in str(one.message)]
+    assert len(slow) == (precision.startswith("bf16") and not supported)
+    assert all(precision in message for message in slow)
+
+
+def test_the_processor_is_asked():
+    assert has_bfloat16() == torch.ops.mkldnn._is_mkldnn_bf16_supported()
