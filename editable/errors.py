@@ -126,9 +126,11 @@ def require_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
 
 def _require(is_right: Callable[..., bool], what: str, values: dict[str, Numbers]) -> None:
     for name, value in values.items():
+        if value is None:
+            continue
         each = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         for one in each:
-            if one is not None and (isinstance(one, bool) or not is_right(one)):
+            if isinstance(one, bool) or not is_right(one):
                 got = f"'{one}'" if isinstance(one, str) else one
                 raise UserError(f"{name} must be {what}, got {got if one is value else list(each)}")
 

@@ -36,6 +36,8 @@ def test_what_nobody_can_mean_is_refused(check: Callable[..., None], value: obje
         check(option=value)
     with pytest.raises(UserError, match=r"^option must be .*, got "):
         check(fine=None, option=[value])
+    with pytest.raises(UserError, match=r"^option must be .*, got "):
+        check(option=[None])
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from editable.data.concepts.masked_image import MaskedImage
 from editable.data.images.frame import Frame
-from editable.errors import UserError
+from editable.errors import UserError, require_finite, require_side, require_whole
 
 __all__ = ["AnnotatedImage", "annotated_images"]
 
@@ -64,7 +64,8 @@ def annotated_images(content: Mapping[str, Any], source: Path, root: Path, categ
         The images; an image's class is the name of its folder.
 
     Raises:
-        UserError: pycocotools is not installed, the category is not in the annotations, or these are not in order.
+        UserError: pycocotools is not installed, the category is not in the annotations, these are not in order, or a
+            number of the category's annotations is NaN, infinite, or far outside of its image.
     """
     coco = _index(content, source)
     names = [entry["name"] for entry in coco.cats.values()]
@@ -83,9 +84,44 @@ def annotated_images(content: Mapping[str, Any], source: Path, root: Path, categ
     for entry in sorted(coco.loadImgs(ids), key=lambda entry: entry["file_name"]):
         name = entry["file_name"]
         annotation_ids = tuple(coco.getAnnIds(imgIds=[entry["id"]], catIds=[category_id]))
+        require_side(**{f"{side} of the image {name} in {source}": entry[side] for side in ("height", "width")})
+        for annotation in coco.loadAnns(list(annotation_ids)):
+            where = f"The annotation {annotation['id']} of the image {name} in {source}"
+            _check_segmentation(annotation.get("segmentation"), (entry["height"], entry["width"]), where)
         class_name = PurePosixPath(name).parent.name or root.name
         images.append(make(name=name, path=root / name, class_name=class_name, annotation_ids=annotation_ids))
     return images
+
+
+def _check_segmentation(segmentation: Any, size: tuple[int, int], where: str) -> None:
+    """Refuse polygons and run lengths that reach far beyond their image, for which pycocotools takes any memory.
+
+    What is neither of the two is refused where it is drawn.
+    """
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            _check_polygon(polygon, max(size), where)
+    if isinstance(segmentation, dict):
+        if segmentation.get("size") != list(size):
+            raise UserError(f"{where} has run lengths of size {segmentation.get('size')}, but must have {list(size)}.")
+        counts = segmentation.get("counts")
+        if isinstance(counts, list):
+            require_whole(0, size[0] * size[1], **{f"{where}: each run length": counts})
+            if sum(counts) != size[0] * size[1]:
+                raise UserError(
+                    f"{where} has run lengths of {sum(counts)} pixels in all, but must have {size[0] * size[1]}."
+                )
+
+
+def _check_polygon(polygon: Any, side: int, where: str) -> None:
+    """Refuse what is no polygon, or has a vertex further than the image's longer side from the image."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        got = f"{len(polygon)} of them" if isinstance(polygon, list) else repr(polygon)
+        raise UserError(f"{where} must have polygons [x, y, x, y, …] of at least 3 points, so 6 numbers, got {got}.")
+    require_finite(**{f"{where}: each number of a polygon": polygon})
+    far = [value for value in polygon if not -side <= value <= 2 * side]
+    if far:
+        raise UserError(f"{where} has a polygon that reaches to {far[0]:g}, but the image only to {side} pixels.")
 
 
 def _index(content: Mapping[str, Any], source: Path) -> Any:

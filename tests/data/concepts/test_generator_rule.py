@@ -61,6 +61,10 @@ def test_polygons_are_drawn_by_area_and_mask_images_read(tmp_path: Path):
     [
         ([], "has no keys: expected"),
         ({"seed": 1, "copy": BOX}, r"has \['copy', 'seed'\] keys: expected"),
+        ({**ERASE, "seed": float("nan")}, "seed in .* is nan, but must be a whole number"),
+        ({**ERASE, "seed": 2**32}, "seed in .* must be at most 4294967295"),
+        ({**ERASE, "channels": 10**9}, "channels in .* must be at most 65536"),
+        ({**ERASE, "erase": [{**BOX, "latent": 10**9}]}, "latent of .* must be at most 1000000"),
         ({**ERASE, "seed": -1}, "seed in .* is -1, but must be a whole number"),
         ({**ERASE, "channels": 1.5}, "channels in .* is 1.5"),
         ({**ERASE, "erase": []}, "erase in .* names no image"),

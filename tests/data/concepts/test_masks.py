@@ -235,6 +235,9 @@ def test_entries_that_are_wrong(folder, entry, message):
     [
         ({"crop": 0}, "crop in .* must be at least 1, got 0"),
         ({"crop": "224"}, "crop in .* must be a whole number, got '224'"),
+        ({"crop": 10**9}, "crop in .* must be at most 16384, got 1000000000"),
+        ({"crop": float("nan")}, "crop in .* must be a whole number, got nan"),
+        ({"crop": 4, "resize": float("inf")}, "resize in .* must be a whole number, got inf"),
         ({"crop": True}, "crop in .* must be a whole number, got True"),
         ({"resize": 8}, "resize in .* is 8, but must be at least crop, which is not set"),
         ({"resize": 8, "crop": 9}, "resize in .* is 8, but must be at least crop, which is 9"),

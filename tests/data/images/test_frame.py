@@ -33,6 +33,8 @@ def test_points_go_where_the_pixels_go(stored, frame):
     ("sizes", "message"),
     [
         ((0, None), "image_size must be at least 1, got 0"),
+        ((2**14 + 1, None), "image_size must be at most 16384, got 16385"),
+        ((224, 10**9), "resize_size must be at most 16384"),
         ((None, 8), "resize_size is 8, but must be at least image_size, which is not set"),
         ((9, 8), "resize_size is 8, but must be at least image_size, which is 9"),
     ],
