@@ -2,13 +2,14 @@
 
 import inspect
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, get_args
 
 import yaml
-from jsonargparse import set_loader
+from jsonargparse import Namespace, set_loader
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -110,6 +111,7 @@ class EditableCLI(LightningCLI):
         """Parse the command line; the arguments of a class go when another class takes its place."""
         with arguments_go_with_their_class():
             super().parse_arguments(parser, args)
+        _check_finite("", self.config.get(self.config.get("subcommand") or "", self.config))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -216,6 +218,18 @@ def _as_text(names: str, is_optional: bool) -> str:
     if not isinstance(several, list) or any(isinstance(some, list | dict) for some in several):
         return names
     return json.dumps([name_text(some) for some in several], ensure_ascii=False)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """Refuse NaN and infinity, which YAML has words for, in every option, Lightning's and torch's own too."""
+    if isinstance(value, Mapping | Namespace):
+        for key, part in value.items(branches=True, nested=False) if isinstance(value, Namespace) else value.items():
+            _check_finite(name if key == "init_args" else f"{name}.{key}".removeprefix("."), part)
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            _check_finite(f"{name}[{number}]", part)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} must be finite, got {value}")
 
 
 def _add_patches(parser: LightningArgumentParser) -> LightningArgumentParser:

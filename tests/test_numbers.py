@@ -238,18 +238,56 @@ def test_what_nobody_can_mean_is_refused(made: dict[str, Callable[..., Any]], na
 
 
 FROM_FILES = [
-    ({"model": {"c_edit": math.nan}}, "c_edit must be finite, got nan"),
-    ({"model": {"c_loc": math.inf}}, "c_loc must be finite, got inf"),
-    ({"model": {"c_edit": -math.inf}}, "c_edit must be finite, got -inf"),
-    ({"model": {"editor_learning_rate": math.nan}}, "editor_learning_rate must be finite, got nan"),
+    ({"model": {"c_edit": math.nan}}, "model.c_edit must be finite, got nan"),
+    ({"model": {"c_loc": math.inf}}, "model.c_loc must be finite, got inf"),
+    ({"model": {"editor_learning_rate": -math.inf}}, "model.editor_learning_rate must be finite, got -inf"),
+    ({"model": {"c_edit": 1e30}}, "c_edit must be from -1e+12 to 1e+12, got 1e+30"),
     ({"model": {"edits_per_batch": 10**30}}, "edits_per_batch must be at most"),
+    ({"model": {"edit_seed": -1}}, "edit_seed must be at least 0, got -1"),
+    (
+        {"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": math.nan}}}},
+        "model.optimizer.lr must be finite, got nan",
+    ),
+    (
+        {"model": {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"betas": [math.nan, 0.9]}}}},
+        "model.optimizer.betas[0] must be finite, got nan",
+    ),
+    (
+        {"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": -1.0}}}},
+        "the optimizer cannot be made: Invalid learning rate: -1.0",
+    ),
+    (
+        {"model": {"lr_scheduler": {"class_path": "OneCycleLR", "init_args": {"max_lr": 0.1, "total_steps": -1}}}},
+        "the learning-rate scheduler cannot be made: Expected positive integer total_steps",
+    ),
+    (
+        {
+            "evaluation": {
+                "editor": {
+                    "class_path": "HigherEditor",
+                    "init_args": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": -1.0}}},
+                }
+            }
+        },
+        "the editor's optimizer cannot be made: Invalid learning rate: -1.0",
+    ),
     ({"data": {"mean": [125.3], "std": [51.6]}}, "mean must be in [0, 1], got [125.3]: mean and std are on a scale of"),
     ({"data": {"std": [51.6]}}, "std must be in (0, 1], got [51.6]"),
-    ({"data": {"mean": [math.nan]}}, "mean must be in [0, 1], got [nan]"),
-    ({"data": {"validation_fraction": math.nan}}, "validation_fraction must be in [0, 1), got nan"),
-    ({"evaluation": {"memory_budget": math.inf}}, "memory_budget must be finite, got inf"),
-    ({"evaluation": {"sensitive_margin": math.nan}}, "sensitive_margin must be in [0, 1], got nan"),
+    ({"data": {"mean": [math.nan]}}, "data.mean[0] must be finite, got nan"),
+    ({"data": {"validation_fraction": math.nan}}, "data.validation_fraction must be finite, got nan"),
+    ({"evaluation": {"memory_budget": math.inf}}, "evaluation.memory_budget must be finite, got inf"),
+    ({"evaluation": {"sensitive_margin": math.nan}}, "evaluation.sensitive_margin must be finite, got nan"),
     ({"evaluation": {"generality_seed": 2**32}}, "generality_seed must be at most 4294967295, got 4294967296"),
+    ({"trainer": {"gradient_clip_val": math.nan}}, "trainer.gradient_clip_val must be finite, got nan"),
+    ({"trainer": {"limit_train_batches": math.inf}}, "trainer.limit_train_batches must be finite, got inf"),
+    (
+        {
+            "trainer": {
+                "callbacks": {"class_path": "EarlyStopping", "init_args": {"monitor": "x", "min_delta": math.nan}}
+            }
+        },
+        "trainer.callbacks.min_delta must be finite, got nan",
+    ),
 ]
 
 
@@ -263,7 +301,7 @@ def test_numbers_of_a_configuration_file(
     for name, values in section.items():
         content[name].get("init_args", content[name]).update(values)
     Path("run.yaml").write_text(yaml.safe_dump(content))
-    assert expected in error_line(["fit", "--config=run.yaml"], capsys)
+    assert expected in error_line(["fit", "--config=run.yaml", "--data.train_limit=100"], capsys)
     assert not Path("runs").exists()
 
 

@@ -15,6 +15,7 @@ from editable.data.classes import check_same_classes
 from editable.errors import UserError
 from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights, logits_of
 from editable.models.logits import require_logits, say_what_is_taken
+from editable.tasks.optimizers import check_optimizer
 
 __all__ = ["ClassificationTask"]
 
@@ -43,7 +44,8 @@ class ClassificationTask(LightningModule):
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
 
     Raises:
-        UserError: If the weights cannot be read or belong to another architecture.
+        UserError: If the weights cannot be read or belong to another architecture, or torch refuses a number of the
+            optimizer or the scheduler.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ClassificationTask(LightningModule):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__()
+        check_optimizer(optimizer, lr_scheduler)
         self.network = network
         self._has_said = False  # which part of its output is taken
         self.weights = weights

@@ -13,6 +13,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from editable.errors import UserError, require_at_least, require_within
 from editable.models import LatentSampler, check_fit, default_latents, evaluation_mode, generate, load_weights
 from editable.tasks.adversarial_loss import AdversarialLoss, LossKind
+from editable.tasks.optimizers import check_optimizer
 
 __all__ = ["GenerationTask"]
 
@@ -75,6 +76,8 @@ class GenerationTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         require_at_least(2, num_samples=num_samples)
+        check_optimizer(optimizer)
+        check_optimizer(discriminator_optimizer)
         require_within("[0, 1)", average_decay=average_decay)
         self.network, self.discriminator = network, discriminator
         self.latents = default_latents(network) if latents is None else latents

@@ -294,8 +294,8 @@ class DrawdownEvaluation(Callback):
                     trainer.global_rank,
                     views,
                     self.edited_views,
-                    finished,
-                    keep,
+                    finished=finished,
+                    keep=keep,
                 )
         of_images = {
             "num_test_images" if stage == "test" else "num_images": len(base.labels),

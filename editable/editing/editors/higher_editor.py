@@ -41,6 +41,10 @@ class HigherEditor(BaseEditor):
         self, optimizer: Callable[[Iterable[nn.Parameter]], Optimizer], max_steps: int = 10, margin: float = 0.0
     ) -> None:
         super().__init__(max_steps, margin)
+        try:
+            optimizer([nn.Parameter(torch.zeros(1, 1))])
+        except ValueError as error:  # torch looks at its numbers when it is made, which is within an edit
+            raise UserError(f"the editor's optimizer cannot be made: {error}") from error
         self.optimizer = optimizer
 
     def forward(

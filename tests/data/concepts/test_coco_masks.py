@@ -69,7 +69,7 @@ def test_a_polygon_of_another_form(root: Path, polygon: object):
     """Of four numbers pycocotools would make a box."""
     content = copy.deepcopy(CONTENT)
     content["annotations"][0]["segmentation"] = [polygon]
-    with pytest.raises(UserError, match="annotation 1 .* of at least 3 points"):
+    with pytest.raises(UserError, match=r"annotation 1 .* of at least 3 points"):
         read(root, content)
 
 
