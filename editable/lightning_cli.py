@@ -26,7 +26,7 @@ from editable.errors import UserError
 from editable.starting.checkpoint import check_checkpoint, find_checkpoint, stands_for_a_file
 from editable.starting.folder import new_run_folder
 from editable.starting.requests import check_numbers, check_trainer
-from editable.text_files import require_file
+from editable.text_files import read_text, require_file
 from editable.trainer import SUBCOMMANDS, EditableTrainer
 from editable.yaml_text import load_yaml
 
@@ -189,7 +189,10 @@ class EditableCLI(LightningCLI):
 
 
 def _with_names(given: Sequence[str]) -> Iterator[str]:
-    """Return arguments in which names of classes are sure to be text; refuse pipes and devices."""
+    """Return arguments in which names of classes are sure to be text; refuse what is no file, and YAML that is no text.
+
+    jsonargparse would wait for a pipe to be written, and read a device without end.
+    """
     types = {
         f"--{command}.{name}": get_args(parameter.annotation)
         for command, kind in SUBCOMMANDS.items()
@@ -201,6 +204,8 @@ def _with_names(given: Sequence[str]) -> Iterator[str]:
         name, equals, value = argument.partition("=")
         here, text = (name, value) if equals and argument.startswith("--") else (option, argument)
         require_file(text, or_folder=True)
+        if text.endswith((".yaml", ".yml")) and Path(text).is_file():
+            read_text(text)
         if here in types or here.endswith(NAMED_INSIDE):
             text = _as_text(text, NoneType in types.get(here, (NoneType,)))
         yield f"{name}={text}" if here == name and equals else text
