@@ -237,6 +237,43 @@ def test_what_nobody_can_mean_is_refused(made: dict[str, Callable[..., Any]], na
         assert str(bad) in str(raised.value), "the value is not said"
 
 
+FUNCTIONS: list[Callable[[Any], Any]] = [
+    lambda bad: data.denormalise(torch.zeros(1, 3, 4, 4), [bad] * 3, [1.0] * 3),
+    lambda bad: rewriting.calibrate_logit(torch.rand(5), torch.rand(5, 3), bad),
+    lambda bad: rewriting.choose_candidate([], bad),
+    lambda bad: rewriting.random_negatives(bad, 3, 0),
+    lambda bad: rewriting.random_negatives(10, bad, 0),
+    lambda bad: rewriting.random_negatives(10, 3, bad),
+    lambda bad: rewriting.random_vector(bad, 0),
+    lambda bad: rewriting.random_vector(4, bad),
+    lambda bad: rewriting.top_false_positives(torch.rand(5), bad),
+    lambda bad: rewriting.least_squares_memory(torch.rand(3, 4), torch.rand(2, 4), ridge=bad),
+    lambda bad: rewriting.errors_corrected(bad, 1),
+    lambda bad: rewriting.second_moment_cost(bad, 1, 1),
+    lambda bad: rewriting.second_moment_cost(3, bad, 1),
+    lambda bad: rewriting.resize_mask(torch.ones(1, 4, 4), (bad, 4)),
+    lambda bad: data.fit_texture(torch.ones(3, 4, 4), (bad, 4), 0),
+    lambda bad: data.fit_texture(torch.ones(3, 4, 4), (4, 4), bad),
+    lambda bad: data.shade(torch.ones(3, 8, 8), torch.ones(3, 8, 8), torch.ones(8, 8), bad),
+    lambda bad: data.paste_texture(torch.ones(3, 8, 8), torch.ones(3, 8, 8), torch.ones(8, 8), bad),
+    lambda bad: data.random_training_edits(4, 3, bad, torch.Generator()),
+    lambda bad: data.random_training_edits(bad, 3, 1, torch.Generator()),
+    lambda bad: data.random_training_edits(4, bad, 1, torch.Generator()),
+    lambda bad: editing.learning_rate_grid(bad, 1.0, 3),
+    lambda bad: editing.learning_rate_grid(0.1, 1.0, bad),
+    lambda bad: editing.choose_learning_rate([], bad),
+    lambda bad: data.RandomLabelEdits()(torch.zeros(5), torch.zeros(5), 3, bad),
+]
+"""Public functions with a bad number in the place of one of theirs; what stands in the others' places is right."""
+
+
+@pytest.mark.parametrize("call", FUNCTIONS)
+def test_functions_refuse_it_too(call: Callable[[Any], Any]):
+    for bad in BAD:
+        with pytest.raises(UserError):
+            call(bad)
+
+
 FROM_FILES = [
     ({"model": {"c_edit": math.nan}}, "model.c_edit must be finite, got nan"),
     ({"model": {"c_loc": math.inf}}, "model.c_loc must be finite, got inf"),

@@ -7,7 +7,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_seed, require_within
 
 __all__ = ["ImageSet", "confusing_images", "is_one_of", "mislabelled_images", "random_images"]
 
@@ -56,7 +56,7 @@ def random_images(labels: Tensor, count: int, seed: int) -> ImageSet:
         UserError: If the number is below 1, or the seed negative.
     """
     require_at_least(1, count=count)
-    require_at_least(0, seed=seed)
+    require_seed(seed=seed)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:count]] = True
     return ImageSet(chosen, labels)
@@ -73,8 +73,7 @@ def confusing_images(labels: Tensor, activations: Tensor, share: float) -> Image
     Raises:
         UserError: If the share is out of range, or activations do not fit or are not finite.
     """
-    if not 0 < share <= 1:
-        raise UserError(f"the share of confusing images must be above 0 and at most 1, got {share}")
+    require_within("(0, 1]", share=share)
     if activations.shape != labels.shape or not activations.isfinite().all():
         raise UserError(
             f"activations must be finite, one for each of {len(labels)} images, got shape {list(activations.shape)}"

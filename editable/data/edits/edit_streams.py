@@ -173,6 +173,7 @@ def random_training_edits(batch_size: int, num_classes: int, num_edits: int, gen
     Raises:
         UserError: ``num_edits`` is out of range.
     """
+    require_at_least(1, batch_size=batch_size, num_classes=num_classes)
     _check_num_edits(num_edits, batch_size, "inputs of the batch")
     indices = torch.randperm(batch_size, generator=generator, device=generator.device)[:num_edits]
     labels = torch.randint(num_classes, (num_edits,), generator=generator, device=generator.device)
