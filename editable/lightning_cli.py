@@ -169,7 +169,7 @@ class EditableCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it in a folder of its own."""
-        check_trainer(self.trainer, self.model)
+        check_trainer(self.trainer, self.model, self.evaluation.scoring)
         with new_run_folder(self.trainer):
             super()._run_subcommand(subcommand)
 

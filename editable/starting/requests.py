@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.parsing import lightning_hasattr
 
 from editable.errors import UserError
+from editable.models import ScoringSettings
 
 __all__ = ["check_numbers", "check_trainer", "has_bfloat16"]
 
@@ -33,8 +34,13 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
             raise UserError(f"trainer.{name} must be at least {least}, got {value}")
 
 
-def check_trainer(trainer: Trainer, model: LightningModule) -> None:
-    """Look at a trainer's callbacks, and warn where its precision makes the processor slow.
+def check_trainer(trainer: Trainer, model: LightningModule, scoring: ScoringSettings | None) -> None:
+    """Look at a trainer's callbacks, and warn where a precision makes the processor slow.
+
+    Args:
+        trainer: Of the run.
+        model: Its task.
+        scoring: How edited networks are scored, where that is asked for.
 
     Raises:
         UserError: If the learning rate is to be found of a task that has none to be set.
@@ -45,19 +51,22 @@ def check_trainer(trainer: Trainer, model: LightningModule) -> None:
             f"LearningRateFinder cannot set the learning rate of {type(model).__name__}, which its optimizer has "
             "(model.optimizer.lr): leave it out, and compare runs of a few rates"
         )
-    if isinstance(trainer.accelerator, CPUAccelerator) and str(trainer.precision).startswith("bf16"):
-        _warn_of_slow_bfloat16(str(trainer.precision))
+    if not isinstance(trainer.accelerator, CPUAccelerator) or has_bfloat16():
+        return
+    if str(trainer.precision).startswith("bf16"):
+        rank_zero_warn(
+            f"trainer.precision is {trainer.precision}, which this processor has no instructions for: a training step "
+            "was measured to take eight times as long as in float32 there (86 s in place of 10.6 s); take "
+            "--trainer.precision=32-true"
+        )
+    if scoring is not None and scoring.precision == "bfloat16":
+        rank_zero_warn(
+            "evaluation.scoring.precision is bfloat16, which this processor has no instructions for: scoring was "
+            "measured to take about twice as long as the naive procedure in float32 there; take "
+            "--evaluation.scoring.precision=full"
+        )
 
 
 def has_bfloat16() -> bool:
     """Return whether the processor has instructions for bfloat16; without them it is emulated."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _warn_of_slow_bfloat16(precision: str) -> None:
-    if not has_bfloat16():
-        rank_zero_warn(
-            f"trainer.precision is {precision}, which this processor has no instructions for: training was measured to "
-            "take about eight times as long as in float32 there (86 s in place of 10.6 s); take "
-            "--trainer.precision=32-true"
-        )

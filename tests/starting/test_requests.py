@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import LearningRateFinder
 from torch import nn
 
 from editable.errors import UserError
+from editable.models import ScoringSettings
 from editable.starting.requests import check_numbers, check_trainer, has_bfloat16
 from editable.tasks import ClassificationTask
 
@@ -30,24 +31,26 @@ def test_a_learning_rate_finder_needs_a_rate_to_set():
     trainer = Trainer(callbacks=[LearningRateFinder()], **QUIET)
     task = ClassificationTask(nn.Linear(2, 2))
     with pytest.raises(UserError, match="cannot set the learning rate of ClassificationTask"):
-        check_trainer(trainer, task)
+        check_trainer(trainer, task, ScoringSettings())
     task.lr = 0.1  # a task of one's own may have one
-    check_trainer(trainer, task)
+    check_trainer(trainer, task, ScoringSettings())
 
 
 @pytest.mark.parametrize("supported", [True, False])
+@pytest.mark.parametrize("scoring", ["full", "bfloat16"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true", "16-true"])
 def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
-    precision: str, supported: bool, monkeypatch: pytest.MonkeyPatch
+    precision: str, scoring: str, supported: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("editable.starting.requests.has_bfloat16", lambda: supported)
     trainer = Trainer(precision=precision, **QUIET)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)))
-    slow = [str(one.message) for one in caught if "eight times" in str(one.message)]
-    assert len(slow) == (precision.startswith("bf16") and not supported)
-    assert all(precision in message for message in slow)
+        check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)), ScoringSettings(precision=scoring))
+    slow = [str(one.message) for one in caught if "no instructions" in str(one.message)]
+    expected = [] if supported else [precision] * precision.startswith("bf16") + ["scoring"] * (scoring != "full")
+    assert len(slow) == len(expected)
+    assert all(word in message for word, message in zip(expected, slow, strict=True))
 
 
 def test_the_processor_is_asked():

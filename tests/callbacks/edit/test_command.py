@@ -205,3 +205,22 @@ def test_nothing_to_edit_and_a_foreign_patch(trained: Path, capsys: pytest.Captu
     EditPatch.of(nn.Linear(2, 2), {"bias": torch.ones(2)}).save("foreign.safetensors")
     line = error_line(edit(trained, "--edit.images=0", "--patches=foreign.safetensors"), capsys)
     assert "the patch 'foreign.safetensors' was made for other weights" in line
+
+
+@pytest.mark.parametrize("option", ["--trainer.fast_dev_run=true", "--trainer.logger=false"])
+@pytest.mark.filterwarnings("ignore")
+def test_files_of_others_in_the_current_folder_are_kept(
+    option: str, trained: Path, capsys: pytest.CaptureFixture
+) -> None:
+    label = int((predictions(network(trained), digits()[0])[11] + 1) % 10)
+    options = [*edit(trained, "--edit.images=11", f"--edit.labels={label}", LENIENT), option]
+    others = ("edit.safetensors", "edited.ckpt", "edit_outcome.pt")
+    for name in others:
+        Path(name).write_text("somebody's")
+    if "fast_dev_run" in option:
+        main(options)
+        assert "Report and figures" not in capsys.readouterr().out
+    else:
+        assert "edit.safetensors' is there already and would be overwritten" in error_line(options, capsys)
+    assert sorted(path.name for path in Path().iterdir()) == sorted(others)
+    assert all(Path(name).read_text() == "somebody's" for name in others)
