@@ -135,6 +135,7 @@ class InverseDirectionStudy(Subcommand):
         block = LayerBlock(network_of(pl_module), self.layer)
         chosen_methods(self.methods, block)
         check_rules((self.rule, self.held_out), data)
+        self.moment.images(trainer)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rewrite the layer in all ways, and count errors."""

@@ -23,6 +23,7 @@ from editable.callbacks.judge.outcome import FourTestsOutcome
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_shares import ImageShares
+from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_text, named_classes
@@ -108,6 +109,7 @@ class FourTests(Subcommand):
         data, network = image_data(trainer, WHAT), network_of(pl_module)
         targets, _ = self._asked(data.classes)
         is_one_of(ImageShares.labels_of(data), targets)
+        read_finders([self.concept.finder, self.activation], data)
         self._edited_network = deepcopy(network)
         if self.edited is not None:
             load_weights(self._edited_network, self.edited)

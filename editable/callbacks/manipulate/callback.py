@@ -18,6 +18,7 @@ from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
+from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import ImageDataModule, ManipulatedImage
@@ -69,6 +70,7 @@ class Manipulation(Subcommand):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, and let the finder look at the network and the images."""
         data, network = image_data(trainer, WHAT), network_of(pl_module)
+        read_finders([self.concept.finder], data)
         identity = {**self._identity(data), "weights": fingerprint(network.state_dict())}
         self._unfinished = UnfinishedFolder(self.out, identity)
         self._unfinished.read()

@@ -22,6 +22,7 @@ from editable.callbacks.new_class.training import NewClassTraining, read_class_i
 from editable.callbacks.new_class.trial import NewClassTrial, TrialSettings
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import ImageDataModule
 from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_key, name_text
@@ -184,6 +185,7 @@ class NewClass(Subcommand):
         block = LayerBlock(classifier_of(network_of(pl_module)), self.settings.layer)
         self.settings = replace(self.settings, layer=block.layer, components=components)
         make_filter_examples(block, read_class_images(self.settings.images, [0], data, pl_module.device)[0])
+        self._read_ahead(trainer, data)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train filters, judge them, and keep the first."""
@@ -214,6 +216,20 @@ class NewClass(Subcommand):
             configuration = write_grown_network(folder, self.grown(network), self.settings.layer, self.pooling)
         self.outcome = self._outcome(data, judged, of_test, configuration)
         pl_module.log_dict({f"new_class_{name}": value for name, value in self.outcome.values().items()})
+
+    def _read_ahead(self, trainer: Trainer, data: ImageDataModule) -> None:
+        """Read the images of the new class and of its parts, and those that judge it, before anything is trained."""
+        self._pool_images(data)
+        for images in filter(None, (self.settings.images, self.settings.component_images)):
+            for position in range(len(images)):
+                shape = read_class_images(images, [position], data, torch.device("cpu"))[0].shape[1:]
+                if shape != torch.Size(data.image_shape):
+                    raise UserError(
+                        f"the image {images.paths[position]} is {list(shape)} (channels, height, width), the data "
+                        f"module's images {list(data.image_shape)}: set the data module's image_size"
+                    )
+        *_, new = self._test_images(trainer, data.num_classes).datasets
+        read_all(new, data, "test image of the new class")
 
     def grown(self, network: nn.Module) -> GrownNetwork:
         """Return a network grown by the first draw's filter, of the training's own λ; what it had is not copied."""
@@ -260,7 +276,7 @@ class NewClass(Subcommand):
         order = torch.randperm(len(images), generator=generator)  # type: ignore[arg-type]
         return Subset(images, order[: self.num_pool_images].sort().values.tolist())
 
-    def _test_images(self, trainer: Trainer, label: int) -> Dataset:
+    def _test_images(self, trainer: Trainer, label: int) -> ConcatDataset:
         data, paths = image_data(trainer, WHAT), self.test_images.paths
         size = data.image_shape[1:] if isinstance(data.resize, v2.Identity) else None
         new = data.evaluated(ImageFiles(paths, torch.full((len(paths),), label), size))

@@ -20,11 +20,12 @@ from editable.callbacks.run.context import image_data, network_of, require_gradi
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import put_edited, write_edit
+from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.site import RewriteSite, Route
-from editable.data import ImageDataModule, RewriteRule, labelled_folder
+from editable.data import ImageDataModule, RewriteRule
 from editable.editing import EditRecord
 from editable.errors import require_positive, require_seed, require_within
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
@@ -123,6 +124,7 @@ class RankOneRewrite(Subcommand):
         self.seed, self.resume = seed, resume
         self.outcome: RewriteOutcome | None = None
         self.params: dict[str, dict[str, Tensor]] = {}
+        self._sets: RewriteImages | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
@@ -131,15 +133,20 @@ class RankOneRewrite(Subcommand):
         for layer in self.candidates.layers:
             LayerBlock(network_of(pl_module), layer)
         check_rules((self.rule, self.validation_rule, *self.trial_rules), data)
+        self._sets = self._images(trainer, data)
         if self.photographs is not None:
-            labelled_folder(self.photographs, data.classes)
+            read_all(self._sets.reporting["photographs"], data, "photograph")
+        self._moment_images(trainer, self._sets)
         if self.resume is not None:
             check_trials(Path(self.resume))
+            if self._has_choice:
+                read_trials(Path(self.resume), self._identity(network_of(pl_module), self._sets))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try the candidates, choose, and measure what was chosen."""
         network, data = network_of(pl_module), image_data(trainer, "a rewrite")
-        images = self._images(trainer, data)
+        assert self._sets is not None, "they are read when the test starts"
+        images = self._sets
         with progress_bars(trainer) as progress:
             sites = self._sites(trainer, network, data, images, progress)
             budget = int(self.memory_budget * GIB)
@@ -194,8 +201,7 @@ class RankOneRewrite(Subcommand):
         self, trainer: Trainer, network: nn.Module, data: ImageDataModule, images: RewriteImages, progress: Progress
     ) -> dict[tuple[str, Route], RewriteSite]:
         """Collect second moments and exemplars at all layers."""
-        choosing_half = images.choosing.get("others") if self.choose_on == "half" else None
-        moment = self.moment.images(trainer, choosing_half)
+        moment = self._moment_images(trainer, images)
         rule, (first, *_) = rule_images(self.rule, data), self.candidates.routes
         sites: dict[tuple[str, Route], RewriteSite] = {}
         for layer in self.candidates.layers:
@@ -219,7 +225,22 @@ class RankOneRewrite(Subcommand):
         self, trainer: Trainer, network: nn.Module, bench: Workbench, images: RewriteImages
     ) -> list[RewriteTrial]:
         """Try all candidates, going on from an interrupted run; keep them in files as they come."""
-        identity = trials_identity(
+        identity = self._identity(network, images)
+        finished = [] if self.resume is None else read_trials(Path(self.resume), identity)
+        folder = run_folder(trainer)  # on every rank
+
+        def keep(trials: Sequence[RewriteTrial]) -> None:
+            if trainer.is_global_zero:
+                write_trials(folder, identity, trials)
+
+        return bench.try_all(images.choosing, finished, keep)
+
+    def _moment_images(self, trainer: Trainer, images: RewriteImages) -> MomentImages:
+        return self.moment.images(trainer, images.choosing.get("others") if self.choose_on == "half" else None)
+
+    def _identity(self, network: nn.Module, images: RewriteImages) -> dict[str, Any]:
+        """Return what the outcomes of candidates depend on."""
+        return trials_identity(
             network,
             self.candidates,
             self.keys,
@@ -231,14 +252,6 @@ class RankOneRewrite(Subcommand):
             images_identity(images.choosing["others"]),
             self.seed,
         )
-        finished = [] if self.resume is None else read_trials(Path(self.resume), identity)
-        folder = run_folder(trainer)  # on every rank
-
-        def keep(trials: Sequence[RewriteTrial]) -> None:
-            if trainer.is_global_zero:
-                write_trials(folder, identity, trials)
-
-        return bench.try_all(images.choosing, finished, keep)
 
     def _outcome(
         self,

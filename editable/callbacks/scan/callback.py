@@ -14,6 +14,7 @@ from editable.callbacks.run.context import image_data, network_of, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
+from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.scan import report
 from editable.callbacks.scan.classes import RankBy, network_changes, ranking
@@ -91,6 +92,7 @@ class SpuriousScan(Subcommand):
         """Look for what would make it fail, before anything is computed."""
         data = image_data(trainer, WHAT)
         self._target_label(data)
+        read_finders([self.concept.finder], data)
         network = network_of(pl_module)
         self._networks = [network]
         if self.edited is not None:

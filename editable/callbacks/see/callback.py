@@ -131,6 +131,7 @@ class Seeing(Subcommand):
         if self.edited is not None:
             read_edited_weight(block, self.edited)
         check_rules([self.rule], data)
+        self.moment.images(trainer)
         self._distance = perceptual_distance(
             self.perceptual, block.network, data.image_shape, data.normalisation, self.perceptual_layers
         )

@@ -24,6 +24,17 @@ class ConceptFinder(ABC):
         """Where masks come from, in a few words for records."""
         return type(self).__name__
 
+    def check(self, names: Sequence[str], size: tuple[int, int]) -> None:  # noqa: B027  most finders read nothing
+        """Read once what files the finder needs, so that a broken one is found before long work.
+
+        Args:
+            names: Of all images that will be looked at, as of :meth:`find`.
+            size: Their height and width.
+
+        Raises:
+            UserError: If a file cannot be read, or does not fit.
+        """
+
     def prepare(  # noqa: B027  most finders need nothing
         self,
         network: nn.Module,

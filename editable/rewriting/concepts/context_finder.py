@@ -95,6 +95,11 @@ class ContextFinder(ConceptFinder):
         """Where masks come from."""
         return f"context matching at {self.layer}"
 
+    def check(self, names: Sequence[str], size: tuple[int, int]) -> None:
+        """Read the exemplars once, see :meth:`ConceptFinder.check`."""
+        for image in self._exemplars:
+            image.read(self.frame)
+
     def prepare(
         self,
         network: nn.Module,

@@ -34,6 +34,11 @@ class FirstFinder(ConceptFinder):
         """Where masks come from."""
         return ", or else ".join(finder.description for finder in self.finders)
 
+    def check(self, names: Sequence[str], size: tuple[int, int]) -> None:
+        """Let all finders read what they need, see :meth:`ConceptFinder.check`."""
+        for finder in self.finders:
+            finder.check(names, size)
+
     def prepare(
         self,
         network: nn.Module,

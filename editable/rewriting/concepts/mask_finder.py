@@ -63,6 +63,13 @@ class MaskFinder(ConceptFinder):
         """Where masks come from."""
         return str(self.settings["masks"])
 
+    def check(self, names: Sequence[str], size: tuple[int, int]) -> None:
+        """Draw the mask of each image once, see :meth:`ConceptFinder.check`."""
+        for name in names:
+            owner = self._owner(name)
+            if owner is not None:
+                self._draw(owner, size)
+
     def find(self, images: Tensor, names: Sequence[str]) -> Tensor:
         """Draw the masks of those images that have one, see :meth:`ConceptFinder.find`.
 

@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from editable.cli import main
+from editable.tasks import ClassificationTask
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
 from tests.small_efficientnet import SmallNetwork, write_image
@@ -183,3 +184,16 @@ def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, c
     config = f"--config={CONFIGS['vehicles_on_snow']}"
     assert expected in error_line(["rewrite", config, *QUIET, *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_broken_photograph_ends_it_before_any_work(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (name, *_) = (path.name for path in sorted(Path("data/vehicles/vehicles-on-snow").iterdir()) if path.is_dir())
+    (tmp_path / "photographs" / name).mkdir(parents=True)
+    (tmp_path / "photographs" / name / "broken.jpg").write_bytes(b"no image")
+    monkeypatch.setattr(ClassificationTask, "test_step", lambda *args: pytest.fail("a batch was computed"))
+    config = f"--config={CONFIGS['vehicles_on_snow']}"
+    line = error_line(["rewrite", config, *QUIET, f"--rewrite.photographs={tmp_path / 'photographs'}"], capsys)
+    assert "broken.jpg" in line
