@@ -42,4 +42,4 @@ def read_finders(finders: Sequence[ConceptFinder], data: ImageDataModule) -> Non
     """
     height, width = data.image_shape[-2:]
     for finder in finders:
-        finder.check(image_names(data, data.test_dataset), (height, width))
+        finder.check(image_names(data.test_dataset), (height, width))
