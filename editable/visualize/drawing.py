@@ -64,10 +64,10 @@ def name_lines(name: str, width: int, most: int = 3) -> str:
         width: Most characters in a line.
         most: Most lines.
     """
-    room = width * most
+    room, name = width * most, visible_text(name)
     if len(name) > room:
         name = f"{name[: room // 2 - 1]}…{name[len(name) - room // 2 + 1 :]}"
-    lines = [part for line in visible_text(name).split("\n") for part in _cut(line, width)]
+    lines = [part for line in name.split("\n") for part in _cut(line, width)]
     return "\n".join(lines[: 2 * most])
 
 
