@@ -234,7 +234,7 @@ def test_yaml_that_is_anything(content: str):
         value = load_yaml(content)
     except (UserError, yaml.YAMLError):
         return
-    json.dumps(value, default=str)  # no circles
+    json.dumps(value, default=str, skipkeys=True)  # no circles
 
 
 YAML_PIECES = (
@@ -272,7 +272,7 @@ def test_yaml_of_its_own_pieces(content: str):
 
 @given(content=plain)
 def test_yaml_that_was_written_comes_back(content: Any):
-    assume("nan" not in repr(content))
+    assume("nan" not in repr(content) and "x85" not in repr(content))  # PyYAML reads U+0085 as a space
     back = load_yaml(yaml.safe_dump(content, allow_unicode=True))
     assert is_same(back, content)
 
