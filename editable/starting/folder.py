@@ -1,5 +1,6 @@
 """The folder that a run writes into: of no other run, there before anything is computed, and gone if nothing came."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,12 +48,14 @@ def new_run_folder(trainer: Trainer) -> Iterator[None]:
     other = next((folder / name for name in OUTCOMES if (folder / name).exists()), None)
     if other is not None:
         raise UserError(f"'{other}' is of another run, which would be overwritten; choose another {RUN_OPTIONS}")
-    there = _files(folder)
+    there = set(folder.iterdir())
     try:
         missing += _made_for_checkpoints(trainer)
         yield
     except Exception as error:
-        new = _files(folder) - there
+        added = set(folder.iterdir()) - there
+        new = {path for some in added for path in (some, *some.rglob("*")) if not path.is_dir()}
+        missing += [some for some in added if some.is_dir()]
         begun = trainer.global_step > 0 or any(not _is_beginning(path) for path in new)
         if not begun and (users_mistake(error) is not None or folder / "config.yaml" not in new):
             for path in new:
@@ -80,7 +83,8 @@ def _made(where: Callable[[], Path], what: str, option: str) -> tuple[Path, list
     folder, missing = Path(), []
     try:
         folder = where()
-        missing = [some for some in (folder, *folder.parents) if not some.exists()]
+        real = Path(os.path.realpath(folder))
+        missing = [some for some in (real, *real.parents) if not os.path.lexists(some)]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -90,10 +94,6 @@ def _made(where: Callable[[], Path], what: str, option: str) -> tuple[Path, list
         _remove_empty(missing)
         raise UserError(f"{what} cannot be made or written to, '{place}': {reason}; choose another {option}") from error
     return folder, missing
-
-
-def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if not path.is_dir()}
 
 
 def _searches(root: Path) -> set[Path]:
@@ -106,7 +106,8 @@ def _is_beginning(path: Path) -> bool:
 
 def _remove_empty(missing: list[Path]) -> None:
     """Remove folders that were made for the run, as far as they are empty, from the innermost out."""
-    inside = {path for folder in missing for path in folder.rglob("*") if path.is_dir()}
-    for path in sorted({*missing, *inside}, key=lambda path: len(path.parts), reverse=True):
+    there = [folder for folder in missing if os.path.lexists(folder)]
+    inside = {path for folder in there for path in folder.rglob("*") if path.is_dir()}
+    for path in sorted({*there, *inside}, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):  # it is not empty, or gone
             path.rmdir()
