@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from editable.callbacks.rewrite.candidates import Candidates
-from editable.callbacks.rewrite.image_sets import ChooseOn, RewriteImages, rewrite_images
+from editable.callbacks.rewrite.image_sets import ChooseOn, RewriteImages, places_in, rewrite_images, without_exemplars
 from editable.callbacks.rewrite.outcome import MeasuredRewrite, RewriteOutcome
 from editable.callbacks.rewrite.report import summary, write
 from editable.callbacks.rewrite.resuming import check_trials, read_trials, trials_identity, write_trials
@@ -17,10 +18,11 @@ from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, sho
 from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_label, standing_trials
 from editable.callbacks.rewrite.workbench import Workbench
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
-from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.edit_loop import all_ranks, progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
+from editable.callbacks.run.same_images import SameImages
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
@@ -125,6 +127,8 @@ class RankOneRewrite(Subcommand):
         self.outcome: RewriteOutcome | None = None
         self.params: dict[str, dict[str, Tensor]] = {}
         self._sets: RewriteImages | None = None
+        self._exemplars = SameImages(torch.zeros(0, 0))
+        self._seen: list[Tensor] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the rewrite fail, before anything is computed."""
@@ -134,6 +138,9 @@ class RankOneRewrite(Subcommand):
             LayerBlock(network_of(pl_module), layer)
         check_rules((self.rule, self.validation_rule, *self.trial_rules), data)
         self._sets = self._images(trainer, data)
+        rules = filter(None, (self.rule, self.validation_rule, *self.trial_rules))
+        of_rules = [images for rule in rules for images in rule_images(rule, data)[:2]]
+        self._exemplars, self._seen = SameImages(torch.cat(of_rules)), []
         if self.photographs is not None:
             read_all(self._sets.reporting["photographs"], data, "photograph")
         self._moment_images(trainer, self._sets)
@@ -142,17 +149,29 @@ class RankOneRewrite(Subcommand):
             if self._has_choice:
                 read_trials(Path(self.resume), self._identity(network_of(pl_module), self._sets))
 
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note which test images are exemplars of the rules."""
+        self._seen.append(self._exemplars(batch[0]))
+
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try the candidates, choose, and measure what was chosen."""
         network, data = network_of(pl_module), image_data(trainer, "a rewrite")
         assert self._sets is not None, "they are read when the test starts"
-        images = self._sets
+        images, is_exemplar = self._sets, self._are_exemplars(trainer)
         with progress_bars(trainer) as progress:
             sites = self._sites(trainer, network, data, images, progress)
             budget = int(self.memory_budget * GIB)
             bench = Workbench(network, self.candidates, sites, data.batch_size, budget, progress)
             if self._has_choice:
-                trials = self._try_all(trainer, network, bench, images)
+                trials = self._try_all(trainer, network, bench, images, is_exemplar)
                 best = best_trial(trials, self.max_drop)
                 standing = standing_trials(trials, self.max_drop)
             else:
@@ -160,6 +179,8 @@ class RankOneRewrite(Subcommand):
                 best = RewriteTrial(settings, self.candidates.label(settings), self.candidates.strengths[0])
                 trials, standing = [], [best]
             rewrites, self.params = bench.measure(standing, images.reporting)
+        places = places_in(images.reporting["report"], whole_loader(trainer.test_dataloaders).dataset)
+        rewrites = {name: some.with_others(is_exemplar[places or []]) for name, some in rewrites.items()}
         self.outcome = self._outcome(trials, rewrites, best, bench, images, data)
         pl_module.log_dict({f"rewrite_{name}": value for name, value in self.outcome.values().items()})
         if best is not None:
@@ -222,9 +243,12 @@ class RankOneRewrite(Subcommand):
         return sites
 
     def _try_all(
-        self, trainer: Trainer, network: nn.Module, bench: Workbench, images: RewriteImages
+        self, trainer: Trainer, network: nn.Module, bench: Workbench, images: RewriteImages, is_exemplar: Tensor
     ) -> list[RewriteTrial]:
-        """Try all candidates, going on from an interrupted run; keep them in files as they come."""
+        """Try all candidates, going on from an interrupted run; keep them in files as they come.
+
+        Harm is counted on other images than the exemplars.
+        """
         identity = self._identity(network, images)
         finished = [] if self.resume is None else read_trials(Path(self.resume), identity)
         folder = run_folder(trainer)  # on every rank
@@ -233,7 +257,18 @@ class RankOneRewrite(Subcommand):
             if trainer.is_global_zero:
                 write_trials(folder, identity, trials)
 
-        return bench.try_all(images.choosing, finished, keep)
+        dataset = whole_loader(trainer.test_dataloaders).dataset
+        others = without_exemplars(images.choosing["others"], dataset, is_exemplar)
+        return bench.try_all(images.choosing | {"others": others}, finished, keep)
+
+    def _are_exemplars(self, trainer: Trainer) -> Tensor:
+        """Return which of all test images are exemplars, bool [N]; they were dealt out one by one."""
+        shares = all_ranks(torch.cat(self._seen), trainer.world_size)
+        dataset = whole_loader(trainer.test_dataloaders).dataset
+        whole = torch.zeros(len(dataset), dtype=torch.bool)  # type: ignore[arg-type]
+        for rank, share in enumerate(shares):
+            whole[rank :: trainer.world_size][: len(share)] = share  # fewer where batches are limited
+        return whole
 
     def _moment_images(self, trainer: Trainer, images: RewriteImages) -> MomentImages:
         return self.moment.images(trainer, images.choosing.get("others") if self.choose_on == "half" else None)

@@ -2,12 +2,13 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
 from editable.callbacks.site.sets import halves, manipulated_images, original_images, validation_images
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
 
-__all__ = ["ChooseOn", "RewriteImages", "rewrite_images"]
+__all__ = ["ChooseOn", "RewriteImages", "places_in", "rewrite_images", "without_exemplars"]
 
 ChooseOn: TypeAlias = Literal["val", "half"]
 """Other images to choose by: the data module's validation images, or half of the test images."""
@@ -24,6 +25,26 @@ class RewriteImages(NamedTuple):
 
     choosing: dict[str, Dataset]
     reporting: dict[str, Dataset]
+
+
+def places_in(images: Dataset, test_images: Dataset) -> list[int] | None:
+    """Return which of the test images some images are; none where they are others."""
+    if images is test_images:
+        return list(range(len(test_images)))  # type: ignore[arg-type]
+    return list(images.indices) if isinstance(images, Subset) and images.dataset is test_images else None
+
+
+def without_exemplars(images: Dataset, test_images: Dataset, is_exemplar: Tensor) -> Dataset:
+    """Return images that choose, without the test images that are exemplars, unless nothing would be left.
+
+    Args:
+        images: All of them; left as they are where they are no test images.
+        test_images: The test images.
+        is_exemplar: Which of those are the same as an exemplar, bool [N].
+    """
+    places = places_in(images, test_images)
+    kept = [place for place in places or [] if not is_exemplar[place]]
+    return Subset(test_images, kept) if kept and len(kept) < len(places or []) else images
 
 
 def rewrite_images(

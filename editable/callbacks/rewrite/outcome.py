@@ -7,7 +7,10 @@ from torch import Tensor
 from editable.callbacks.rewrite.trials import RewriteTrial
 from editable.callbacks.site.set_errors import SetErrors
 
-__all__ = ["MeasuredRewrite", "RewriteOutcome", "ShownChanges", "ShownExemplars", "ShownHeatMaps"]
+__all__ = ["OTHERS", "MeasuredRewrite", "RewriteOutcome", "ShownChanges", "ShownExemplars", "ShownHeatMaps"]
+
+OTHERS = "report_without_exemplars"
+"""The set of reported test images that are no exemplars of the rules."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,21 @@ class MeasuredRewrite:
             values[f"{name}_error"] = errors.after / errors.num_images
             if errors.corrected is not None:
                 values[f"{name}_errors_corrected"] = errors.corrected
-        return {name: float(value) for name, value in values.items()} | {"drop": self.errors["report"].drop}
+        drops = {"drop": self.errors["report"].drop}
+        if OTHERS in self.labels:
+            drops["drop_without_exemplars"] = self.errors[OTHERS].drop
+        return {name: float(value) for name, value in values.items()} | drops
+
+    def with_others(self, is_exemplar: Tensor) -> "MeasuredRewrite":
+        """Return this with a further set, the reported test images that are no exemplars.
+
+        Args:
+            is_exemplar: Which of the reported images are, bool [N]; where none is, or all are, there is no such set.
+        """
+        if not is_exemplar.any() or is_exemplar.all():
+            return self
+        parts = [some | {OTHERS: some["report"][~is_exemplar]} for some in (self.labels, self.before, self.after)]
+        return MeasuredRewrite(self.trial, *parts)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ __all__ = ["summary", "write"]
 
 SET_NAMES = {
     "report": "test images that chose nothing",
+    "report_without_exemplars": "those of them that are no exemplars",
     "exemplars": "the rule's exemplars with the new concept",
     "held_out": "held-out exemplars with the new concept",
     "photographs": "photographs",

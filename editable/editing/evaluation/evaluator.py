@@ -99,13 +99,20 @@ class EditEvaluator:
             progress: Called with the number of images done since the last call.
 
         Raises:
-            UserError: If there are more images than announced, or features fit neither into memory nor on disk.
+            UserError: If logits are not finite, there are more images than announced, or features fit neither into
+                memory nor on disk.
         """
         parts: list[BaseScores] = []
         position, num_classes = 0, 0
         for images, targets in self.batches:
             features = self._prefix(images)
             logits = self.split.suffix(features, self._params)
+            if not logits.isfinite().all():
+                raise UserError(
+                    f"the network's logits are NaN or infinite from image {position} on, or of one of the "
+                    f"{len(targets)} after it, before any edit: look at its weights and its precision, and at the mean "
+                    "and std of the data"
+                )
             scoring = slice(-position % self.image_stride, None, self.image_stride)
             self._store.add(tuple(feature[scoring] for feature in features), targets[scoring])
             own = margins(logits, targets.to(self.device)).cpu()

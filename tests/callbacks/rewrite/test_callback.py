@@ -1,6 +1,8 @@
 """A rule is rewritten in a tested network: what is chosen, measured, kept and left alone."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +239,29 @@ def test_a_rule_of_another_size(network, root, tmp_path):
 def test_inference_mode(network, root, tmp_path):
     with pytest.raises(UserError, match="inference_mode=False"):
         run(network, root, tmp_path, inference_mode=True)
+
+
+def test_exemplars_among_the_test_images_are_told_apart(network, root, tmp_path):
+    """Harm is told on all test images that chose nothing, and on those that are no exemplars; these alone choose."""
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    exemplars = sorted((here / "test").rglob("*.png"))[:3]
+    box = [0, SIZE // 2, SIZE, SIZE]
+    masks = [{"image": str(path.relative_to(here)), "box": box} for path in exemplars]
+    (here / "masks.json").write_text(json.dumps({"masks": masks}))
+    _, metrics, folder = run(network, here, tmp_path / "single", report=False)
+    checkpoint = torch.load(folder / "rewritten.ckpt", weights_only=True)["state_dict"]
+    params = {"0.weight": checkpoint["network.0.weight"]}
+    assert metrics["rewrite_num_report_images"] == 60
+    assert metrics["rewrite_num_report_without_exemplars_images"] == 57
+    assert metrics["rewrite_report_error"] == pytest.approx(errors(network, here, "test", params))
+    settings = {**SEVERAL, "layers": ["0"], "solvers": [ClosedForm()], "ranks": [1]}
+    several = run(network, here, tmp_path / "several", report=False, **settings)
+    (num_chosen,) = {trial.others.num_images for trial in several.outcome.trials}
+    reported = next(iter(several.outcome.rewrites.values())).labels
+    assert (30 - num_chosen) + (30 - len(reported["report_without_exemplars"])) == 3
+    for path in exemplars:
+        path.unlink()
+    before, after = errors(network, here, "test"), errors(network, here, "test", params)
+    assert metrics["rewrite_report_without_exemplars_error"] == pytest.approx(after)
+    assert metrics["rewrite_drop_without_exemplars"] == pytest.approx(after - before)

@@ -461,3 +461,11 @@ def test_harm_on_images_that_are_not_edited(stride: int, sampling: SamplingSetti
     assert found.errors_after.tolist() == pytest.approx(expected)
     with_own = evaluator.score(data, indices, labels)
     assert (with_own.agreeing <= found.agreeing).all()
+
+
+def test_logits_that_are_no_numbers(network: nn.Module):
+    data = data_for(network)
+    data[20] = (torch.full_like(data[20][0], float("nan")), data[20][1])
+    evaluator = evaluator_of(network, Editor(GD(0.05)), data)
+    with pytest.raises(UserError, match=r"logits are NaN or infinite from image 16 on, .* before any edit"):
+        evaluator.measure_base()
