@@ -20,7 +20,7 @@ from editable.callbacks.drawdown_evaluation.unfinished import (
     read_progress,
     require_kept,
 )
-from editable.callbacks.run.context import datamodule_of, network_of, require_gradients, run_folder
+from editable.callbacks.run.context import datamodule_of, network_of, require_gradients, run_folder, run_folder_here
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
@@ -234,7 +234,7 @@ class DrawdownEvaluation(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say that an interrupted test can be gone on with."""
-        if isinstance(exception, Interrupted) and trainer.testing and is_kept(folder := run_folder(trainer)):
+        if isinstance(exception, Interrupted) and trainer.testing and is_kept(folder := run_folder_here(trainer)):
             exception.advice = f"--evaluation.resume {folder}"
 
     @contextmanager

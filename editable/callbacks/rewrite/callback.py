@@ -13,7 +13,7 @@ from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn, RewriteImages, places_in, rewrite_images, without_exemplars
 from editable.callbacks.rewrite.outcome import MeasuredRewrite, RewriteOutcome
 from editable.callbacks.rewrite.report import summary, write
-from editable.callbacks.rewrite.resuming import check_trials, read_trials, trials_identity, write_trials
+from editable.callbacks.rewrite.resuming import KEPT, check_trials, read_trials, trials_identity, write_trials
 from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, shown_heat_maps
 from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_label, standing_trials
 from editable.callbacks.rewrite.workbench import Workbench
@@ -89,8 +89,8 @@ class RankOneRewrite(Subcommand):
         UserError: If a number is out of its range; when it runs, if layer, rule or images do not fit the network.
     """
 
-    command = "rewrite"
-    leaves = (PATCH, CHECKPOINT, "candidates.json", "candidates.csv")
+    command, kept = "rewrite", KEPT
+    leaves = (PATCH, CHECKPOINT, KEPT, "candidates.csv")
     summary, write = staticmethod(summary), staticmethod(write)
 
     def __init__(

@@ -21,7 +21,9 @@ from editable.models import fingerprint
 from editable.rewriting import Architecture
 from editable.tables import Table
 
-__all__ = ["check_trials", "read_trials", "trials_identity", "write_trials"]
+__all__ = ["KEPT", "check_trials", "read_trials", "trials_identity", "write_trials"]
+
+KEPT = "candidates.json"
 
 
 def trials_identity(
@@ -75,7 +77,7 @@ def write_trials(folder: Path, identity: dict[str, Any], trials: Sequence[Rewrit
         trials: All trials so far.
     """
     state = {"identity": identity, "trials": [trial._asdict() for trial in trials]}
-    with write_atomically(folder / "candidates.json") as temporary:
+    with write_atomically(folder / KEPT) as temporary:
         temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     _table(trials).write_csv(folder / "candidates.csv")
 

@@ -12,7 +12,7 @@ from torch import nn
 from editable.data import ImageDataModule
 from editable.errors import UserError
 
-__all__ = ["datamodule_of", "image_data", "network_of", "require_gradients", "run_folder"]
+__all__ = ["datamodule_of", "image_data", "network_of", "require_gradients", "run_folder", "run_folder_here"]
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -32,6 +32,12 @@ def _temporary_folder(trainer: Trainer) -> Path:
         trainer._temporary_folder = folder  # type: ignore[attr-defined]
         weakref.finalize(trainer, shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def run_folder_here(trainer: Trainer) -> Path:
+    """Return the run's log folder as this process alone knows it: where others may not be there to answer."""
+    folder = getattr(trainer.loggers[0], "log_dir", None) if trainer.loggers else None
+    return Path(folder or trainer.default_root_dir)
 
 
 def network_of(pl_module: LightningModule) -> nn.Module:

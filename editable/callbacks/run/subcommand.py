@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from editable.callbacks.run.context import run_folder
+from editable.callbacks.run.context import run_folder, run_folder_here
 from editable.callbacks.run.outcome_file import write_outcome
-from editable.errors import UserError
+from editable.errors import Interrupted, UserError
 from editable.tables import Table
 
 __all__ = ["Subcommand"]
@@ -26,11 +26,14 @@ class Subcommand(Callback):
     Attributes:
         command: The subcommand's name.
         leaves: Names of the files that it leaves besides its report; where one is there already, it does not run.
+        kept: Name of the file that an interrupted run is resumed from, by the option ``resume``; none where there is no
+            such option.
         outcome: What came out; none before it has run.
     """
 
     command: ClassVar[str]
     leaves: ClassVar[tuple[str, ...]] = ()
+    kept: ClassVar[str | None] = None
     outcome: Any = None
     _own_folder: Path | None = None
 
@@ -73,6 +76,13 @@ class Subcommand(Callback):
             return []
         write_outcome(folder / f"{self.command}_outcome.pt", self.outcome)
         return self.write(self.outcome, folder)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say that an interrupted run can be gone on with, where it has kept what it has done."""
+        if isinstance(exception, Interrupted) and self.kept is not None:
+            folder = run_folder_here(trainer)
+            if (folder / self.kept).is_file():
+                exception.advice = f"--{self.command}.resume {folder}"
 
     def failure(self) -> str | None:
         """Return why the command has failed although it ran to its end, in one sentence; none where all is well."""

@@ -19,7 +19,7 @@ from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.scan import report
 from editable.callbacks.scan.classes import RankBy, network_changes, ranking
 from editable.callbacks.scan.outcome import ScanOutcome
-from editable.callbacks.scan.records import ScanRecords, look_at, read_records, write_records
+from editable.callbacks.scan.records import NAME, ScanRecords, look_at, read_records, write_records
 from editable.data import ImageDataModule
 from editable.data.classes import ClassName, class_numbers, is_none
 from editable.errors import UserError, require_at_least
@@ -67,8 +67,8 @@ class SpuriousScan(Subcommand):
             missing or another one, the scan in the folder was another one, or the concept is found nowhere.
     """
 
-    command = "scan"
-    leaves = ("scan.safetensors",)
+    command, kept = "scan", NAME
+    leaves = (NAME,)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

@@ -13,7 +13,7 @@ from torch import Tensor
 from editable.atomic import write_atomically
 from editable.errors import UserError
 
-__all__ = ["ScanRecords", "look_at", "read_records", "write_records"]
+__all__ = ["NAME", "ScanRecords", "look_at", "read_records", "write_records"]
 
 PATTERN = "scan*.safetensors"
 NAME = "scan.safetensors"

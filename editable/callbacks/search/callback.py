@@ -18,7 +18,7 @@ from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.search import report
 from editable.callbacks.search.outcome import SearchOutcome
-from editable.callbacks.search.unfinished import UnfinishedSearch
+from editable.callbacks.search.unfinished import STATE, UnfinishedSearch
 from editable.data.edits.edit_streams import Edits, EditStream, HeldOutEdits, RandomLabelEdits
 from editable.editing import (
     BasePredictions,
@@ -77,8 +77,8 @@ class LearningRateSearch(Subcommand):
             learning rate that can be set, there are too few inputs, or the search in the folder was another one.
     """
 
-    command = "search"
-    leaves = ("search.json", report.CONFIGURATION)
+    command, kept = "search", STATE
+    leaves = (STATE, report.CONFIGURATION)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

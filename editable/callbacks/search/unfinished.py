@@ -11,7 +11,7 @@ from editable.callbacks.run.outcome_file import from_plain
 from editable.editing import RateOutcome
 from editable.errors import UserError
 
-__all__ = ["UnfinishedSearch"]
+__all__ = ["STATE", "UnfinishedSearch"]
 
 STATE = "search.json"
 

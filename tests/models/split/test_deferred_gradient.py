@@ -108,9 +108,12 @@ def test_kernels_are_shared_where_an_edit_leaves_them_alone():
     network.layer4[0].conv2.weight.requires_grad_(False)
     split, seen = SplitNetwork(network, "layer3"), {}
     run = split._run
-    split._run = lambda half, features, params, others=None: (seen.update(others), run(half, features, params, others))[
-        1
-    ]
+
+    def watched(half, features, params, others=None):
+        seen.update(others or {})
+        return run(half, features, params, others)
+
+    split._run = watched
     split.unrolled_suffix()(split.prefix(torch.randn(1, 3, 8, 8)), split.params)
     assert set(seen) == {"network.layer4.0.conv1.weight", "network.layer4.0.downsample.0.weight"}
     assert all(isinstance(kernel, SharedKernel) for kernel in seen.values())
