@@ -1,7 +1,11 @@
 """Two of Lightning's inner parts that handle signals and a scheduler's checkpoint, replaced."""
 
+import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
@@ -25,12 +29,20 @@ class SignalConnector(_SignalConnector):
             super().register_signal_handlers()
             return
         signals.adopt()
-        signals.pass_on = getattr(self.trainer.strategy.launcher, "kill", None)
+        signals.pass_on = self._to_others()
         scheduler = scheduler_of(self.trainer)
         if scheduler is not None and scheduler.requeue_signal is not None:
             number = scheduler.requeue_signal
             self._original_handlers = {number: signal.getsignal(number)}
             self._register_signal(number, signals)
+
+    def _to_others(self) -> Callable[[int], None] | None:
+        """Return what brings a signal to processes that this one has started, or to the one that has started it."""
+        environment = self.trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, LightningEnvironment) and environment.local_rank() > 0:
+            return lambda signum: os.kill(os.getppid(), signum)
+        launcher: Any = self.trainer.strategy.launcher
+        return None if launcher is None else launcher.kill
 
 
 class CheckpointConnector(_CheckpointConnector):

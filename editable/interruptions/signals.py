@@ -12,7 +12,9 @@ from editable.errors import Interrupted
 __all__ = ["StopSignals"]
 
 SECONDS_OF_ONE = 2.0
-"""A terminal's Ctrl-C reaches every process, and a main process passes it on besides: these count as one."""
+"""Who sends a second signal later than this means it; ..."""
+SECONDS_OF_ONE_TO_MANY = 30.0
+"""... with several processes, to which signals are passed on, and by some late, later than this."""
 
 
 class StopSignals:
@@ -20,12 +22,12 @@ class StopSignals:
 
     Outside of a fit it raises :class:`~editable.errors.Interrupted` at once: edits are made out of place and files
     written whole, so nothing is left half-done. While :attr:`held`, the first signal is only noted; who holds it looks
-    at :attr:`received`. A second one, two seconds later or more, ends a held process at once too.
+    at :attr:`received`. A second one, some seconds later, ends a held process at once too.
 
     Attributes:
         received: Number of the signal that came; none came otherwise.
         held: Whether a signal waits to be looked at.
-        pass_on: Is called with the number of the first signal: what brings it to processes that this one has started.
+        pass_on: Is called with the number of the first signal: what brings it to other processes of the run.
     """
 
     def __init__(self) -> None:
@@ -72,7 +74,7 @@ class StopSignals:
             self.received, self._first = signum, time.monotonic()
             if self.pass_on is not None:
                 self.pass_on(signum)
-        elif time.monotonic() - self._first < SECONDS_OF_ONE:
+        elif time.monotonic() - self._first < (SECONDS_OF_ONE if self.pass_on is None else SECONDS_OF_ONE_TO_MANY):
             return
         if not (self.held and first):
             raise Interrupted(signum)

@@ -28,7 +28,7 @@ def test_held_and_passed_on_once(monkeypatch):
         signal.raise_signal(signal.SIGINT)  # the same Ctrl-C, by another way
         assert handler.received == signal.SIGINT
         assert passed == [signal.SIGINT]
-        monkeypatch.setattr(signals, "SECONDS_OF_ONE", 0.0)
+        monkeypatch.setattr(signals, "SECONDS_OF_ONE_TO_MANY", 0.0)
         with pytest.raises(Interrupted):  # who asks again means it
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(Interrupted):

@@ -1,7 +1,7 @@
 """Drawdown evaluation: make many edits of a trained network and count what each costs on other inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,6 +135,7 @@ class DrawdownEvaluation(Callback):
         self.generality_views, self.generality_seed = generality_views, generality_seed
         self.generality_augmentation, self.edited_views = generality_augmentation, edited_views
         self.resume = None if resume is None else Path(resume)
+        self._unfinished: UnfinishedEdits | None = None
         self.results: dict[str, EvaluatedEdits] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -233,12 +234,13 @@ class DrawdownEvaluation(Callback):
         return AugmentedViews(dataset, self.generality_views + self.edited_views, augmentation, self.generality_seed)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say that an interrupted test can be gone on with."""
+        """Keep what is done of an interrupted test, and say that it can be gone on with."""
+        if self._unfinished is not None:
+            self._unfinished.write()
         if isinstance(exception, Interrupted) and trainer.testing and is_kept(folder := run_folder_here(trainer)):
             exception.advice = f"--evaluation.resume {folder}"
 
-    @contextmanager
-    def _keeping(
+    def _take_up(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
@@ -246,25 +248,15 @@ class DrawdownEvaluation(Callback):
         base: BasePredictions,
         edits: Edits,
         dataset: Dataset,
-        stage: Literal["test", "val"],
-    ) -> Iterator[tuple[EditProgress | None, Callable[[EditProgress], None]]]:
-        """Yield what is finished of a test, and what keeps what is done of it until it is over."""
-        if stage != "test":
-            yield None, lambda progress: None
-            return
+    ) -> EditProgress | None:
+        """Return what is finished of a test already, and begin to keep what is done of it."""
         names = ("edits_at_once", "image_stride", "sensitive_margin", "generality_views", "generality_augmentation")
         settings = {name: getattr(self, name) for name in (*names, "generality_seed", "edited_views")}
         layers = list(self.editable_layers_for(pl_module))
         settings |= {"editable_layers": layers, "processes": trainer.world_size}
         identity = edits_identity(network_of(pl_module), evaluator, base, edits, dataset, settings)
-        finished = None if self.resume is None else read_progress(self.resume, trainer.global_rank, identity)
-        unfinished = UnfinishedEdits(run_folder(trainer), trainer.global_rank, identity)
-        try:
-            yield finished, unfinished.keep
-        except BaseException:
-            unfinished.write()
-            raise
-        unfinished.remove()
+        self._unfinished = UnfinishedEdits(run_folder(trainer), trainer.global_rank, identity)
+        return None if self.resume is None else read_progress(self.resume, trainer.global_rank, identity)
 
     def _evaluate(
         self,
@@ -284,19 +276,21 @@ class DrawdownEvaluation(Callback):
             edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
             own = slice(trainer.global_rank, None, trainer.world_size)
             task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
-            with self._keeping(trainer, pl_module, evaluator, base, edits, loader.dataset, stage) as (finished, keep):
-                outcomes = evaluator.score(
-                    loader.dataset,
-                    edits.indices[own],
-                    edits.labels[own],
-                    lambda done: progress.advance(task, done),
-                    len(edits.indices),
-                    trainer.global_rank,
-                    views,
-                    self.edited_views,
-                    finished=finished,
-                    keep=keep,
-                )
+            finished = None
+            if stage == "test":
+                finished = self._take_up(trainer, pl_module, evaluator, base, edits, loader.dataset)
+            outcomes = evaluator.score(
+                loader.dataset,
+                edits.indices[own],
+                edits.labels[own],
+                lambda done: progress.advance(task, done),
+                len(edits.indices),
+                trainer.global_rank,
+                views,
+                self.edited_views,
+                finished=finished,
+                keep=self._unfinished.keep if self._unfinished is not None else lambda progress: None,
+            )
         of_images = {
             "num_test_images" if stage == "test" else "num_images": len(base.labels),
             "num_scoring_images": evaluator.num_images,
@@ -335,6 +329,9 @@ class DrawdownEvaluation(Callback):
             getattr(datamodule_of(trainer), "classes", None),
             estimate,
         )
+        if self._unfinished is not None:  # all processes have got here: they have told each other their outcomes
+            self._unfinished.remove()
+            self._unfinished = None
 
 
 def _measure(

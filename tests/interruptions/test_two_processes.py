@@ -1,0 +1,84 @@
+"""With two processes a signal to either ends both, and one that refuses ends the other with a sentence."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+from tests.test_cli import DIGITS, QUIET
+
+OPTIONS = [
+    f"--config={DIGITS}",
+    *QUIET,
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=2",
+    "--trainer.strategy=ddp",
+    "--model.network.width=4",
+    "--evaluation.edits_at_once=1",
+]
+pytestmark = pytest.mark.slow
+
+
+def start(folder: Path, command: str, *options: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, str(ROOT / "train.py"), command, *OPTIONS, *options]
+    return subprocess.Popen(
+        arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def child_of(process: subprocess.Popen) -> int:
+    """Return the process that a run has started, once there is one that knows what to do with a signal."""
+    while process.poll() is None:
+        for status in Path("/proc").glob("[0-9]*/status"):
+            text = status.read_text() if status.exists() else ""
+            caught = text.partition("SigCgt:\t")[2][:16]
+            if f"\nPPid:\t{process.pid}\n" in text and int(caught or "0", 16) >> (signal.SIGTERM - 1) & 1:
+                return int(status.parent.name)
+        time.sleep(0.1)
+    raise AssertionError(process.communicate()[0])
+
+
+def last_lines(process: subprocess.Popen) -> list[str]:
+    output, _ = process.communicate(timeout=300)
+    assert "Traceback" not in output, output
+    return [line for line in output.splitlines() if line.startswith(("error:", "interrupted"))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@pytest.mark.parametrize("who", ["first", "second"])
+@pytest.mark.parametrize(
+    ("command", "options", "file", "advice"),
+    [
+        ("fit", ["--trainer.max_epochs=1000"], "version_0/checkpoints/last.ckpt", "--ckpt_path"),
+        ("test", ["--evaluation.num_edits=359"], "version_0", "--evaluation.resume"),
+    ],
+)
+def test_one_signal_ends_both(tmp_path, who, command, options, file, advice):
+    process = start(tmp_path, command, *options)
+    child = child_of(process)
+    while not list(tmp_path.rglob("events.out.tfevents*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(8)
+    os.kill(process.pid if who == "first" else child, signal.SIGTERM)
+    place = Path("runs", "digits", "editable", file)
+    assert last_lines(process) == [f"interrupted by SIGTERM: go on with {advice} {place}"]
+    assert process.returncode == 143
+    assert (tmp_path / place).exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_one_that_refuses_ends_both(tmp_path, command, rank):
+    refuses = ["--trainer.callbacks+=tests.interruptions.refusing.Refuses", f"--trainer.callbacks.rank={rank}"]
+    process = start(tmp_path, command, "--trainer.max_epochs=2", *refuses)
+    lines = last_lines(process)
+    assert lines[0] == f"error: process {rank} refuses"
+    assert all("another process of this run has ended" in line for line in lines[1:])
+    assert process.returncode == 2
