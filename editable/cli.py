@@ -51,12 +51,15 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     _leave_out_noise()
     args = sys.argv[1:] if args is None else args
+    signals = StopSignals()
     try:
-        with StopSignals().installed():
+        with signals.installed():
             _run(args)
     except Interrupted as interrupted:
         raise SystemExit(_say_interrupted(interrupted)) from None
     except Exception as error:
+        if signals.received is not None:  # what a signal to all processes does to those that this one needs
+            raise SystemExit(_say_interrupted(Interrupted(signals.received))) from None
         sentence = _sentence_of(error)
         if sentence is None:
             raise

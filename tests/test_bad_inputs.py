@@ -309,7 +309,7 @@ EDITS = [
     bad("compare", "required"),
     bad("compare", "name=folder", "runs/done/version_0"),
     bad("compare", "is no log folder of a run", "a=nowhere"),
-    bad("compare", "is no log folder of a run", "a=file"),
+    bad("compare", "cannot be read (Not a directory)", "a=file"),
     bad("compare", "two runs to compare are called 'a'", "a=runs/done/version_0", "a=runs/done/version_0"),
     bad("compare", "no edits, or figures that are no numbers", "a=runs/done/version_0"),
     bad("compare", "as .png", "a=runs/done/version_0", "--output=a.pdf"),

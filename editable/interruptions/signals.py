@@ -67,8 +67,10 @@ class StopSignals:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Take a signal."""
-        if os.getpid() != self._process:  # a forked worker that loads images: as it would without a handler
-            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
+        if os.getpid() != self._process:  # a forked worker that loads images
+            if signum == signal.SIGINT:
+                return  # of a terminal; the process that it works for still wants an image, and will end it
+            raise SystemExit(128 + signum)
         first = self.received is None
         if first:
             self.received, self._first = signum, time.monotonic()

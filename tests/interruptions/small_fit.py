@@ -114,7 +114,12 @@ class Ended:
 
 
 def fit(
-    folder: Path, resume: Path | None = None, save: Path | None = None, task: Task | None = None, **settings: Any
+    folder: Path,
+    resume: Path | None = None,
+    save: Path | None = None,
+    task: Task | None = None,
+    num_workers: int = 0,
+    **settings: Any,
 ) -> Ended:
     """Fit for two epochs of six batches each, and return what it has ended with."""
     seed_everything(1 if resume is None else 2)
@@ -133,7 +138,7 @@ def fit(
         **{**defaults, **settings},
     )
     task = task or Task()
-    data = DigitsDataModule(batch_size=20, train_limit=20 * NUM_BATCHES + 3)
+    data = DigitsDataModule(batch_size=20, train_limit=20 * NUM_BATCHES + 3, num_workers=num_workers)
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     return Ended(trainer, task, diary)
 

@@ -39,6 +39,16 @@ def test_resumed_is_as_uninterrupted(tmp_path, kind):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_workers_begin_where_the_trainer_was(tmp_path):
+    """And not where they were themselves, which is some batches ahead."""
+    whole = fit(tmp_path / "whole")
+    fit(tmp_path / "working", save=tmp_path / "places", num_workers=2)
+    resumed = fit(tmp_path / "resumed", next((tmp_path / "places").glob("08-step*.ckpt")), num_workers=2)
+    assert sorted(resumed.diary.rates) == [8, 9, 10, 11]
+    assert resumed.difference(whole) == []
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_an_ended_fit_goes_on_with_more_epochs(tmp_path):
     whole = fit(tmp_path / "whole", max_epochs=3)
     fit(tmp_path / "short", max_epochs=2)

@@ -23,7 +23,7 @@ from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import ImageDataModule, ManipulatedImage
 from editable.data.modules.image_names import image_names
-from editable.errors import UserError
+from editable.errors import Interrupted, UserError
 from editable.models import fingerprint
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 
@@ -109,6 +109,11 @@ class Manipulation(Subcommand):
             examples=examples,
         )
         pl_module.log_dict({f"manipulate_{name}": value for name, value in self.outcome.values().items()})
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say that an interrupted run is gone on with as it was begun, where it has left something."""
+        if isinstance(exception, Interrupted) and self._unfinished is not None and self._unfinished.folder.is_dir():
+            exception.advice = f"the same options, from '{self._unfinished.folder}'"
 
     def _make(self, shares: ImageShares, unfinished: UnfinishedFolder, trainer: Trainer) -> list[MadeImage]:
         """Make the images that an interrupted run has not made; return what became of all."""

@@ -1,10 +1,13 @@
 """What all image data modules share: splits, transforms, loaders and a training order that survives resuming."""
 
+import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
@@ -295,8 +298,20 @@ class ImageDataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_begin_worker,
             **kwargs,
         )
+
+
+def _begin_worker(worker: int) -> None:
+    """Let a worker outlive a signal to all processes: the one that it works for wants its images until it has stopped.
+
+    It ends when that asks it to, or is no more.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    if os.environ.get("PL_SEED_WORKERS") == "1":  # Lightning does so where there is no such function
+        pl_worker_init_function(worker)
 
 
 def _demand(condition: bool, name: str, value: object, right: str) -> None:
