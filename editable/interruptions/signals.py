@@ -28,12 +28,14 @@ class StopSignals:
         received: Number of the signal that came; none came otherwise.
         held: Whether a signal waits to be looked at.
         pass_on: Is called with the number of the first signal: what brings it to other processes of the run.
+        ending: Whether the process ends for a reason of its own and ends the others, which pass the signal back.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.held = False
         self.pass_on: Callable[[int], None] | None = None
+        self.ending = False
         self._first, self._process = 0.0, os.getpid()
 
     @contextmanager
@@ -71,6 +73,8 @@ class StopSignals:
             if signum == signal.SIGINT:
                 return  # of a terminal; the process that it works for still wants an image, and will end it
             raise SystemExit(128 + signum)
+        if self.ending and signum == signal.SIGTERM:
+            return
         first = self.received is None
         if first:
             self.received, self._first = signum, time.monotonic()

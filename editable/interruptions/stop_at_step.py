@@ -70,6 +70,8 @@ class StopAtStep(Checkpoint):
             if self._breaks_off and trainer.state.fn == TrainerFn.FITTING:
                 self._save(trainer, exception)
         elif trainer.strategy.launcher is not None:
+            if signals is not None:
+                signals.ending = True
             trainer.strategy.launcher.kill(signal.SIGTERM)
 
     def _stop(self, trainer: Trainer) -> None:

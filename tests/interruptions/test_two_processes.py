@@ -18,7 +18,6 @@ OPTIONS = [
     "--trainer.accelerator=cpu",
     "--trainer.devices=2",
     "--trainer.strategy=ddp",
-    "--model.network.width=4",
     "--evaluation.edits_at_once=1",
 ]
 pytestmark = pytest.mark.slow
@@ -56,7 +55,12 @@ def last_lines(process: subprocess.Popen) -> list[str]:
     ("command", "options", "file", "advice"),
     [
         ("fit", ["--trainer.max_epochs=1000"], "version_0/checkpoints/last.ckpt", "--ckpt_path"),
-        ("test", ["--evaluation.num_edits=359"], "version_0", "--evaluation.resume"),
+        (
+            "test",
+            ["--evaluation.num_edits=359", "--evaluation.generality_views=200"],
+            "version_0",
+            "--evaluation.resume",
+        ),
     ],
 )
 def test_one_signal_ends_both(tmp_path, who, command, options, file, advice):
@@ -65,7 +69,7 @@ def test_one_signal_ends_both(tmp_path, who, command, options, file, advice):
     while not list(tmp_path.rglob("events.out.tfevents*")):
         assert process.poll() is None
         time.sleep(0.1)
-    time.sleep(8)
+    time.sleep(6)
     os.kill(process.pid if who == "first" else child, signal.SIGTERM)
     place = Path("runs", "digits", "editable", file)
     assert last_lines(process) == [f"interrupted by SIGTERM: go on with {advice} {place}"]
@@ -77,7 +81,7 @@ def test_one_signal_ends_both(tmp_path, who, command, options, file, advice):
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_one_that_refuses_ends_both(tmp_path, command, rank):
     refuses = ["--trainer.callbacks+=tests.interruptions.refusing.Refuses", f"--trainer.callbacks.rank={rank}"]
-    process = start(tmp_path, command, "--trainer.max_epochs=2", *refuses)
+    process = start(tmp_path, command, "--trainer.max_epochs=2", "--model.network.width=4", *refuses)
     lines = last_lines(process)
     assert lines[0] == f"error: process {rank} refuses"
     assert all("another process of this run has ended" in line for line in lines[1:])
