@@ -44,7 +44,7 @@ def read(root: Path, content: dict[str, Any]):
     return read_masks(root / "instances.json", category="road")
 
 
-BAD = [math.nan, math.inf, -math.inf, 1e30, -1e30, 1e9, 41.0, -20.5, "3", None, True]
+BAD = [1e30, -1e30, 1e9, 41.0, -20.5, "3", None, True]
 
 
 @pytest.mark.parametrize("value", BAD)
@@ -81,7 +81,6 @@ def test_a_polygon_of_another_form(root: Path, polygon: object):
         ({"size": [16, 20], "counts": [3, 4, 5]}, "of 12 pixels in all, but must have 320"),
         ({"size": [16, 20], "counts": [32, 16, 273]}, "of 321 pixels in all, but must have 320"),
         ({"size": [16, 20], "counts": [-32, 80, 272]}, "each run length must be at least 0"),
-        ({"size": [16, 20], "counts": [math.nan, 48, 272]}, "each run length must be a whole number"),
         ({"size": [16, 20], "counts": [10**30, 48, 272]}, "each run length must be at most 320"),
         ({"size": [16, 20], "counts": [0.5, 47.5, 272]}, "each run length must be a whole number"),
     ],
@@ -93,10 +92,26 @@ def test_run_lengths(root: Path, runs: dict, message: str):
         read(root, content)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 0, -16, 10**9, "16"])
+@pytest.mark.parametrize("value", [0, -16, 10**9, "16"])
 @pytest.mark.parametrize("side", ["height", "width"])
 def test_the_size_of_an_image(root: Path, side: str, value: object):
     content = copy.deepcopy(CONTENT)
     content["images"][0][side] = value
     with pytest.raises(UserError, match=rf"{side} of the image dog/2\.png .* must be "):
+        read(root, content)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["vertex", "run length", "height"])
+def test_numbers_that_are_not_finite(root: Path, place: str, value: float):
+    content = copy.deepcopy(CONTENT)
+    if place == "vertex":
+        content["annotations"][0]["segmentation"][0][3] = value
+    elif place == "run length":
+        content["annotations"][1]["segmentation"] = {"size": [16, 20], "counts": [value, 48, 272]}
+    else:
+        content["images"][0]["height"] = value
+    with pytest.raises(
+        UserError, match=r"instances\.json' has the number -?(NaN|Infinity), but numbers must be finite"
+    ):
         read(root, content)

@@ -61,7 +61,7 @@ def test_polygons_are_drawn_by_area_and_mask_images_read(tmp_path: Path):
     [
         ([], "has no keys: expected"),
         ({"seed": 1, "copy": BOX}, r"has \['copy', 'seed'\] keys: expected"),
-        ({**ERASE, "seed": float("nan")}, "seed in .* is nan, but must be a whole number"),
+        ({**ERASE, "seed": float("nan")}, "has the number NaN, but numbers must be finite"),
         ({**ERASE, "seed": 2**32}, "seed in .* must be at most 4294967295"),
         ({**ERASE, "channels": 10**9}, "channels in .* must be at most 65536"),
         ({**ERASE, "erase": [{**BOX, "latent": 10**9}]}, "latent of .* must be at most 1000000"),
