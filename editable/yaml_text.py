@@ -29,7 +29,15 @@ class _TextLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         except (LookupError, ValueError, TypeError, OverflowError) as error:  # PyYAML's, of ``!!int ""``
             raise yaml.constructor.ConstructorError(None, None, f"it is no {node.tag}", node.start_mark) from error
         is_plain = isinstance(node, yaml.ScalarNode) and node.tag in SCALARS and not node.style
-        return value if not is_plain or json.dumps(value) == node.value else node.value
+        return value if not is_plain or node.value in _usual(value) else node.value
+
+
+def _usual(value: Any) -> tuple[str, ...]:
+    """Return how a number or truth value is usually written: as JSON and, of a float, as saved configurations have it."""
+    written = json.dumps(value)
+    if isinstance(value, float) and "e" in written and "." not in written:
+        return written, written.replace("e", ".0e")  # PyYAML's 1.0e-08
+    return (written,)
 
 
 def load_yaml(text: str, path: str = "") -> Any:

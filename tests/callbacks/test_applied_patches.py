@@ -12,7 +12,7 @@ from editable.callbacks import AppliedPatches
 from editable.editing import EditPatch, EditRecord
 from editable.errors import UserError
 from editable.tasks import ClassificationTask
-from tests.callbacks.quiet_trainer import quiet_trainer
+from tests.quiet_trainer import quiet_trainer
 
 
 class Pairs(LightningDataModule):

@@ -82,6 +82,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.mkdir(parents=True)
         pixels = np.random.default_rng(position).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path / "1.png")
+        if name == NAMES[-1]:  # behind all others: harm is counted on images that are not edited
+            Image.fromarray(255 - pixels).save(path / "2.png")
     Path("config.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
 
 
