@@ -33,7 +33,7 @@ class _TextLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
 
 def _usual(value: Any) -> tuple[str, ...]:
-    """Return how a number or truth value is usually written: as JSON and, of a float, as saved configurations have it."""
+    """Return how a number or truth value is usually written: as JSON, and a float as saved configurations have it."""
     written = json.dumps(value)
     if isinstance(value, float) and "e" in written and "." not in written:
         return written, written.replace("e", ".0e")  # PyYAML's 1.0e-08
