@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from tests.quiet_trainer import quiet_trainer
@@ -20,6 +21,10 @@ hypothesis.settings.register_profile(
     "long", max_examples=10_000, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# Torch decides at the first backward pass whether it needs threads for devices. Once `torch.compile` or `torch.export` has
+# been used it sees a device, and then no process that is forked can differentiate: decided here, before any test.
+torch.ones(1, requires_grad=True).sum().backward()
 
 MakeTrainer = Callable[..., Trainer]
 
