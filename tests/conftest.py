@@ -22,8 +22,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
-# Torch decides at the first backward pass whether it needs threads for devices. Once `torch.compile` or `torch.export` has
-# been used it sees a device, and then no process that is forked can differentiate: decided here, before any test.
+# Torch decides at the first backward pass whether it needs threads for devices. Once `torch.compile` or `torch.export`
+# has been used it sees a device, and no process that is forked can differentiate: so it decides before any test.
 torch.ones(1, requires_grad=True).sum().backward()
 
 MakeTrainer = Callable[..., Trainer]
