@@ -28,6 +28,7 @@ def imported_names(path: Path, module: str) -> Iterator[str]:
             if node.level:
                 parents = package.split(".")
                 base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
+            yield base  # a name is taken through its folder's door, also where it is that of a file
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
-from editable.callbacks.drawdown_evaluation import report
+import editable.callbacks.drawdown_evaluation.report as report
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
 from editable.callbacks.drawdown_evaluation.unfinished import (
     UnfinishedEdits,

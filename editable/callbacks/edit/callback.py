@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import Dataset
 
+import editable.callbacks.edit.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
-from editable.callbacks.edit import report
 from editable.callbacks.edit.cause import refuse_impossible, why_it_failed
 from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEditOutcome, ScoredImages
 from editable.callbacks.run.context import image_data, network_of

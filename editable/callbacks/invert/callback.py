@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from editable.callbacks.invert import report
+import editable.callbacks.invert.report as report
 from editable.callbacks.invert.methods import METHODS, MethodName, chosen_methods, met_constraint
 from editable.callbacks.invert.outcome import Constraint, InverseDirectionOutcome, MethodOutcome
 from editable.callbacks.run.context import image_data, network_of, require_gradients

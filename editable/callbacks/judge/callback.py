@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from editable.callbacks.judge import report
+import editable.callbacks.judge.report as report
 from editable.callbacks.judge.image_sets import (
     ImageSet,
     confusing_images,

@@ -11,7 +11,7 @@ import torch.distributed
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from editable.callbacks.manipulate import report
+import editable.callbacks.manipulate.report as report
 from editable.callbacks.manipulate.outcome import ManipulationOutcome
 from editable.callbacks.manipulate.unfinished_folder import MadeImage, UnfinishedFolder, file_stems
 from editable.callbacks.run.context import image_data, network_of

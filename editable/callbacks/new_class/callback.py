@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
-from editable.callbacks.new_class import report
+import editable.callbacks.new_class.report as report
 from editable.callbacks.new_class.grown_files import write_grown_network
 from editable.callbacks.new_class.judging import JudgedLogit, judge_trials
 from editable.callbacks.new_class.look import Look, classifier_of, grow_with, look_at

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from editable.callbacks.rewrite_generator import report
+import editable.callbacks.rewrite_generator.report as report
 from editable.callbacks.rewrite_generator.of_rewrite import outcome_of, write_rewritten
 from editable.callbacks.rewrite_generator.outcome import GeneratorRewriteOutcome
 from editable.callbacks.run.context import network_of, require_gradients, run_folder

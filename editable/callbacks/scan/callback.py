@@ -10,13 +10,13 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress
 from torch import Tensor, nn
 
+import editable.callbacks.scan.report as report
 from editable.callbacks.run.context import image_data, network_of, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.scan import report
 from editable.callbacks.scan.classes import RankBy, network_changes, ranking
 from editable.callbacks.scan.outcome import ScanOutcome
 from editable.callbacks.scan.records import NAME, ScanRecords, look_at, read_records, write_records

@@ -11,12 +11,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
+import editable.callbacks.search.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import datamodule_of, network_of, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.search import report
 from editable.callbacks.search.outcome import SearchOutcome
 from editable.callbacks.search.unfinished import STATE, UnfinishedSearch
 from editable.data.edits.edit_streams import Edits, EditStream, HeldOutEdits, RandomLabelEdits

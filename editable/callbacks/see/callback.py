@@ -7,11 +7,11 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
+import editable.callbacks.see.report as report
 from editable.callbacks.run.context import image_data, network_of, require_gradients
 from editable.callbacks.run.edit_loop import progress_bars
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.see import report
 from editable.callbacks.see.maps import exemplar_maps
 from editable.callbacks.see.outcome import SeeingOutcome, SeenRewrite
 from editable.callbacks.see.weights import read_edited_weight, takes_part
