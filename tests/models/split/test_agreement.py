@@ -148,7 +148,9 @@ def test_values_that_are_no_numbers_are_no_disagreement(value: float) -> None:
         network.fc.bias[0] = value  # which the split would have refused
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        split.prefix(images())
+        features = split.prefix(images())
+    assert not split.suffix(features, {})[:, 0].isfinite().any()
+    assert split.suffix(features, {})[:, 1:].isfinite().all()
 
 
 def test_hooks_of_layers_are_run() -> None:
