@@ -48,7 +48,9 @@ def test_quantised_layers():
 def test_quantised_layers_before_the_edit():
     network = Small()
     network.first = torch.ao.quantization.quantize_dynamic(nn.Sequential(network.first), {nn.Linear})[0]
-    SplitNetwork(network, "head").require_gradients()
+    split = SplitNetwork(network, "head")
+    split.require_gradients()
+    assert all(name.startswith("head.") for name in split.names)
 
 
 def test_layers_without_parameters():
