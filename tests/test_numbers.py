@@ -55,6 +55,7 @@ NO_OPTIONS = {
 }
 
 MAKERS = (
+    "add_codebook",
     "add_extra_layer",
     "cifar_densenet",
     "cifar_densenet169",
@@ -149,6 +150,8 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "ScaledGD": lambda **numbers: editing.ScaledGD(**{"learning_rate": 0.1} | numbers),
         "Editor": partial(editing.Editor, editing.GD(0.1)),
         "HigherEditor": partial(editing.HigherEditor, torch.optim.SGD),
+        "CodebookEditor": editing.CodebookEditor,
+        "MinimalHarmEditor": editing.MinimalHarmEditor,
         "MarginObjective": editing.MarginObjective,
         "SamplingSettings": lambda **numbers: editing.SamplingSettings(
             **({} if "forward_passes" in numbers else {"half_width": 0.1}) | numbers
@@ -204,6 +207,8 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "PlantedPatch": partial(data.PlantedPatch, "a"),
         "RandomLabelEdits": data.RandomLabelEdits,
         "RewriteRule": rule,
+        "Codebook": lambda **numbers: models.Codebook(**{"features": 4, "classes": 3} | numbers),
+        "add_codebook": lambda **numbers: models.add_codebook(network(), **numbers),
         "Discriminator": models.Discriminator,
         "ExtraLayer": lambda **numbers: models.ExtraLayer(**{"features": 4} | numbers),
         "Generator": models.Generator,

@@ -1,7 +1,7 @@
 """The Edit operation in plain PyTorch: editors, their update rules, what edits cost, and what they leave.
 
-The rooms are ``editors``, ``rules``, ``evaluation`` and ``patches``; ``locality.py`` is the term of editable training
-that holds other predictions in place. Nothing here knows Lightning; rewriting by a rule is
+The rooms are ``editors``, ``linear``, ``rules``, ``evaluation`` and ``patches``; ``locality.py`` is the term of
+editable training that holds other predictions in place. Nothing here knows Lightning; rewriting by a rule is
 :mod:`editable.rewriting`. Start with ``editors/editor.py``.
 """
 
@@ -10,12 +10,15 @@ from editable.editing.editors.editor import Editor
 from editable.editing.editors.higher_editor import HigherEditor
 from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
+from editable.editing.editors.site import EditSite
 from editable.editing.evaluation.estimate import DrawdownEstimate, merge_estimates
 from editable.editing.evaluation.evaluator import EditEvaluator
 from editable.editing.evaluation.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
 from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, EditProgress
 from editable.editing.evaluation.sampler import DrawdownSampler, Sample
 from editable.editing.evaluation.sampling_settings import SamplingSettings
+from editable.editing.linear.codebook_editor import CodebookEditor
+from editable.editing.linear.minimal_harm import MinimalHarmEditor
 from editable.editing.locality import kl_locality
 from editable.editing.patches.patch import EditPatch, EditRecord
 from editable.editing.rules.adam import Adam
@@ -33,6 +36,7 @@ __all__ = [
     "AdaptiveRProp",
     "BaseEditor",
     "BasePredictions",
+    "CodebookEditor",
     "DrawdownEstimate",
     "DrawdownSampler",
     "EditEvaluator",
@@ -41,11 +45,13 @@ __all__ = [
     "EditProgress",
     "EditRecord",
     "EditResult",
+    "EditSite",
     "Editor",
     "ForwardFunction",
     "HigherEditor",
     "Inputs",
     "MarginObjective",
+    "MinimalHarmEditor",
     "Momentum",
     "Params",
     "RMSProp",

@@ -9,6 +9,7 @@ from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
 from editable.models.logits import logits_of
 from editable.models.memory_format import lay_out_channels_last
+from editable.models.networks.codebook import Codebook, add_codebook
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
 from editable.models.networks.extra_layer import ExtraLayer, add_extra_layer
@@ -25,6 +26,7 @@ from editable.models.split.split_network import Features, SplitNetwork
 from editable.models.weights import check_fit, load_weights, read_checkpoint
 
 __all__ = [
+    "Codebook",
     "Discriminator",
     "ExtraLayer",
     "Features",
@@ -37,6 +39,7 @@ __all__ = [
     "ScoringSettings",
     "SplitNetwork",
     "Weights",
+    "add_codebook",
     "add_extra_layer",
     "check_fit",
     "check_weights",

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from editable.editing.editors.configuration import configuration_of
 from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
+from editable.editing.editors.site import EditSite
 from editable.errors import UserError, require_at_least
 from editable.models.logits import require_logits
 
@@ -38,9 +39,14 @@ class BaseEditor(nn.Module, ABC):
     Raises:
         UserError: If a number is negative.
 
+    Attributes:
+        own_layers: Which parameters of the furnished network it changes; none leaves that to whoever makes the edit.
+
     See Also:
         :class:`~editable.editing.MarginObjective`, the objective l_e.
     """
+
+    own_layers: tuple[str, ...] | None = None
 
     def __init__(self, max_steps: int = 10, margin: float = 0.0) -> None:
         super().__init__()
@@ -107,6 +113,54 @@ class BaseEditor(nn.Module, ABC):
             torch.stack([result.success for result in results]),
             torch.stack([result.num_steps for result in results]),
         )
+
+    def furnish(self, network: nn.Module) -> nn.Module:
+        """Give a network the layer of its own kind that the editor needs; here none.
+
+        Args:
+            network: A copy, which may be changed. What it computes must stay as it is.
+
+        Returns:
+            The network.
+        """
+        return network
+
+    def at(self, site: EditSite) -> "BaseEditor":
+        """Return the editor as it works at a place, with what it needs of it, such as second moments; here itself.
+
+        Args:
+            site: The furnished network, split, with reference images.
+
+        Raises:
+            UserError: If it cannot work there.
+        """
+        return self
+
+    def extend(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        state: Mapping[str, Tensor],
+    ) -> tuple[EditResult, dict[str, Tensor]]:
+        """Make the next edit of a stream: on top of all earlier ones, which shall hold on.
+
+        Here it is an edit from where the last one has left the parameters. An editor that does more remembers what
+        it needs in a state, of tensors alone, so that a stream can be interrupted and gone on with bit by bit.
+
+        Args:
+            forward: As in :meth:`forward`.
+            params: The parameters as the last edit has left them; before the first, the network's own.
+            inputs: The samples of this edit alone, as in :meth:`forward`.
+            targets: The labels asked for, as in :meth:`forward`.
+            state: As the last edit has left it; before the first, empty.
+
+        Returns:
+            The result, of which loss and success are those of this edit alone, and the state; neither shares memory
+            with the network.
+        """
+        return self(forward, params, inputs, targets), {}
 
     @property
     def margin(self) -> float:

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from editable.errors import UserError, require_width
-from editable.models.split.modes import evaluation_mode
-from editable.models.split.tracing import trace_pure
+from editable.models.networks.classifier import find_classifier
 from editable.models.weights import load_weights
 
 __all__ = ["ExtraLayer", "add_extra_layer"]
@@ -77,44 +76,10 @@ def add_extra_layer(
     for other, module in network.named_modules():
         if isinstance(module, ExtraLayer):
             raise UserError(f"{type(network).__name__} has an extra layer already, '{other}': one is enough")
-    name = _find_classifier(network) if name is None else name
-    classifier = dict(network.named_modules()).get(name) if name else None
-    if not isinstance(classifier, nn.Linear):
-        found = "is not there" if classifier is None else f"is a {type(classifier).__name__}"
-        raise UserError(
-            f"an extra layer goes before a linear layer, but '{name}' of {type(network).__name__} {found}: "
-            f"{_linear_layers(network)}"
-        )
+    name, classifier = find_classifier(network, "an extra layer", name)
     extra_layer = ExtraLayer(classifier.in_features, hidden).to(classifier.weight)
     if weights is not None:
         load_weights(network, weights)
     both = nn.Sequential(OrderedDict(extra_layer=extra_layer, classifier=classifier))
     network.set_submodule(name, both.train(classifier.training))
     return network
-
-
-def _find_classifier(network: nn.Module) -> str:
-    """Find the last layer with parameters on the way to the output."""
-    try:
-        with evaluation_mode(network):
-            graph = trace_pure(network)
-    except Exception as error:  # whatever tracing raises
-        raise UserError(
-            f"cannot find the classifier of {type(network).__name__}, which torch.fx cannot trace: give its name, "
-            f"{_linear_layers(network)}"
-        ) from error
-    for node in reversed(graph.nodes):
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" and node.users else None
-        if isinstance(module, nn.Linear):
-            return str(node.target)
-        if module is not None and next(module.parameters(), None) is not None:
-            raise UserError(
-                f"an extra layer goes before a linear layer, but the last layer of {type(network).__name__}, "
-                f"'{node.target}', is a {type(module).__name__}: {_linear_layers(network)}"
-            )
-    raise UserError(f"{type(network).__name__} is not made of layers with a linear one at its end")
-
-
-def _linear_layers(network: nn.Module) -> str:
-    names = [name for name, module in network.named_modules() if name and isinstance(module, nn.Linear)]
-    return f"its last linear layer is '{names[-1]}'" if names else "it has no linear layer"

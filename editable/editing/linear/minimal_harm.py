@@ -1,0 +1,234 @@
+"""The smallest change of a linear layer that gives all edited samples their labels: a convex program, in its dual."""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, match_precision
+from editable.editing.editors.objective import is_predicted
+from editable.editing.editors.result import EditResult
+from editable.editing.editors.site import EditSite
+from editable.editing.linear.linear_layer import LinearLayer
+from editable.editing.linear.nonnegative import solve_nonnegative
+from editable.errors import UserError, require_at_least, require_not_negative, require_positive
+from editable.rewriting import InverseMoment, Regularisation
+
+__all__ = ["MinimalHarmEditor"]
+
+MOST_NAMED = 10  # samples that a warning counts up
+
+
+class MinimalHarmEditor(BaseEditor):
+    r"""Changes one linear layer as little as other images notice, so that each edited sample gets its label.
+
+    .. math:: \min_Δ \tfrac12 \operatorname{tr}(Δ Σ Δ^\top) \quad\text{such that}\quad
+        u_{ij}^\top Δ k_i ≥ m - (z_{i y_i} - z_{ij}) \quad\text{for each sample } i \text{ and class } j ≠ y_i
+
+    with keys k of second moment Σ, logits z, and u_ij the derivative of z_{iy} − z_ij by the layer's output:
+    e_y − e_j where this is the logits. The objective is half the mean square of what the change does to the layer's
+    output on other images. Its dual has a nonnegative multiplier α for each constraint,
+
+    .. math:: \max_{α ≥ 0} α^\top g - \tfrac12 α^\top K α, \quad K_{(ij),(i'j')} = u_{ij}^\top u_{i'j'} \;
+        k_i^\top Σ^{-1} k_{i'}, \quad Δ = \sum_{ij} α_{ij} u_{ij} (Σ^{-1} k_i)^\top
+
+    a multi-class support vector machine in the metric Σ⁻¹: constraints enter as they are violated, few are active, and
+    there is no learning rate. Behind the layer the network is taken to be linear, and that again where the change has
+    led, until the labels are there: one step where it is linear, as for ``fc`` or the last matrix of an extra layer.
+
+    In a stream the program is that of all edits so far, from the unedited weights, so that earlier ones hold on.
+
+    Args:
+        max_steps: Largest number of linearisations.
+        margin: m, by how much, in logits, the asked label leads all others.
+        softness: Gives way where asked labels contradict each other: what is added to K's diagonal, relative to its
+            mean, so that a margin is missed by as much times α; 0 asks for exactness.
+        epsilon: Added to each eigenvalue of Σ, relative to their mean.
+        num_references: Number of images, neither edited nor judged, over which Σ is collected.
+
+    Raises:
+        UserError: If a number is out of its range; at a place whose editable layers are not one linear layer.
+    """
+
+    def __init__(
+        self,
+        max_steps: int = 10,
+        margin: float = 0.1,
+        softness: float = 1e-8,
+        epsilon: float = 1e-4,
+        num_references: int = 10_000,
+    ) -> None:
+        super().__init__(max_steps, margin)
+        require_positive(margin=margin)
+        require_not_negative(softness=softness, epsilon=epsilon)
+        require_at_least(1, max_steps=max_steps, num_references=num_references)
+        self.softness, self.epsilon, self.num_references = softness, epsilon, num_references
+        self._place: tuple[LinearLayer, InverseMoment] | None = None
+
+    def at(self, site: EditSite) -> "MinimalHarmEditor":
+        """Return the editor with the second moment of what the layer reads; see :meth:`BaseEditor.at`."""
+        layer = LinearLayer(site.split)
+        editor = copy.copy(self)
+        moment = layer.second_moment(site, self.num_references)
+        editor._place = layer, InverseMoment(moment, Regularisation(epsilon=self.epsilon))
+        return editor
+
+    def forward(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool = False,
+    ) -> EditResult:
+        """Make one edit of all samples; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
+        if differentiable:
+            raise UserError("MinimalHarmEditor cannot be differentiated: train with Editor and an update rule")
+        targets = check_edit(params, inputs, targets)
+        return self.extend(forward, params, inputs, targets, {})[0]
+
+    def extend(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        state: Mapping[str, Tensor],
+    ) -> tuple[EditResult, dict[str, Tensor]]:
+        """Make the next edit of a stream: solve for all samples so far; see :meth:`BaseEditor.extend`."""
+        layer, inverse = self._require_place()
+        targets = check_edit(params, inputs, targets)
+        matched = match_precision(inputs, params, differentiable=False)
+        own = (matched,) if isinstance(matched, Tensor) else matched
+        base = state["base"] if state else layer.matrix(params)
+        asked = torch.cat([state["targets"], targets]) if state else targets
+        samples = tuple(torch.cat([state[f"input{place}"], some]) if state else some for place, some in enumerate(own))
+        active = _Active(state["pairs"], state["positive"]) if state else _Active.none(targets.device)
+        matrix = layer.matrix(params)
+        for step in range(self.max_steps + 1):
+            current = layer.params(matrix, params)
+            keys, logits, derivatives = layer.derivatives(
+                forward, current, samples if isinstance(matched, tuple) else samples[0]
+            )
+            leads = _leads(logits, asked)
+            if bool((leads >= self.margin / 2).all()) or step == self.max_steps:
+                break
+            if len(derivatives) > 1 and torch.equal(derivatives, derivatives[:1].expand_as(derivatives)):
+                derivatives = derivatives[:1]  # linear behind the layer
+            moved = keys @ (matrix - base).T
+            linear = _Constraints(
+                logits - torch.einsum("nco,no->nc", derivatives.expand(len(moved), -1, -1), moved),
+                derivatives,
+                keys,
+                inverse.whiten(keys.T).T,
+                asked,
+            )
+            change, active = linear.solve(active, self.margin, self.softness, inverse)
+            if torch.allclose(base + change, matrix, rtol=0, atol=1e-9 * float(change.abs().max())):
+                break  # it has given all that there is
+            matrix = base + change
+        right = is_predicted(logits, asked)
+        self._say_missed(right)
+        latest = slice(len(asked) - len(targets), None)
+        result = EditResult(
+            current,
+            self.objective(logits[latest], targets),
+            right[latest].all(),
+            torch.tensor(step, device=targets.device),
+        )
+        inputs_kept = {f"input{place}": some for place, some in enumerate(samples)}
+        return result, {
+            "base": base,
+            "targets": asked,
+            "pairs": active.pairs,
+            "positive": active.positive,
+            **inputs_kept,
+        }
+
+    def _require_place(self) -> tuple[LinearLayer, InverseMoment]:
+        if self._place is None:
+            raise UserError("MinimalHarmEditor needs the second moment of its layer: call at(EditSite(…)) first")
+        return self._place
+
+    def _say_missed(self, right: Tensor) -> None:
+        missed = (~right).nonzero().flatten().tolist()
+        if missed:
+            named = ", ".join(map(str, missed[:MOST_NAMED])) + (", …" if len(missed) > MOST_NAMED else "")
+            warnings.warn(
+                f"{len(missed)} of {len(right)} samples do not get their labels (number {named}): what is asked of "
+                "them contradicts what is asked of others, or is more than the layer can hold",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+class _Active(NamedTuple):
+    """Constraints that have entered: sample and competing class, int64 [P, 2], and which are active, bool [P]."""
+
+    pairs: Tensor
+    positive: Tensor
+
+    @classmethod
+    def none(cls, device: torch.device) -> "_Active":
+        return cls(torch.zeros(0, 2, dtype=torch.int64, device=device), torch.zeros(0, dtype=torch.bool, device=device))
+
+
+class _Constraints(NamedTuple):
+    """What is asked of S samples, linearised: logits z(Δ) = z + D Δ k.
+
+    Attributes:
+        logits: z where Δ = 0, [S, C].
+        derivatives: D, [S, C, o] or, where all are equal, [1, C, o].
+        keys: k, [S, d].
+        whitened: Σ^{-1/2}k, [S, d].
+        labels: Asked for, int64 [S].
+    """
+
+    logits: Tensor
+    derivatives: Tensor
+    keys: Tensor
+    whitened: Tensor
+    labels: Tensor
+
+    def solve(self, active: _Active, margin: float, softness: float, inverse: InverseMoment) -> tuple[Tensor, _Active]:
+        """Return the smallest change Δ [o, d], and the constraints that have entered for it."""
+        pairs, positive = active
+        known = torch.zeros_like(self.logits, dtype=torch.bool)
+        while True:
+            known[pairs[:, 0], pairs[:, 1]] = True
+            change, gap, positive = self._change(pairs, positive, margin, softness, inverse)
+            moved = self.keys @ change.T
+            logits = self.logits + torch.einsum("nco,no->nc", self.derivatives.expand(len(moved), -1, -1), moved)
+            behind = logits - logits.gather(1, self.labels[:, None]) + margin
+            behind.scatter_(1, self.labels[:, None], -torch.inf).masked_fill_(known, -torch.inf)
+            worst, label = behind.max(dim=1)
+            entering = (worst > gap).nonzero().flatten()
+            if not len(entering):
+                return change, _Active(pairs, positive)
+            pairs = torch.cat([pairs, torch.stack([entering, label[entering]], dim=1)])
+            positive = torch.cat([positive, torch.ones_like(entering, dtype=torch.bool)])
+
+    def _change(
+        self, pairs: Tensor, positive: Tensor, margin: float, softness: float, inverse: InverseMoment
+    ) -> tuple[Tensor, float, Tensor]:
+        """Solve for some constraints; return Δ, by how much a margin may be missed, and which are active."""
+        sample, other = pairs.unbind(dim=1)
+        place = sample if len(self.derivatives) > 1 else torch.zeros_like(sample)
+        directions = self.derivatives[place, self.labels[sample]] - self.derivatives[place, other]
+        keys = self.whitened[sample]
+        kernel = (directions @ directions.T) * (keys @ keys.T)
+        own = self.logits[sample, self.labels[sample]] - self.logits[sample, other]
+        soft = softness * float(kernel.diagonal().mean()) if len(pairs) else 0.0
+        kernel.diagonal().add_(soft)
+        multipliers = solve_nonnegative(kernel, margin - own, positive)
+        change = inverse.whiten(keys.T @ (multipliers[:, None] * directions)).T
+        return change, 1e-6 * margin, multipliers > 0
+
+
+def _leads(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return by how much each label leads the best other one, [N]."""
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+    return logits.gather(1, labels[:, None]).flatten() - others
