@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
 from editable.callbacks import (
+    CorrectionStream,
     FourTests,
     GeneratorRewriting,
     ImageEdit,
@@ -40,6 +41,7 @@ SUBCOMMANDS: dict[str, type[Subcommand]] = {
     for kind in (
         LearningRateSearch,
         ImageEdit,
+        CorrectionStream,
         RankOneRewrite,
         InverseDirectionStudy,
         GeneratorRewriting,

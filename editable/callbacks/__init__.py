@@ -27,10 +27,12 @@ from editable.callbacks.scan.callback import SpuriousScan
 from editable.callbacks.search.callback import LearningRateSearch
 from editable.callbacks.see.callback import Seeing
 from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.stream.callback import CorrectionStream
 from editable.callbacks.whitened_extra_layer import WhitenedExtraLayer
 
 __all__ = [
     "AppliedPatches",
+    "CorrectionStream",
     "DrawdownEvaluation",
     "EvaluatedEdits",
     "FourTests",

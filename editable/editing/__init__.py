@@ -17,6 +17,7 @@ from editable.editing.evaluation.learning_rates import RateOutcome, choose_learn
 from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, EditProgress
 from editable.editing.evaluation.sampler import DrawdownSampler, Sample
 from editable.editing.evaluation.sampling_settings import SamplingSettings
+from editable.editing.evaluation.stream import Correction, Cost, Held, StreamEvaluator, StreamState, points_of
 from editable.editing.linear.codebook_editor import CodebookEditor
 from editable.editing.linear.minimal_harm import MinimalHarmEditor
 from editable.editing.locality import kl_locality
@@ -37,6 +38,8 @@ __all__ = [
     "BaseEditor",
     "BasePredictions",
     "CodebookEditor",
+    "Correction",
+    "Cost",
     "DrawdownEstimate",
     "DrawdownSampler",
     "EditEvaluator",
@@ -48,6 +51,7 @@ __all__ = [
     "EditSite",
     "Editor",
     "ForwardFunction",
+    "Held",
     "HigherEditor",
     "Inputs",
     "MarginObjective",
@@ -61,9 +65,12 @@ __all__ = [
     "SamplingSettings",
     "ScaledGD",
     "State",
+    "StreamEvaluator",
+    "StreamState",
     "UpdateRule",
     "choose_learning_rate",
     "kl_locality",
     "learning_rate_grid",
     "merge_estimates",
+    "points_of",
 ]

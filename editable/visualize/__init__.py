@@ -17,6 +17,7 @@ from editable.visualize.rewrites import (
     plot_layers,
     plot_routes,
 )
+from editable.visualize.streams import plot_stream
 
 __all__ = [
     "plot_candidates",
@@ -33,5 +34,6 @@ __all__ = [
     "plot_outlined",
     "plot_routes",
     "plot_samples",
+    "plot_stream",
     "plot_success",
 ]

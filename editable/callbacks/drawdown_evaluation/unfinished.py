@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from editable.atomic import write_atomically
 from editable.data.edits.edit_streams import Edits
-from editable.editing import BaseEditor, BasePredictions, EditEvaluator, EditOutcomes, EditProgress
+from editable.editing import BasePredictions, EditEvaluator, EditOutcomes, EditProgress
 from editable.errors import UserError
 from editable.models import fingerprint
 
@@ -88,19 +88,11 @@ def edits_identity(
         "weights": fingerprint(network.state_dict()),
         "labels": fingerprint({"labels": base.labels}),
         "edits": fingerprint({"indices": edits.indices, "labels": edits.labels, "images": images}),
-        "editor": _described(evaluator.editor),
+        "editor": evaluator.editor.description(),
         "sampling": evaluator.sampling and asdict(evaluator.sampling),
         "scoring": asdict(evaluator.scoring),
         **settings,
     }
-
-
-def _described(editor: BaseEditor) -> Any:
-    """Return an editor's configuration, its learnt constants included; of one that has none, what it looks like."""
-    try:
-        return editor.configuration()
-    except UserError:
-        return repr(editor)
 
 
 def is_kept(folder: Path) -> bool:

@@ -30,9 +30,12 @@ class EditStream(ABC):
     Attributes:
         metric_prefix: What stands before the names of metrics of these edits, so that figures of different kinds of
             edits are not taken for one another; nothing for random labels.
+        anywhere: Whether it says itself which inputs are edited, wherever they are, and in which order, so that it is
+            not asked about a part of the data set.
     """
 
     metric_prefix = ""
+    anywhere = False
 
     @abstractmethod
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:

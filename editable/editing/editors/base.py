@@ -195,6 +195,13 @@ class BaseEditor(nn.Module, ABC):
         """
         return configuration_of(self)
 
+    def description(self) -> Any:
+        """Return its configuration; of an editor that has none, what it looks like."""
+        try:
+            return self.configuration()
+        except UserError:
+            return repr(self)
+
     def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return ``l_e(params, inputs, targets)`` with whether the edit has succeeded.
 

@@ -1,0 +1,297 @@
+"""Many corrections of a trained network, in a stream or together: what holds, what it costs, and what is promised."""
+
+import copy
+from collections.abc import Iterable
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+import editable.callbacks.stream.report as report
+from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
+from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
+from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.stream.kept import write_weights
+from editable.callbacks.stream.outcome import CHANGES, StreamOutcome, StreamPoint
+from editable.callbacks.stream.parts import Halves, Parts, divide
+from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
+from editable.data import AugmentedViews, EditStream, NaturalMistakeEdits
+from editable.data.modules.changed_views import ChangedViews
+from editable.editing import BaseEditor, BasePredictions, Correction, EditSite, StreamEvaluator, points_of
+from editable.errors import UserError, require_at_least, require_seed
+from editable.models import SplitNetwork, fingerprint
+
+__all__ = ["CorrectionStream"]
+
+WHAT = "a stream of corrections"
+
+
+class CorrectionStream(Subcommand):
+    """Corrects many mistakes of a trained network, one after the other or together, and judges them on other images.
+
+    The test images are divided: a half from which images are corrected, and a half that judges, of images that are
+    neither corrected nor choose anything. After 1, 2, 5, 10, … corrections, and the last, it is looked at whether they
+    succeeded and whether all earlier ones still hold, on the images, on further views and on changes that were no part
+    of them; what became of the judged images, always beside the unedited network; and of those that the unedited
+    network mistakes in the same way as a corrected one, how many are right.
+
+    Logs ``stream_num_edits``, ``stream_error_before``, ``stream_error``, ``stream_broken``, ``stream_mended``,
+    ``stream_agreement``, ``stream_success_rate``, ``stream_retention``, ``stream_generality``,
+    ``stream_group_generality``, ``stream_seconds_per_edit`` and ``stream_patch_bytes``, all after the last correction;
+    ``docs/metrics.md`` defines them. Leaves ``stream.csv`` with a line for each of these moments, ``corrections.csv``
+    with one for each correction, figures, and ``corrected.safetensors``, the corrected network's weights.
+
+    Args:
+        evaluation: Whose editor, editable layers and views are used; it does not run itself.
+        protocol: ``stream``, each correction on top of the last; or ``together``, at each of the moments all so far at
+            once, from the unedited network.
+        num_edits: Largest number of corrections; by default all that ``edits`` has.
+        edits: Which image gets which label; by default the network's mistakes, with their true labels.
+        halves: Correct images of a ``random`` half by seed, or of the ``even`` positions.
+        seed: Of the halves and of the order.
+        references: Where images come from that an editor needs besides: ``train``, or the ``rest`` of the half that is
+            corrected.
+        resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits
+            and editor must be the same.
+
+    Attributes:
+        outcome: What came out; none before it has run.
+
+    Raises:
+        UserError: If a number is out of its range; when it runs, if there is nothing to correct, to correct with or to
+            judge by.
+    """
+
+    command, kept = "stream", STATE
+    leaves = (STATE, report.WEIGHTS)
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
+
+    def __init__(
+        self,
+        evaluation: DrawdownEvaluation,
+        protocol: Literal["stream", "together"] = "stream",
+        num_edits: int | None = None,
+        edits: EditStream | None = None,
+        halves: Halves = "random",
+        seed: int = 0,
+        references: Literal["train", "rest"] = "train",
+        resume: str | None = None,
+    ) -> None:
+        require_at_least(1, num_edits=num_edits)
+        require_seed(seed=seed)
+        self.evaluation, self.protocol, self.num_edits = evaluation, protocol, num_edits
+        self.edits = edits or NaturalMistakeEdits()
+        self.halves, self.seed, self.references = halves, seed, references
+        self.resume = None if resume is None else Path(resume)
+        self.outcome: StreamOutcome | None = None
+        self._unfinished: UnfinishedStream | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the stream fail, before anything is computed."""
+        require_gradients(trainer.test_loop.inference_mode, WHAT)
+        if trainer.world_size > 1:
+            raise UserError(f"{WHAT} is made by one process, as each depends on the last: set trainer.devices to 1")
+        image_data(trainer, WHAT)
+        self._furnished(pl_module)
+        if self.resume is not None and not (self.resume / STATE).is_file():
+            read_progress(self.resume, {}, pl_module.device)  # says so
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the corrections on the test set."""
+        loader = whole_loader(trainer.test_dataloaders)
+        dataset = loader.dataset
+        editor, split = self._furnished(pl_module)
+        evaluator = StreamEvaluator(
+            split, editor, pl_module.device, self.evaluation.memory_budget, self.evaluation.features_folder
+        )
+        with closing(evaluator), progress_bars(trainer) as progress:
+            task = progress.add_task("images through the unedited network", total=len(dataset))  # type: ignore[arg-type]
+            base = evaluator.measure_base(loader, len(dataset), lambda done: progress.advance(task, done))  # type: ignore[arg-type]
+            parts = divide(base, self.edits, self.num_edits, self.halves, self.seed, certify=False)
+            references = self._references(trainer, dataset, parts)
+            task = progress.add_task(f"reference images for {type(editor).__name__}", total=None)
+            placed = editor.at(
+                EditSite(split, lambda number: _batches(references, number, loader.batch_size or 1), pl_module.device)
+            )
+            progress.remove_task(task)
+            evaluator.editor = placed
+            number = len(parts.edits.indices)
+            views = self.evaluation.make_views(trainer, dataset)
+            changes = ChangedViews(dataset, self.seed)
+            evaluator.expect(number, self.evaluation.generality_views if views else 0, len(CHANGES))
+            task = progress.add_task("images to be corrected", total=number)
+            for index, label in zip(*(some.tolist() for some in parts.edits), strict=True):
+                evaluator.add(_correction(dataset, views, changes, index, label, self.evaluation.edited_views))
+                progress.advance(task)
+            identity = self._identity(pl_module, editor, base, parts, dataset, references)
+            self._unfinished = UnfinishedStream(run_folder(trainer), identity)
+            done = Progress.start(evaluator.start)
+            if self.resume is not None:
+                done = read_progress(self.resume, identity, pl_module.device)
+            task = progress.add_task("corrections", total=number, completed=len(done.success))
+            make = self._make_stream if self.protocol == "stream" else self._make_together
+            for further in make(evaluator, parts, done):
+                done = further
+                self._unfinished.keep(done)
+                progress.update(task, completed=len(done.success))
+            self.outcome = self._outcome(trainer, evaluator, base, parts, done, views)
+            write_weights(run_folder(trainer) / report.WEIGHTS, split.network, done.state.params)
+        pl_module.log_dict({f"stream_{name}": value for name, value in self.outcome.values().items()})
+        self._unfinished.remove()
+        self._unfinished = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keep what is done of an interrupted stream, and say that it can be gone on with."""
+        if self._unfinished is not None:
+            self._unfinished.write()
+        super().on_exception(trainer, pl_module, exception)
+
+    def _furnished(self, pl_module: LightningModule) -> tuple[BaseEditor, SplitNetwork]:
+        """Return the editor, and a copy of the network with the layer that it needs, split."""
+        editor: BaseEditor | None = self.evaluation.editor_for(pl_module)
+        if editor is None:
+            raise UserError(f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor")
+        editor = editor.to(pl_module.device).with_strict_success()
+        network = editor.furnish(copy.deepcopy(network_of(pl_module)))
+        layers = editor.own_layers or self.evaluation.editable_layers_for(pl_module)
+        if layers is None:
+            raise UserError(f"{type(pl_module).__name__} brings no editable layers: name them, such as [fc]")
+        return editor, SplitNetwork(network, list(layers))
+
+    def _references(self, trainer: Trainer, dataset: Dataset, parts: Parts) -> Dataset:
+        """Return images that are neither corrected nor judged."""
+        if self.references == "rest":
+            return Subset(dataset, parts.rest.tolist())
+        return image_data(trainer, WHAT).unaugmented_training_images()
+
+    def _make_stream(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
+        """Make the corrections that are left, one after the other."""
+        number = len(parts.edits.indices)
+        points = set(points_of(number))
+        for edit in range(len(done.success), number):
+            state, success, seconds = evaluator.correct(edit, done.state)
+            done = done.with_correction(state, success, True, seconds, float("nan"))
+            if edit + 1 in points:
+                done = done._replace(points=[*done.points, _look(evaluator, parts, done)])
+            yield done
+
+    def _make_together(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
+        """Make the first 1, 2, 5, 10, … corrections together, each time from the unedited network."""
+        points = [0, *points_of(len(parts.edits.indices))]
+        for last, number in pairwise(points):
+            if number <= len(done.success):
+                continue
+            state, success, seconds = evaluator.correct_together(number)
+            for _ in range(number - last):
+                done = done.with_correction(state, success, True, seconds / number, float("nan"))
+            done = done._replace(
+                seconds=torch.full_like(done.seconds, seconds / number), success=torch.full_like(done.success, success)
+            )
+            done = done._replace(points=[*done.points, _look(evaluator, parts, done)])
+            yield done
+
+    def _identity(
+        self,
+        pl_module: LightningModule,
+        editor: BaseEditor,
+        base: BasePredictions,
+        parts: Parts,
+        dataset: Dataset,
+        references: Dataset,
+    ) -> dict[str, Any]:
+        """Return what the outcome depends on, as JSON holds it."""
+        names = ("generality_views", "generality_augmentation", "generality_seed", "edited_views")
+        return {
+            "protocol": self.protocol,
+            "weights": fingerprint(network_of(pl_module).state_dict()),
+            "labels": fingerprint({"labels": base.labels}),
+            "images": images_identity(dataset),
+            "references": images_identity(references),
+            "edits": fingerprint(parts.edits._asdict()),
+            "judged": fingerprint({"judged": parts.judged}),
+            "editor": editor.description(),
+            "editable_layers": list(self.evaluation.editable_layers_for(pl_module) or ()),
+            **{name: getattr(self.evaluation, name) for name in names},
+        }
+
+    def _outcome(
+        self,
+        trainer: Trainer,
+        evaluator: StreamEvaluator,
+        base: BasePredictions,
+        parts: Parts,
+        done: Progress,
+        views: AugmentedViews | None,
+    ) -> StreamOutcome:
+        held, before = evaluator.held(done.state.params), evaluator.held(evaluator.start.params)
+        cost = evaluator.cost(done.state.params, parts.judged)
+        return StreamOutcome(
+            self.protocol,
+            type(evaluator.editor).__name__,
+            parts.edits.indices,
+            base.predictions[parts.edits.indices],
+            parts.edits.labels,
+            done.kept,
+            done.success,
+            done.seconds,
+            held.images,
+            held.views.double().mean(dim=1),
+            done.points,
+            cost.error_before,
+            len(parts.judged),
+            before.views.double().mean().item(),
+            before.changes.double().mean(dim=0).tolist(),
+            self.evaluation.generality_views,
+            self.evaluation.edited_views,
+            views.augmentation if views else "none",
+            self.seed,
+            None,
+            list(image_data(trainer, WHAT).classes),
+        )
+
+
+def _look(evaluator: StreamEvaluator, parts: Parts, done: Progress) -> StreamPoint:
+    """Return where a stream stands after the corrections so far."""
+    number, params = len(done.success), done.state.params
+    held = evaluator.held(params, number)
+    cost = evaluator.cost(params, parts.judged)
+    before = evaluator.predictions[parts.edits.indices[:number]]
+    size, right = cost.group_generality(before, parts.edits.labels[:number])
+    return StreamPoint(
+        number,
+        bool(done.success[-1]),
+        held.images.double().mean().item(),
+        cost.error,
+        cost.broken,
+        cost.mended,
+        cost.agreement,
+        held.views.double().mean().item(),
+        held.changes.double().mean(dim=0).tolist(),
+        size,
+        right / size if size else float("nan"),
+        done.seconds.sum().item(),
+        evaluator.num_bytes(params),
+    )
+
+
+def _correction(
+    dataset: Dataset, views: AugmentedViews | None, changes: ChangedViews, index: int, label: int, num_edited: int
+) -> Correction:
+    """Return a correction of an image with its views, of which the last ones are corrected with it."""
+    image = torch.as_tensor(dataset[index][0])[None]
+    seen: Tensor = image[:0] if views is None else views[index]
+    judged, edited = seen.tensor_split([len(seen) - num_edited])
+    return Correction(torch.cat([image, edited]), judged, changes[index], label)
+
+
+def _batches(dataset: Dataset, number: int, batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """Return batches of images that are drawn by a fixed seed, the same ones each time."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:number]  # type: ignore[arg-type]
+    return DataLoader(Subset(dataset, order.sort().values.tolist()), batch_size=batch_size)

@@ -1,0 +1,119 @@
+"""What is told of a stream: a line for each moment, one for each correction, sentences, and figures."""
+
+from pathlib import Path
+
+from editable.callbacks.stream.outcome import CHANGES, StreamOutcome, StreamPoint
+from editable.tables import Table
+from editable.visualize import plot_stream
+
+__all__ = ["WEIGHTS", "corrections", "describe", "points", "summary", "write"]
+
+WEIGHTS = "corrected.safetensors"
+POINTS, CORRECTIONS, FIGURE = "stream.csv", "corrections.csv", "stream.png"
+
+
+def summary(outcome: StreamOutcome) -> Table:
+    """Return a table with a row for each moment that was looked at, to be read."""
+    columns = ["corrections", "hold", "error", "broken", "mended", "views hold", "same kind right", "ms each"]
+    rows = [
+        [
+            point.num_edits,
+            _percent(point.retention),
+            _percent(point.error, 2),
+            _percent(point.broken, 2),
+            _percent(point.mended, 2),
+            _percent(point.generality),
+            _percent(point.group_generality),
+            f"{1000 * point.seconds / point.num_edits:.1f}",
+        ]
+        for point in outcome.points
+    ]
+    before = ["0", "", _percent(outcome.error_before, 2), "", "", _percent(outcome.generality_before), "", ""]
+    return Table(columns, [before, *rows], f"Corrections by {outcome.editor}")
+
+
+def points(outcome: StreamOutcome) -> Table:
+    """Return a table with a row for each moment, of exact values."""
+    names = [name for name in StreamPoint._fields if name != "changes"]
+    columns = [*names, *(f"generality_{name}" for name in CHANGES)]
+    rows = [[*(getattr(point, name) for name in names), *point.changes] for point in outcome.points]
+    return Table(columns, [[int(cell) if isinstance(cell, bool) else cell for cell in row] for row in rows])
+
+
+def corrections(outcome: StreamOutcome) -> Table:
+    """Return a table with a row for each correction, of exact values."""
+    columns = {
+        "index": outcome.index,
+        "old_label": outcome.old_label,
+        "new_label": outcome.new_label,
+        "kept": outcome.kept.int(),
+        "success": outcome.success.int(),
+        "holds": outcome.held.int(),
+        "generality": outcome.views_held,
+        "seconds": outcome.seconds,
+    }
+    return Table(list(columns), list(zip(*(column.tolist() for column in columns.values()), strict=True)))
+
+
+def write(outcome: StreamOutcome, folder: Path) -> list[str]:
+    """Write tables and figure; return the report's section in Markdown."""
+    points(outcome).write_csv(folder / POINTS)
+    corrections(outcome).write_csv(folder / CORRECTIONS)
+    plot_stream(
+        folder / FIGURE,
+        [point.num_edits for point in outcome.points],
+        {
+            "corrected images": [point.retention for point in outcome.points],
+            "other views of them": [point.generality for point in outcome.points],
+            "changed in other ways": [_mean(point.changes) for point in outcome.points],
+            "other mistakes of the same kind": [point.group_generality for point in outcome.points],
+        },
+        {
+            "error": [point.error for point in outcome.points],
+            "broken": [point.broken for point in outcome.points],
+            "mended": [point.mended for point in outcome.points],
+        },
+        outcome.error_before,
+    )
+    return [
+        f"## Corrections\n\n{' '.join(describe(outcome))}\n\n{summary(outcome).markdown()}\n\n"
+        f"Every moment has its line in [{POINTS}]({POINTS}), every correction in [{CORRECTIONS}]({CORRECTIONS}); the "
+        f"corrected network's weights are [{WEIGHTS}]({WEIGHTS}).\n\n"
+        f"![What holds and what it costs over the number of corrections]({FIGURE})\n"
+    ]
+
+
+def describe(outcome: StreamOutcome) -> list[str]:
+    """Return sentences about what was corrected, what holds, and what it cost."""
+    last, number = outcome.points[-1], len(outcome.index)
+    how = "each on top of the last" if outcome.protocol == "stream" else "together, from the unedited network"
+    with_views = f", each with {outcome.num_edited_views} views of its image" if outcome.num_edited_views else ""
+    sentences = [
+        f"{number} corrections by {outcome.editor}{with_views}, {how}; {int(outcome.success.sum())} succeeded, and "
+        f"{int(outcome.held.sum())} hold at the end.",
+        f"Of {outcome.num_judged} images that are neither corrected nor chose anything, "
+        f"{_percent(outcome.error_before, 2)} were mistaken before and {_percent(last.error, 2)} are now: "
+        f"{_percent(last.broken, 2)} are broken, {_percent(last.mended, 2)} mended.",
+    ]
+    if last.generality == last.generality:
+        sentences.append(
+            f"Of {outcome.num_views} further views of each corrected image ({outcome.augmentation}), "
+            f"{_percent(outcome.generality_before)} had the asked label before, {_percent(last.generality)} have now."
+        )
+    if last.changes:
+        each = ", ".join(f"{name} {_percent(share)}" for name, share in zip(CHANGES, last.changes, strict=True))
+        sentences.append(f"Changed in ways that were no part of a correction, they have it too: {each}.")
+    if last.group_size:
+        sentences.append(
+            f"{last.group_size} judged images were mistaken in the same way as a corrected one; "
+            f"{_percent(last.group_generality)} of them are right now."
+        )
+    return sentences
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %" if share == share else "–"
+
+
+def _mean(shares: list[float]) -> float:
+    return sum(shares) / len(shares) if shares else float("nan")
