@@ -152,6 +152,10 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "HigherEditor": partial(editing.HigherEditor, torch.optim.SGD),
         "CodebookEditor": editing.CodebookEditor,
         "MinimalHarmEditor": editing.MinimalHarmEditor,
+        "BallEditor": lambda **numbers: editing.BallEditor(**{"rule": editing.GD(0.1), "radius": 1.0} | numbers),
+        "LowRankEditor": editing.LowRankEditor,
+        "PreconditionedEditor": partial(editing.PreconditionedEditor, editor),
+        "StrengthSearch": partial(editing.StrengthSearch, editor),
         "MarginObjective": editing.MarginObjective,
         "SamplingSettings": lambda **numbers: editing.SamplingSettings(
             **({} if "forward_passes" in numbers else {"half_width": 0.1}) | numbers

@@ -5,12 +5,16 @@ editable training that holds other predictions in place. Nothing here knows Ligh
 :mod:`editable.rewriting`. Start with ``editors/editor.py``.
 """
 
+from editable.editing.editors.ball_editor import BallEditor
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editors.editor import Editor
 from editable.editing.editors.higher_editor import HigherEditor
+from editable.editing.editors.low_rank_editor import LowRankEditor
 from editable.editing.editors.objective import MarginObjective
+from editable.editing.editors.preconditioned_editor import PreconditionedEditor
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
+from editable.editing.editors.strength_search import StrengthSearch
 from editable.editing.evaluation.estimate import DrawdownEstimate, merge_estimates
 from editable.editing.evaluation.evaluator import EditEvaluator
 from editable.editing.evaluation.learning_rates import RateOutcome, choose_learning_rate, learning_rate_grid
@@ -35,6 +39,7 @@ __all__ = [
     "GD",
     "Adam",
     "AdaptiveRProp",
+    "BallEditor",
     "BaseEditor",
     "BasePredictions",
     "CodebookEditor",
@@ -54,10 +59,12 @@ __all__ = [
     "Held",
     "HigherEditor",
     "Inputs",
+    "LowRankEditor",
     "MarginObjective",
     "MinimalHarmEditor",
     "Momentum",
     "Params",
+    "PreconditionedEditor",
     "RMSProp",
     "RProp",
     "RateOutcome",
@@ -67,6 +74,7 @@ __all__ = [
     "State",
     "StreamEvaluator",
     "StreamState",
+    "StrengthSearch",
     "UpdateRule",
     "choose_learning_rate",
     "kl_locality",

@@ -162,6 +162,20 @@ class BaseEditor(nn.Module, ABC):
         """
         return self(forward, params, inputs, targets), {}
 
+    def rank_of_change(self, num_samples: int) -> int | None:
+        """Return the highest rank that one edit's change of a linear layer's weight can have; here it is not known.
+
+        Whatever scores many edits can use it where it is low: W + UVᵀ costs U(Vᵀh). A stream's change has at most the
+        sum of its edits'.
+
+        Args:
+            num_samples: N, the samples of the edit; of each, the layer reads one vector.
+
+        Returns:
+            The rank, or none where it may be as high as the weight's shape allows.
+        """
+        return None
+
     @property
     def margin(self) -> float:
         """By how much, in nats, the asked label has to lead all others."""

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
 from editable.editing.editors.result import EditResult
-from editable.editing.rules.update_rule import UpdateRule
+from editable.editing.rules.update_rule import Params, State, UpdateRule
 
 __all__ = ["Editor", "are_large"]
 
@@ -101,6 +101,18 @@ class Editor(BaseEditor):
         editor.rule = self.rule.with_learning_rate(learning_rate)
         return editor
 
+    def rank_of_change(self, num_samples: int) -> int | None:
+        """Return steps times samples where the rule adds up gradients; see :meth:`BaseEditor.rank_of_change`."""
+        return self.max_steps * num_samples if self.rule.adds_gradients else None
+
+    def _init(self, params: Params) -> State:
+        """Return the state before the first step, as :meth:`UpdateRule.init`; a subclass may keep more."""
+        return self.rule.init(params)
+
+    def _update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
+        """Make one step, as :meth:`UpdateRule.update`; a subclass may do more."""
+        return self.rule.update(grads, state, params)
+
     def _edit(
         self,
         map_edits: _Map,
@@ -112,7 +124,7 @@ class Editor(BaseEditor):
     ) -> EditResult:
         """Run the loop on a leading dimension E that ``map_edits`` maps functions over."""
         objective = map_edits(self._loss_function(forward, targets))
-        update = map_edits(self.rule.update)
+        update = map_edits(self._update)
         inputs = match_precision(inputs, params, differentiable)
         edits = torch.arange(len(targets), device=targets.device)
         finished: list[tuple[Tensor, EditResult]] = []
@@ -122,7 +134,7 @@ class Editor(BaseEditor):
                 name: param.expand(len(targets), *param.shape).clone().requires_grad_()
                 for name, param in params.items()
             }
-            state = map_edits(self.rule.init)(current)
+            state = map_edits(self._init)(current)
             for step in range(self.max_steps + 1):
                 if not differentiable:
                     current = {name: param.detach().requires_grad_() for name, param in current.items()}

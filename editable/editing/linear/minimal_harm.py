@@ -148,6 +148,10 @@ class MinimalHarmEditor(BaseEditor):
             **inputs_kept,
         }
 
+    def rank_of_change(self, num_samples: int) -> int:
+        """Return the number of samples: each adds a multiple of (Σ⁻¹k)ᵀ to rows; see :class:`BaseEditor`."""
+        return num_samples
+
     def _require_place(self) -> tuple[LinearLayer, InverseMoment]:
         if self._place is None:
             raise UserError("MinimalHarmEditor needs the second moment of its layer: call at(EditSite(…)) first")

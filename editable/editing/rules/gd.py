@@ -13,6 +13,8 @@ class GD(UpdateRule):
         learn_learning_rate: Train α with the network.
     """
 
+    adds_gradients = True
+
     def update(self, grads: Params, state: State, params: Params) -> tuple[Params, State]:
         """See :meth:`UpdateRule.update`."""
         return {name: descend(param, self.learning_rate, grads[name]) for name, param in params.items()}, state

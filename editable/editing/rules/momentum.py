@@ -23,6 +23,8 @@ class Momentum(DecayRule):
         :class:`GD`, which is this rule with μ = 0; :class:`torch.optim.SGD`, whose momentum this is.
     """
 
+    adds_gradients = True
+
     def __init__(
         self, learning_rate: float, decay: float = 0.9, learn_learning_rate: bool = False, learn_decay: bool = False
     ) -> None:

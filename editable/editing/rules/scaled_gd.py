@@ -17,6 +17,8 @@ class ScaledGD(UpdateRule):
         epsilon: Added to ‖g‖² under the root, so that a zero gradient has a finite derivative.
     """
 
+    adds_gradients = True
+
     def __init__(self, learning_rate: float, learn_learning_rate: bool = False, epsilon: float = 1e-12) -> None:
         super().__init__(learning_rate, learn_learning_rate)
         require_not_negative(epsilon=epsilon)

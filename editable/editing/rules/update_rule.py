@@ -35,7 +35,13 @@ class UpdateRule(nn.Module, ABC):
 
     Raises:
         UserError: If the learning rate is not positive.
+
+    Attributes:
+        adds_gradients: Whether each step is a sum of gradients so far, each times a number, so that the change of a
+            linear layer has at most as high a rank as these have together.
     """
+
+    adds_gradients: bool = False
 
     def __init__(self, learning_rate: float, learn_learning_rate: bool = False) -> None:
         super().__init__()

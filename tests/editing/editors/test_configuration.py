@@ -12,6 +12,7 @@ from editable.editing import (
     GD,
     Adam,
     AdaptiveRProp,
+    BallEditor,
     BaseEditor,
     Editor,
     HigherEditor,
@@ -19,6 +20,7 @@ from editable.editing import (
     RMSProp,
     RProp,
     ScaledGD,
+    StrengthSearch,
     UpdateRule,
 )
 from editable.errors import UserError
@@ -34,6 +36,8 @@ EDITORS = [
     Editor(Adam(0.3, 0.5, 0.75, 1e-12, learn_decay=True)),
     HigherEditor(partial(torch.optim.SGD, lr=0.3, momentum=0.5, nesterov=True), 3, 0.25),
     HigherEditor(torch.optim.Adam, 4),
+    BallEditor(GD(0.3), 0.25, "linf", 3, 0.5),
+    StrengthSearch(HigherEditor(partial(torch.optim.SGD, lr=0.3)), 0.25, 7),
 ]
 
 

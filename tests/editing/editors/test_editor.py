@@ -442,3 +442,16 @@ def test_the_rules_constants_are_the_editors_parameters():
     assert [name for name, _ in editor.named_parameters()] == ["rule.logit_decay"]
     assert "max_steps=7" in repr(editor)
     assert "margin=0.5" in repr(editor)
+
+
+@every_rule
+def test_rank_of_its_change(rule: str):
+    """Rules that add up gradients change a linear layer by at most one rank for each sample and step."""
+    split = SplitNetwork(conv_network(num_classes=20), ["8"])
+    ours, _ = RULES[rule]
+    result = edit_one(Editor(ours, 3, NEVER), split, images_of(2), torch.tensor([3, 8]))
+    change = (result.params["8.weight"] - split.params["8.weight"]).detach()
+    if rule in ("GD", "ScaledGD", "Momentum"):
+        assert torch.linalg.matrix_rank(change, rtol=1e-9) <= Editor(ours, 3).rank_of_change(2) == 6
+    else:
+        assert Editor(ours, 3).rank_of_change(2) is None
