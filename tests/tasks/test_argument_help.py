@@ -5,10 +5,11 @@ import inspect
 import pytest
 from jsonargparse import ArgumentParser
 
-from editable.editing import Editor, HigherEditor
+from editable.editing import BallEditor, Editor, HigherEditor, LowRankEditor, PreconditionedEditor, StrengthSearch
 from editable.tasks import ClassificationTask, EditableFineTuningTask, EditableTrainingTask, GenerationTask
 
 TASKS = [ClassificationTask, EditableTrainingTask, EditableFineTuningTask, GenerationTask]
+EDITORS = [BallEditor, Editor, HigherEditor, LowRankEditor, PreconditionedEditor, StrengthSearch]
 
 
 def help_texts(kind: type) -> dict[str, str | None]:
@@ -17,7 +18,7 @@ def help_texts(kind: type) -> dict[str, str | None]:
     return {action.dest: action.help for action in parser._actions}
 
 
-@pytest.mark.parametrize("kind", [*TASKS, Editor, HigherEditor])
+@pytest.mark.parametrize("kind", [*TASKS, *EDITORS])
 def test_every_argument_is_explained(kind: type):
     texts = help_texts(kind)
     assert not [name for name in inspect.signature(kind).parameters if not texts[name]]
