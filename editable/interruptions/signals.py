@@ -50,7 +50,12 @@ class StopSignals:
             yield self
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self._comes_late(number) else handler)
+
+    def _comes_late(self, signum: int) -> bool:
+        """Whether another process of the run may still send a signal, when this one is ending and has its status."""
+        ends = self.received is not None or self.ending
+        return signum == signal.SIGTERM and self.pass_on is not None and ends
 
     @staticmethod
     def current() -> "StopSignals | None":

@@ -49,3 +49,15 @@ def test_a_forked_worker_is_ended_but_not_by_a_terminal(signum, status):
             finally:
                 os._exit(4)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process, whose handlers stay as they are left")
+@pytest.mark.parametrize(("several", "status"), [(True, 2), (False, -signal.SIGTERM)])
+def test_a_signal_that_comes_late_does_not_change_the_status_of_one_of_several(several, status):
+    child = os.fork()
+    if not child:
+        with StopSignals().installed() as handler:
+            handler.pass_on, handler.ending = (lambda signum: None) if several else None, True
+        signal.raise_signal(signal.SIGTERM)  # another process of the run, or what watches over them
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
