@@ -56,6 +56,7 @@ def test_a_forked_worker_is_ended_but_not_by_a_terminal(signum, status):
 def test_a_signal_that_comes_late_does_not_change_the_status_of_one_of_several(several, status):
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with StopSignals().installed() as handler:
             handler.pass_on, handler.ending = (lambda signum: None) if several else None, True
         signal.raise_signal(signal.SIGTERM)  # another process of the run, or what watches over them
