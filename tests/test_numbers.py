@@ -156,6 +156,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "LowRankEditor": editing.LowRankEditor,
         "PreconditionedEditor": partial(editing.PreconditionedEditor, editor),
         "StrengthSearch": partial(editing.StrengthSearch, editor),
+        "HarmBudget": editing.HarmBudget,
         "MarginObjective": editing.MarginObjective,
         "SamplingSettings": lambda **numbers: editing.SamplingSettings(
             **({} if "forward_passes" in numbers else {"half_width": 0.1}) | numbers
@@ -271,6 +272,21 @@ FUNCTIONS: list[Callable[[Any], Any]] = [
     lambda bad: editing.learning_rate_grid(bad, 1.0, 3),
     lambda bad: editing.learning_rate_grid(0.1, 1.0, bad),
     lambda bad: editing.choose_learning_rate([], bad),
+    lambda bad: editing.upper_bound(1, bad),
+    lambda bad: editing.upper_bound(1, 10, bad),
+    lambda bad: editing.images_needed(bad),
+    lambda bad: editing.images_needed(0.1, bad),
+    lambda bad: editing.tail_probability(1, 10, bad),
+    lambda bad: editing.candidate_bounds(torch.tensor([1]), 10, bad),
+    lambda bad: editing.certified_in_order(torch.tensor([1]), 10, bad),
+    lambda bad: editing.stream_risk(bad, 1),
+    lambda bad: editing.stream_risk(0.1, bad),
+    lambda bad: editing.stream_risk(0.1, 2, bad),
+    lambda bad: editing.HarmBudget().decide(bad, 5000),
+    lambda bad: editing.HarmBudget().decide(1, bad),
+    lambda bad: editing.HarmBudget().decide(1, 5000, bad),
+    lambda bad: editing.HarmBudget().decide_next(bad, 5000),
+    lambda bad: editing.HarmBudget().require_stream(5000, bad),
     lambda bad: data.RandomLabelEdits()(torch.zeros(5), torch.zeros(5), 3, bad),
 ]
 """Public functions with a bad number in the place of one of theirs; what stands in the others' places is right."""

@@ -1,11 +1,15 @@
 """The Edit operation in plain PyTorch: editors, their update rules, what edits cost, and what they leave.
 
-The rooms are ``editors``, ``linear``, ``rules``, ``evaluation`` and ``patches``; ``locality.py`` is the term of
-editable training that holds other predictions in place. Nothing here knows Lightning; rewriting by a rule is
+The rooms are ``editors``, ``linear``, ``rules``, ``evaluation``, ``bounds`` and ``patches``; ``locality.py`` is the
+term of editable training that holds other predictions in place. Nothing here knows Lightning; rewriting by a rule is
 :mod:`editable.rewriting`. Start with ``editors/editor.py``.
 """
 
 from editable.editing.editors.ball_editor import BallEditor
+from editable.editing.bounds.binomial import images_needed, tail_probability, upper_bound
+from editable.editing.bounds.candidates import candidate_bounds, certified_in_order
+from editable.editing.bounds.harm_budget import Decision, HarmBudget, Spending
+from editable.editing.bounds.streams import stream_risk
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editors.editor import Editor
 from editable.editing.editors.higher_editor import HigherEditor
@@ -45,6 +49,7 @@ __all__ = [
     "CodebookEditor",
     "Correction",
     "Cost",
+    "Decision",
     "DrawdownEstimate",
     "DrawdownSampler",
     "EditEvaluator",
@@ -57,6 +62,7 @@ __all__ = [
     "Editor",
     "ForwardFunction",
     "Held",
+    "HarmBudget",
     "HigherEditor",
     "Inputs",
     "LowRankEditor",
@@ -71,14 +77,21 @@ __all__ = [
     "Sample",
     "SamplingSettings",
     "ScaledGD",
+    "Spending",
     "State",
     "StreamEvaluator",
     "StreamState",
     "StrengthSearch",
     "UpdateRule",
+    "candidate_bounds",
+    "certified_in_order",
     "choose_learning_rate",
+    "images_needed",
     "kl_locality",
     "learning_rate_grid",
     "merge_estimates",
     "points_of",
+    "stream_risk",
+    "tail_probability",
+    "upper_bound",
 ]
