@@ -21,6 +21,7 @@ TINY = {
     "training_step.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1 --threads 1",
     "growth.py": "--width 2 --size 8 --batch-size 4 --images 10 --steps 1 --repeats 1 --threads 1 --k 1 2 --edits 1 2 "
     "--layers fc layer4 --number 2 4",
+    "low_rank_scoring.py": "--width 2 --size 8 --edits 6 --images 300 --naive-images 4 --repeats 1 --threads 1",
     "rewriting.py": "--size 32 --images 4 --batch-size 2 --repeats 1 --threads 1 --steps 5",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
@@ -75,6 +76,13 @@ def test_drawdown(row: str, run):
     for figure in ("success", "number of steps", *([] if row == "sampled" else ["errors after"])):
         assert f"{figure}: 2 of 2 edits agree" in text
     assert ("images an edit" in text) == (row == "sampled")
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_low_rank_scoring(rank: int, run):
+    text = run("low_rank_scoring.py", f"{TINY['low_rank_scoring.py']} --rank {rank}")
+    assert "counts: 6 of 6 edits agree with a plain loop" in text
+    assert "naive (scaled up)" in text
 
 
 def test_training_step(run):

@@ -20,6 +20,7 @@ from editable.models.networks.latents import LatentSampler, NormalLatents, defau
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
 from editable.models.selection import select_parameters
+from editable.models.split.linear_tail import LinearTail, linear_tail
 from editable.models.split.modes import evaluation_mode
 from editable.models.split.scoring_form import ScoringForm, ScoringSettings, Weights
 from editable.models.split.split_network import Features, SplitNetwork
@@ -33,6 +34,7 @@ __all__ = [
     "Generator",
     "GrownNetwork",
     "LatentSampler",
+    "LinearTail",
     "NormalLatents",
     "Pooling",
     "ScoringForm",
@@ -55,6 +57,7 @@ __all__ = [
     "generate",
     "grow_classes",
     "lay_out_channels_last",
+    "linear_tail",
     "load_weights",
     "logits_of",
     "read_checkpoint",

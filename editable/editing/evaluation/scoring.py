@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from editable.editing.evaluation.feature_store import FeatureStore
+from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predict_low_rank
 from editable.editing.evaluation.sampler import DrawdownSampler
-from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights
+from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights, linear_tail
 
 __all__ = ["BaseScores", "Scorer", "Scores", "leads", "margins"]
 
@@ -53,6 +54,10 @@ class Scores(NamedTuple):
 class Scorer:
     """Runs edited networks over kept features.
 
+    Where one linear layer alone is edited and all behind it is linear, edits that have changed it by a low rank are
+    scored as one product instead (with ``settings.simplify``), and predictions that rounding could decide are made
+    again by running the network.
+
     With ``settings.recheck``, a prediction in low precision is made again in full precision where it is in doubt
     whether it is the true label. So numbers of errors and of agreeing images that the base network gets right are those
     of full precision; of two wrong labels that nearly tie, low precision may take the other one.
@@ -84,6 +89,7 @@ class Scorer:
         self.num_rechecked = 0
         self._store = store
         self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision())
+        self._tail = linear_tail(split, sample) if settings.simplify and len(store) else None
         self._doubtful_below = 0.0
         if settings != settings.in_full_precision():
             self._fast = ScoringForm(split, sample, settings)
@@ -147,9 +153,21 @@ class Scorer:
             return predictions
         return torch.where(indices == own[:, None], self.base.predictions[indices], predictions)
 
-    @torch.no_grad()
     def _predict(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
-        """Return predictions on all scoring images, int64 [E, N]: images outside, edited networks inside."""
+        """Return predictions on all scoring images, int64 [E, N]."""
+        if self._tail is None or not edited:
+            return self._predict_by_running(edited, progress)
+        changes, fits = low_rank_changes(self._tail, edited)
+        found, doubtful = predict_low_rank(self._tail, self._store, changes, progress)
+        self._look_again([params for params, fit in zip(edited, fits.tolist(), strict=True) if fit], found, doubtful)
+        rest = [params for params, fit in zip(edited, fits.tolist(), strict=True) if not fit]
+        predictions = found.new_empty(len(edited), found.shape[1])
+        predictions[fits], predictions[~fits] = found, self._predict_by_running(rest, progress)
+        return predictions
+
+    @torch.no_grad()
+    def _predict_by_running(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
+        """Return what `_predict` does: images outside, edited networks inside."""
         weights = [self._fast.prepare(params) for params in edited]
         predictions = torch.zeros(len(edited), len(self._store), dtype=torch.int64, device=self._store.device)
         doubtful = torch.zeros_like(predictions, dtype=torch.bool)
@@ -165,11 +183,15 @@ class Scorer:
                 progress(len(logits) * len(targets) / len(self._store))
             position += len(targets)
         if self._doubtful_below:
-            for params, row, doubts in zip(edited, predictions, doubtful, strict=True):
-                again = doubts.nonzero().flatten()
-                self.num_rechecked += len(again)
-                row[again] = self._predict_exactly(params, again)
+            self._look_again(edited, predictions, doubtful)
         return predictions
+
+    def _look_again(self, edited: list[dict[str, Tensor]], predictions: Tensor, doubtful: Tensor) -> None:
+        """Put what full precision predicts in the place of predictions [E, N] that are in doubt."""
+        for edit in doubtful.any(dim=1).nonzero().flatten().tolist():
+            again = doubtful[edit].nonzero().flatten()
+            self.num_rechecked += len(again)
+            predictions[edit, again] = self._predict_exactly(edited[edit], again)
 
     def _run(self, features: Features, weights: list[Weights]) -> Tensor:
         """Return logits [E, N, C] of some edited networks."""

@@ -41,7 +41,8 @@ class ScoringSettings:
             direct sum, and has ten times its rounding error. Elsewhere the library chooses.
         simplify: Multiply a linear layer into the one behind it where that leaves fewer operations, once per edited
             network, and on a CPU compute ELU by ``exp``, four times as fast as by ``expm1``, and off by up to 1e-7 in
-            float32. As with Winograd's algorithm, only rounding changes.
+            float32. As with Winograd's algorithm, only rounding changes. Edits of one linear layer behind which all is
+            linear are then scored as one product, in full precision: see `LinearTail`.
         compile: Run through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes up to a minute.
         recheck: With ``bfloat16``, score an image again in full precision where the true label's logit is nearer to
             the largest other one than this many times the largest error that bfloat16 makes in this difference on
