@@ -5,11 +5,11 @@ term of editable training that holds other predictions in place. Nothing here kn
 :mod:`editable.rewriting`. Start with ``editors/editor.py``.
 """
 
-from editable.editing.editors.ball_editor import BallEditor
 from editable.editing.bounds.binomial import images_needed, tail_probability, upper_bound
 from editable.editing.bounds.candidates import candidate_bounds, certified_in_order
 from editable.editing.bounds.harm_budget import Decision, HarmBudget, Spending
 from editable.editing.bounds.streams import stream_risk
+from editable.editing.editors.ball_editor import BallEditor
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editors.editor import Editor
 from editable.editing.editors.higher_editor import HigherEditor
@@ -61,8 +61,8 @@ __all__ = [
     "EditSite",
     "Editor",
     "ForwardFunction",
-    "Held",
     "HarmBudget",
+    "Held",
     "HigherEditor",
     "Inputs",
     "LowRankEditor",

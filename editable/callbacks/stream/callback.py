@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,23 @@ from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.stream.kept import write_weights
-from editable.callbacks.stream.outcome import CHANGES, StreamOutcome, StreamPoint
+from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
 from editable.callbacks.stream.parts import Halves, Parts, divide
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
 from editable.data import AugmentedViews, EditStream, NaturalMistakeEdits
 from editable.data.modules.changed_views import ChangedViews
-from editable.editing import BaseEditor, BasePredictions, Correction, EditSite, StreamEvaluator, points_of
+from editable.editing import (
+    BaseEditor,
+    BasePredictions,
+    Correction,
+    Decision,
+    EditSite,
+    HarmBudget,
+    Spending,
+    StreamEvaluator,
+    StreamState,
+    points_of,
+)
 from editable.errors import UserError, require_at_least, require_seed
 from editable.models import SplitNetwork, fingerprint
 
@@ -56,6 +68,12 @@ class CorrectionStream(Subcommand):
         edits: Which image gets which label; by default the network's mistakes, with their true labels.
         halves: Correct images of a ``random`` half by seed, or of the ``even`` positions.
         seed: Of the halves and of the order.
+        budget: Largest share of images that corrections may break, such as 0.005 for half a point: one after which an
+            upper confidence bound is above it is not kept. Half of the images that would judge certify then, and judge
+            no more. By default, all are kept.
+        level: Confidence of the bounds, of all corrections together.
+        counts: What the budget is for: ``broken`` images, right before and wrong now, or, where labels are not to be
+            looked at, ``changed`` predictions.
         references: Where images come from that an editor needs besides: ``train``, or the ``rest`` of the half that is
             corrected.
         resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits
@@ -81,6 +99,9 @@ class CorrectionStream(Subcommand):
         edits: EditStream | None = None,
         halves: Halves = "random",
         seed: int = 0,
+        budget: float | None = None,
+        level: float = 0.95,
+        counts: Literal["broken", "changed"] = "broken",
         references: Literal["train", "rest"] = "train",
         resume: str | None = None,
     ) -> None:
@@ -89,6 +110,7 @@ class CorrectionStream(Subcommand):
         self.evaluation, self.protocol, self.num_edits = evaluation, protocol, num_edits
         self.edits = edits or NaturalMistakeEdits()
         self.halves, self.seed, self.references = halves, seed, references
+        self.budget = None if budget is None else HarmBudget(budget, level, counts)
         self.resume = None if resume is None else Path(resume)
         self.outcome: StreamOutcome | None = None
         self._unfinished: UnfinishedStream | None = None
@@ -114,7 +136,9 @@ class CorrectionStream(Subcommand):
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task("images through the unedited network", total=len(dataset))  # type: ignore[arg-type]
             base = evaluator.measure_base(loader, len(dataset), lambda done: progress.advance(task, done))  # type: ignore[arg-type]
-            parts = divide(base, self.edits, self.num_edits, self.halves, self.seed, certify=False)
+            parts = divide(base, self.edits, self.num_edits, self.halves, self.seed, self.budget is not None)
+            if self.budget is not None:
+                self.budget.require_stream(len(parts.certifying), 1)
             references = self._references(trainer, dataset, parts)
             task = progress.add_task(f"reference images for {type(editor).__name__}", total=None)
             placed = editor.at(
@@ -172,30 +196,72 @@ class CorrectionStream(Subcommand):
         return image_data(trainer, WHAT).unaugmented_training_images()
 
     def _make_stream(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
-        """Make the corrections that are left, one after the other."""
+        """Make the corrections that are left, one after the other; one that is not kept leaves all as it was."""
         number = len(parts.edits.indices)
         points = set(points_of(number))
         for edit in range(len(done.success), number):
             state, success, seconds = evaluator.correct(edit, done.state)
-            done = done.with_correction(state, success, True, seconds, float("nan"))
+            decision = self._decide(evaluator, parts, state, _spent(done))
+            kept = decision is None or decision.kept
+            bound = float("nan") if decision is None else decision.bound
+            done = done.with_correction(state if kept else done.state, success, kept, seconds, bound)
             if edit + 1 in points:
                 done = done._replace(points=[*done.points, _look(evaluator, parts, done)])
             yield done
 
     def _make_together(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
-        """Make the first 1, 2, 5, 10, … corrections together, each time from the unedited network."""
+        """Make the first 1, 2, 5, 10, … corrections together, each time from the unedited network.
+
+        What is decided of the last, largest number is decided of all.
+        """
         points = [0, *points_of(len(parts.edits.indices))]
         for last, number in pairwise(points):
             if number <= len(done.success):
                 continue
             state, success, seconds = evaluator.correct_together(number)
+            decision = self._decide(evaluator, parts, state) if number == points[-1] else None
+            kept = decision is None or decision.kept
+            bound = float("nan") if decision is None else decision.bound
+            state = state if kept else evaluator.start
             for _ in range(number - last):
-                done = done.with_correction(state, success, True, seconds / number, float("nan"))
+                done = done.with_correction(state, success, kept, seconds / number, bound)
             done = done._replace(
-                seconds=torch.full_like(done.seconds, seconds / number), success=torch.full_like(done.success, success)
+                seconds=torch.full_like(done.seconds, seconds / number),
+                success=torch.full_like(done.success, success),
+                kept=torch.full_like(done.kept, kept),
             )
             done = done._replace(points=[*done.points, _look(evaluator, parts, done)])
             yield done
+
+    def _decide(
+        self, evaluator: StreamEvaluator, parts: Parts, state: StreamState, spent: Spending | None = None
+    ) -> Decision | None:
+        """Decide whether corrections are kept, in a stream by what it has spent; without a budget nothing is decided."""
+        if self.budget is None:
+            return None
+        count, number = self._count(evaluator, parts, state), len(parts.certifying)
+        return self.budget.decide(count, number) if spent is None else self.budget.decide_next(count, number, spent)
+
+    def _count(self, evaluator: StreamEvaluator, parts: Parts, state: StreamState) -> int:
+        """Count the certifying images that are broken or changed."""
+        assert self.budget is not None, "what is counted is the budget's"
+        cost = evaluator.cost(state.params, parts.certifying)
+        return cost.num_broken if self.budget.counts == "broken" else cost.num_changed
+
+    def _certificate(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Certificate | None:
+        """Return what is promised of the corrections that were kept."""
+        if self.budget is None:
+            return None
+        bounds = done.bounds[done.kept]
+        return Certificate(
+            self.budget.counts,
+            self.budget.budget,
+            self.budget.level,
+            bounds[-1].item() if len(bounds) else 0.0,
+            self._count(evaluator, parts, done.state),
+            len(parts.certifying),
+            int((~done.kept).sum()),
+        )
 
     def _identity(
         self,
@@ -216,6 +282,7 @@ class CorrectionStream(Subcommand):
             "references": images_identity(references),
             "edits": fingerprint(parts.edits._asdict()),
             "judged": fingerprint({"judged": parts.judged}),
+            "budget": self.budget and asdict(self.budget),
             "editor": editor.description(),
             "editable_layers": list(self.evaluation.editable_layers_for(pl_module) or ()),
             **{name: getattr(self.evaluation, name) for name in names},
@@ -252,7 +319,7 @@ class CorrectionStream(Subcommand):
             self.evaluation.edited_views,
             views.augmentation if views else "none",
             self.seed,
-            None,
+            self._certificate(evaluator, parts, done),
             list(image_data(trainer, WHAT).classes),
         )
 
@@ -279,6 +346,10 @@ def _look(evaluator: StreamEvaluator, parts: Parts, done: Progress) -> StreamPoi
         done.seconds.sum().item(),
         evaluator.num_bytes(params),
     )
+
+
+def _spent(done: Progress) -> Spending:
+    return Spending(len(done.kept), int((~done.kept).sum()))
 
 
 def _correction(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from editable.callbacks.stream.outcome import CHANGES, StreamOutcome, StreamPoint
+from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
 from editable.tables import Table
 from editable.visualize import plot_stream
 
@@ -108,7 +108,20 @@ def describe(outcome: StreamOutcome) -> list[str]:
             f"{last.group_size} judged images were mistaken in the same way as a corrected one; "
             f"{_percent(last.group_generality)} of them are right now."
         )
+    if outcome.certificate is not None:
+        sentences.append(_promise(outcome.certificate))
     return sentences
+
+
+def _promise(promised: Certificate) -> str:
+    """Return the sentence about the budget."""
+    of_what = "break" if promised.counted == "broken" else "change the prediction of"
+    refused = f"; {promised.num_refused} corrections were not kept" if promised.num_refused else ""
+    return (
+        f"The corrections that were kept {of_what} at most {_percent(promised.bound, 2)} of images like these, at a "
+        f"confidence of {_percent(promised.level, 0)} (the budget is {_percent(promised.budget, 2)}; "
+        f"{promised.num_counted} of {promised.num_images} images that were looked at for this alone){refused}."
+    )
 
 
 def _percent(share: float, digits: int = 1) -> str:

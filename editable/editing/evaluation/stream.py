@@ -87,9 +87,19 @@ class Cost(NamedTuple):
         return _share(self.after != self.labels)
 
     @property
+    def num_broken(self) -> int:
+        """Number of images that were right and are wrong."""
+        return int(((self.before == self.labels) & (self.after != self.labels)).sum())
+
+    @property
+    def num_changed(self) -> int:
+        """Number of images of which another label is predicted; no label is looked at."""
+        return int((self.before != self.after).sum())
+
+    @property
     def broken(self) -> float:
         """Share of images that were right and are wrong."""
-        return _share((self.before == self.labels) & (self.after != self.labels))
+        return self.num_broken / len(self.labels)
 
     @property
     def mended(self) -> float:
@@ -99,7 +109,7 @@ class Cost(NamedTuple):
     @property
     def agreement(self) -> float:
         """Share of images of which both networks predict the same."""
-        return _share(self.before == self.after)
+        return 1 - self.num_changed / len(self.labels)
 
     def group_generality(self, predicted: Tensor, asked: Tensor) -> tuple[int, int]:
         """Return how many images are mistaken in the same way as some corrected one, and how many of them are right.
