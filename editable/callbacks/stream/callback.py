@@ -236,7 +236,7 @@ class CorrectionStream(Subcommand):
     def _decide(
         self, evaluator: StreamEvaluator, parts: Parts, state: StreamState, spent: Spending | None = None
     ) -> Decision | None:
-        """Decide whether corrections are kept, in a stream by what it has spent; without a budget nothing is decided."""
+        """Decide whether corrections are kept, in a stream by what it has spent; without a budget not at all."""
         if self.budget is None:
             return None
         count, number = self._count(evaluator, parts, state), len(parts.certifying)
