@@ -6,7 +6,7 @@ from torchmetrics import Metric
 
 from editable.errors import UserError
 
-__all__ = ["GROUPS", "VERSIONS", "FourTestScores", "reference_confidence"]
+__all__ = ["GROUPS", "VERSIONS", "FourTestScores", "four_test_figures", "four_test_sums", "reference_confidence"]
 
 VERSIONS = ("normal", "manipulated")
 """An image as it is, and the same with the new concept in the place of the old one."""
@@ -26,6 +26,46 @@ def reference_confidence(logits: Tensor, labels: Tensor) -> Tensor:
         float64 [N], in [0, 1].
     """
     return logits.double().softmax(dim=-1).gather(-1, labels[:, None])[:, 0]
+
+
+def four_test_sums(right: Tensor, confidence: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the figures of one version are made of, by group: images of target classes, and others.
+
+    Args:
+        right: Whether each image got the reference label before and after the edit, bool [N, 2].
+        confidence: Of :func:`reference_confidence`, before and after, float64 [N, 2].
+        same: Whether each image is of a target class, bool [N].
+
+    Returns:
+        The number of images, int64 [2]; of those that are right, int64 [2, 2]; the sum of confidences, float64 [2, 2].
+    """
+    groups = (same, ~same)
+    count = torch.stack([group.sum() for group in groups])
+    correct = torch.stack([right[group].sum(dim=0) for group in groups])
+    return count, correct, torch.stack([confidence[group].sum(dim=0) for group in groups])
+
+
+def four_test_figures(count: Tensor, correct: Tensor, confidence: Tensor) -> dict[str, Tensor]:
+    """Return the figures of the four tests by name, from sums by version and group; see :func:`four_test_sums`.
+
+    Args:
+        count: Number of images, int64 [2, 2].
+        correct: Number of those that are right, before and after, int64 [2, 2, 2].
+        confidence: Sum of confidences, before and after, float64 [2, 2, 2].
+
+    Returns:
+        ``<test>_num_images``, an int64, ``<test>_accuracy_before``, ``<test>_accuracy``, ``<test>_confidence_before``
+        and ``<test>_confidence``, float64 in [0, 1]; NaN, as undefined, where a test has no image.
+    """
+    figures: dict[str, Tensor] = {}
+    for version, version_name in enumerate(VERSIONS):
+        for group, group_name in enumerate(GROUPS):
+            test, images = f"{version_name}_{group_name}", count[version, group]
+            figures[f"{test}_num_images"] = images
+            for quantity, sums in (("accuracy", correct), ("confidence", confidence)):
+                for when, end in enumerate(("_before", "")):
+                    figures[f"{test}_{quantity}{end}"] = sums[version, group, when].double() / images
+    return figures
 
 
 class FourTestScores(Metric):
@@ -74,26 +114,12 @@ class FourTestScores(Metric):
         if before.ndim != 2 or before.shape != after.shape or not labels.shape == same.shape == before.shape[:1]:
             shapes = [list(tensor.shape) for tensor in (before, after, labels, same)]
             raise UserError(f"logits before and after must be [N, C], labels and groups [N], got {shapes}")
-        version = int(manipulated)
-        for group, chosen in enumerate((same, ~same)):
-            self.count[version, group] += chosen.sum()
-            for when, logits in enumerate((before, after)):
-                right = logits.argmax(dim=-1) == labels
-                self.correct[version, group, when] += (right & chosen).sum()
-                self.confidence[version, group, when] += reference_confidence(logits, labels)[chosen].sum()
+        right = torch.stack([logits.argmax(dim=-1) == labels for logits in (before, after)], dim=1)
+        confidence = torch.stack([reference_confidence(logits, labels) for logits in (before, after)], dim=1)
+        sums = four_test_sums(right, confidence, same)
+        for state, added in zip((self.count, self.correct, self.confidence), sums, strict=True):
+            state[int(manipulated)] += added
 
     def compute(self) -> dict[str, Tensor]:
-        """Return scalars by name.
-
-        ``<test>_num_images``, an int64, ``<test>_accuracy_before``, ``<test>_accuracy``, ``<test>_confidence_before``
-        and ``<test>_confidence``, float64 in [0, 1]; NaN, as undefined, where a test has no image.
-        """
-        figures: dict[str, Tensor] = {}
-        for version, version_name in enumerate(VERSIONS):
-            for group, group_name in enumerate(GROUPS):
-                test, count = f"{version_name}_{group_name}", self.count[version, group]
-                figures[f"{test}_num_images"] = count
-                for quantity, sums in (("accuracy", self.correct), ("confidence", self.confidence)):
-                    for when, end in enumerate(("_before", "")):
-                        figures[f"{test}_{quantity}{end}"] = sums[version, group, when].double() / count
-        return figures
+        """Return scalars by name, as :func:`four_test_figures` has them."""
+        return four_test_figures(self.count, self.correct, self.confidence)

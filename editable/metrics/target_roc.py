@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torchmetrics.classification import BinaryROC
+from torchmetrics.functional.classification import binary_roc
 from torchmetrics.utilities import dim_zero_cat
 
 from editable.errors import UserError
 
-__all__ = ["TargetCurve", "TargetRoc", "target_probability"]
+__all__ = ["TargetCurve", "TargetRoc", "target_curve", "target_probability"]
 
 
 class TargetCurve(NamedTuple):
@@ -42,6 +43,21 @@ def target_probability(logits: Tensor, targets: Sequence[int]) -> Tensor:
     return chosen.clamp(max=1)  # rounding may go beyond, which torchmetrics would take for a logit
 
 
+def target_curve(probabilities: Tensor, positive: Tensor) -> TargetCurve:
+    """Return torchmetrics' exact ROC curve; undefined where all images are of target classes, or none is.
+
+    Args:
+        probabilities: Of :func:`target_probability`, [N].
+        positive: Whether each image is of a target class, [N].
+    """
+    if not len(positive) or positive.min() == positive.max():
+        empty = torch.zeros(0, dtype=torch.float64, device=positive.device)
+        return TargetCurve(empty, empty, empty.new_tensor(float("nan")))
+    false_positive_rate, true_positive_rate, _ = binary_roc(probabilities, positive.long(), thresholds=None)
+    curve = false_positive_rate.double(), true_positive_rate.double()
+    return TargetCurve(*curve, torch.trapezoid(curve[1], curve[0]))
+
+
 class TargetRoc(BinaryROC):
     """torchmetrics' exact ROC curve with :func:`target_probability` for the score; accumulates over processes.
 
@@ -71,11 +87,7 @@ class TargetRoc(BinaryROC):
         super().update(target_probability(logits, self.targets), positive.long())
 
     def compute(self) -> TargetCurve:
-        """Return the curve; undefined where all images are of target classes, or none is."""
-        positive = dim_zero_cat(self.target) if len(self.target) else torch.zeros(0)
-        if not len(positive) or positive.min() == positive.max():
-            empty = torch.zeros(0, dtype=torch.float64, device=positive.device)
-            return TargetCurve(empty, empty, empty.new_tensor(float("nan")))
-        false_positive_rate, true_positive_rate, _ = super().compute()
-        curve = false_positive_rate.double(), true_positive_rate.double()
-        return TargetCurve(*curve, torch.trapezoid(curve[1], curve[0]))
+        """Return the curve, as :func:`target_curve` has it."""
+        if not len(self.target):
+            return target_curve(torch.zeros(0), torch.zeros(0))
+        return target_curve(dim_zero_cat(self.preds), dim_zero_cat(self.target))

@@ -3,14 +3,18 @@
 import json
 import os
 import signal
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
 
 from editable.callbacks.search.unfinished import UnfinishedSearch
 from editable.cli import main
 from editable.editing import EditEvaluator
+from editable.errors import Interrupted
 from editable.tasks import EditableTrainingTask
+from editable.trainer import SUBCOMMANDS
 from tests.test_cli import DIGITS, SMALL_DIGITS, last_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -75,6 +79,24 @@ def test_search(monkeypatch, capsys):
     folder = last_run("digits/editable")
     assert (status, sentence) == (130, f"interrupted by SIGINT: go on with --search.resume {folder}")
     assert len(json.loads((folder / "search.json").read_text())["outcomes"]) == 2
+
+
+@pytest.mark.parametrize(
+    "study", [study for study in SUBCOMMANDS.values() if study.kept], ids=lambda study: study.command
+)
+def test_what_keeps_its_work_can_be_gone_on_with(study):
+    assert "resume" in signature(study).parameters
+    interrupted, trainer = Interrupted(signal.SIGTERM), Trainer(logger=False, default_root_dir="here")
+    Path("here").mkdir()
+    study.on_exception(study.__new__(study), trainer, None, interrupted)
+    assert interrupted.advice == ""
+    (Path("here") / study.kept).touch()
+    study.on_exception(study.__new__(study), trainer, None, interrupted)
+    assert interrupted.advice == f"--{study.command}.resume {Path('here').absolute()}"
+
+
+def test_long_commands_keep_their_work():
+    assert {name for name, study in SUBCOMMANDS.items() if study.kept} >= {"judge", "rewrite", "scan", "search"}
 
 
 def test_before_anything_is_done(monkeypatch, capsys):

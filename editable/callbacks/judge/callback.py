@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 import editable.callbacks.judge.report as report
 from editable.callbacks.judge.image_sets import (
@@ -18,17 +18,20 @@ from editable.callbacks.judge.image_sets import (
     mislabelled_images,
     random_images,
 )
-from editable.callbacks.judge.judged_set import JudgedSet
+from editable.callbacks.judge.judged_images import JudgedImages, accuracies, judge, judge_set
 from editable.callbacks.judge.outcome import FourTestsOutcome
-from editable.callbacks.run.context import image_data, network_of
+from editable.callbacks.judge.unfinished import NAME, SeenImages, UnfinishedJudgement, joined, read_judgement
+from editable.callbacks.run.context import image_data, network_of, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.replaced_examples import ReplacedExamples
 from editable.callbacks.run.subcommand import Subcommand
+from editable.data import ImageDataModule
 from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_text, named_classes
 from editable.errors import UserError, require_at_least, require_seed, require_within
-from editable.models import load_weights, logits_of
+from editable.models import fingerprint, load_weights, logits_of
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 
@@ -52,7 +55,7 @@ class FourTests(Subcommand):
     ``<set>_num_images``, ``<set>_<version>_auc_before`` and ``<set>_<version>_auc``, ``<set>_<version>_<group>_…`` with
     ``num_images``, ``accuracy_before``, ``accuracy``, ``confidence_before`` and ``confidence``; version is ``normal``
     or ``manipulated``, group ``same`` or ``other``. What is undefined is left out. Leaves ``four_tests.csv``,
-    ``roc_areas.csv`` and figures.
+    ``roc_areas.csv``, figures, and ``judge.safetensors`` with what became of each image, kept every ten seconds.
 
     Args:
         target: The class that the rule is about, or several.
@@ -66,16 +69,19 @@ class FourTests(Subcommand):
         confusing_share: Part of the test images that is confusing, rounded up to whole images; those of them in which
             the concept is not found are left out.
         seed: Of the random images.
+        resume: Folder of a judgement that was interrupted: its finished images are taken over.
 
     Attributes:
         outcome: What came out, with each set's figures and curves in ``outcome.sets``; none before it has run.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if there is no such class, images are of the target
-            classes alone or of none, the edited network is missing or another one, or the concept is found nowhere.
+            classes alone or of none, the edited network is missing or another one, the judgement in the folder was
+            another one, or the concept is found nowhere.
     """
 
-    command = "judge"
+    command, kept = "judge", NAME
+    leaves = (NAME,)
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
@@ -88,6 +94,7 @@ class FourTests(Subcommand):
         num_random_images: int = 5000,
         confusing_share: float = 0.01,
         seed: int = 0,
+        resume: str | None = None,
     ) -> None:
         self.target = named_classes(target)
         self.concept, self.activation = concept, activation or concept.finder
@@ -101,8 +108,10 @@ class FourTests(Subcommand):
         require_seed(seed=seed)
         require_within("(0, 1]", confusing_share=confusing_share)
         self.num_random_images, self.confusing_share, self.seed = num_random_images, confusing_share, seed
+        self.resume = resume
         self.outcome: FourTestsOutcome | None = None
         self._edited_network: nn.Module | None = None
+        self._unfinished: UnfinishedJudgement | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make it fail, and let what finds the concept look at the network and the images."""
@@ -113,6 +122,9 @@ class FourTests(Subcommand):
         self._edited_network = deepcopy(network)
         if self.edited is not None:
             load_weights(self._edited_network, self.edited)
+        identity = self._identity(network, data)
+        finished = {} if self.resume is None else read_judgement(Path(self.resume), identity)
+        self._unfinished = UnfinishedJudgement(run_folder(trainer), trainer.global_rank, identity, finished)
         loader, finders = whole_loader(trainer.test_dataloaders), {self.concept.finder, self.activation}
         with progress_bars(trainer) as progress:
             # Context matching goes through them twice; others need not.
@@ -124,18 +136,27 @@ class FourTests(Subcommand):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the sets, and run both networks on them."""
         assert self._edited_network is not None, "on_test_start makes it"
+        assert self._unfinished is not None, "likewise"
         data, network = image_data(trainer, WHAT), network_of(pl_module)
         targets, noise = self._asked(data.classes)
         both = _Both(network, self._edited_network, data.normalisation)
         with progress_bars(trainer) as progress, torch.no_grad():
             shares = ImageShares(trainer, data, pl_module.device, progress)
             same = is_one_of(shares.labels, targets)
-            sets = {
-                name: JudgedSet(images, same, targets, pl_module.device)
-                for name, images in self._choose(targets, noise, shares).items()
-            }
-            examples = self._judge_manipulated(sets, both, shares, same)
-            accuracy_before, accuracy = self._judge_normal(sets, both, shares)
+            passes = _Passes(shares, self._unfinished, targets, noise)
+            try:
+                sets = self._choose(passes, shares.labels)
+                chosen = torch.stack([images.chosen for images in sets.values()]).any(dim=0)
+                in_turn = _in_turn(chosen, same)
+                manipulated = passes.manipulated(in_turn, self.concept, both)
+                normal = passes.normal(both)
+            finally:
+                self._unfinished.write()
+            there = _there(manipulated, len(same))
+            examples = self._examples(shares, [position for position in in_turn if there[position]][:MOST_SHOWN])
+        confusing = sets["confusing"]
+        sets["confusing"] = replace(confusing, chosen=confusing.chosen & there)
+        accuracy_before, accuracy = accuracies(normal, shares.labels)
         self.outcome = FourTestsOutcome(
             target=[data.classes[label] for label in targets],
             noise=None if noise is None else data.classes[noise],
@@ -145,7 +166,7 @@ class FourTests(Subcommand):
             num_images=len(shares.labels),
             accuracy_before=accuracy_before,
             accuracy=accuracy,
-            sets={name: judged.compute() for name, judged in sets.items()},
+            sets={name: judge_set(images, same, shares.labels, (normal, manipulated)) for name, images in sets.items()},
             examples=examples,
         )
         pl_module.log_dict({f"judge_{name}": value for name, value in self.outcome.values().items()})
@@ -156,69 +177,91 @@ class FourTests(Subcommand):
         noise = [] if is_none(self.noise, classes) else class_numbers([self.noise], classes, "judge.noise")
         return targets, noise[0] if noise else None
 
-    def _choose(self, targets: Sequence[int], noise: int | None, shares: ImageShares) -> dict[str, ImageSet]:
+    def _choose(self, passes: "_Passes", labels: Tensor) -> dict[str, ImageSet]:
         """Choose the sets; concept and activation must be prepared."""
-        labels = shares.labels
-        activations = torch.zeros(len(labels), dtype=torch.float64)
-        own = [
-            (positions, self.activation.activation(images, names).double().cpu())
-            for images, names, positions in shares.batches(range(len(labels)), "where the concept is seen")
-        ]
-        for positions, values in shares.gather(own):
-            activations[positions] = values
         sets = {
             "random": random_images(labels, self.num_random_images, self.seed),
-            "confusing": confusing_images(labels, activations, self.confusing_share),
+            "confusing": confusing_images(labels, passes.activations(self.activation), self.confusing_share),
         }
-        if noise is not None:
-            sets["mislabelled"] = mislabelled_images(labels, targets, noise)
+        if passes.noise is not None:
+            sets["mislabelled"] = mislabelled_images(labels, passes.targets, passes.noise)
         return sets
 
-    def _judge_manipulated(
-        self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares, same: Tensor
-    ) -> ReplacedExamples | None:
-        """Judge images with the concept replaced, and return some; leave confusing ones out where it is not found."""
-        chosen = torch.stack([judged.images.chosen for judged in sets.values()]).any(dim=0)
-        own: list[Tensor] = []
-        kept: list[ReplacedExamples] = []
-        for images, names, positions in shares.batches(_in_turn(chosen, same), "manipulated images"):
+    def _examples(self, shares: ImageShares, positions: Sequence[int]) -> ReplacedExamples:
+        """Return some manipulated images, those of all processes."""
+        own = []
+        for images, names, _ in shares.batches(positions, "examples"):
             replaced = self.concept(images, names)
-            found = replaced.found.cpu()
-            if not found.any():
-                continue
-            logits = both(replaced.images[found])
-            for judged in sets.values():
-                judged.update(positions[found], *logits, manipulated=True)
-            own.append(positions[found])
-            if sum(len(some.names) for some in kept) < MOST_SHOWN:
-                kept.append(_examples(images, replaced.images, replaced.masks, names, found))
-        everywhere = shares.gather(own)
-        if not everywhere:
-            raise UserError(
-                f"the concept is found in none of the {int(chosen.sum())} images that were looked at: look for it with "
-                "a lower threshold, or with masks whose names are those of the test images"
-            )
-        there = torch.zeros_like(chosen)
-        there[torch.cat(everywhere)] = True
-        confusing = sets["confusing"]
-        confusing.images = replace(confusing.images, chosen=confusing.images.chosen & there)
-        if not kept:
-            return None
-        joined = ReplacedExamples.join(kept)
-        return joined.take(range(min(len(joined.names), MOST_SHOWN)))
+            own.append(ReplacedExamples(images.cpu(), replaced.images.cpu(), replaced.masks.cpu(), names))
+        return ReplacedExamples.join(shares.gather(own))
 
-    def _judge_normal(self, sets: dict[str, JudgedSet], both: "_Both", shares: ImageShares) -> tuple[float, float]:
-        """Judge images as they are; return the accuracy of both networks on all test images."""
-        accuracies = [MeanMetric().to(shares.device) for _ in range(2)]
-        for images, _, positions in shares.batches(range(len(shares.labels)), "test images"):
-            logits = both(images)
-            for judged in sets.values():
-                judged.update(positions, *logits, manipulated=False)
-            labels = shares.labels[positions].to(shares.device)
-            for accuracy, some in zip(accuracies, logits, strict=True):
-                accuracy.update((some.argmax(dim=-1) == labels).float())
-        before, after = (accuracy.compute().item() for accuracy in accuracies)
-        return before, after
+    def _identity(self, network: nn.Module, data: ImageDataModule) -> dict[str, Any]:
+        """Return what the figures depend on, as JSON holds it."""
+        assert self._edited_network is not None, "it is there before the identity is asked for"
+        targets, noise = self._asked(data.classes)
+        return {
+            "weights": fingerprint(network.state_dict()),
+            "edited": None if self.edited is None else fingerprint(self._edited_network.state_dict()),
+            "target": targets,
+            "noise": noise,
+            "concept": dict(self.concept.settings),
+            "activation": {"class": type(self.activation).__name__, **self.activation.settings},
+            "num_random_images": self.num_random_images,
+            "confusing_share": self.confusing_share,
+            "seed": self.seed,
+            "images": images_identity(data.test_dataset),
+            "batch_size": data.batch_size,  # rounding differs with it
+        }
+
+
+class _Passes:
+    """The three ways through the test images, each kept as it goes, and gone on with where it was interrupted."""
+
+    def __init__(
+        self, shares: ImageShares, unfinished: UnfinishedJudgement, targets: Sequence[int], noise: int | None
+    ) -> None:
+        self._shares, self._unfinished = shares, unfinished
+        self.targets, self.noise = targets, noise
+
+    def activations(self, finder: ConceptFinder) -> Tensor:
+        """Return how strongly the concept is seen in each image, float64 [N]."""
+
+        def see(images: Tensor, names: list[str], positions: Tensor) -> SeenImages:
+            return SeenImages(positions, finder.activation(images, names).double().cpu())
+
+        every = range(len(self._shares.labels))
+        return self._through("seen", every, "where the concept is seen", see).activations
+
+    def manipulated(self, positions: Sequence[int], concept: ConceptReplacement, both: "_Both") -> JudgedImages:
+        """Judge images with the concept replaced."""
+
+        def look(images: Tensor, names: list[str], positions: Tensor) -> JudgedImages:
+            replaced = concept(images, names)
+            return self._judge(both, replaced.images, positions, replaced.found)
+
+        return self._through("manipulated", positions, "manipulated images", look)
+
+    def normal(self, both: "_Both") -> JudgedImages:
+        """Judge all images as they are."""
+
+        def look(images: Tensor, names: list[str], positions: Tensor) -> JudgedImages:
+            return self._judge(both, images, positions, torch.ones(len(images), dtype=torch.bool))
+
+        return self._through("normal", range(len(self._shares.labels)), "test images", look)
+
+    def _judge(self, both: "_Both", images: Tensor, positions: Tensor, found: Tensor) -> JudgedImages:
+        """Run those images through both networks in which there is something to judge."""
+        found = found.cpu()
+        nothing = torch.zeros(0, max([*self.targets, self.noise or 0]) + 1)
+        logits = both(images[found.to(images.device)]) if found.any() else (nothing, nothing)
+        labels = self._shares.labels[positions]
+        return judge(logits, positions, found, labels, self.targets, self.noise)
+
+    def _through(self, name: str, positions: Sequence[int], description: str, look: Callable[..., Any]) -> Any:
+        finished = self._unfinished.finished(name)
+        for images, names, numbers in self._shares.batches(positions, description, finished):
+            self._unfinished.keep(name, look(images, names, numbers))
+        return joined(self._shares.gather(self._unfinished.own(name)))
 
 
 class _Both:
@@ -241,7 +284,13 @@ def _in_turn(chosen: Tensor, same: Tensor) -> list[int]:
     return positions[place.argsort(stable=True)].tolist()
 
 
-def _examples(images: Tensor, manipulated: Tensor, masks: Tensor, names: list[str], found: Tensor) -> ReplacedExamples:
-    some = found.nonzero().flatten()[:MOST_SHOWN].to(images.device)
-    originals, replaced, regions = (tensor[some].cpu() for tensor in (images, manipulated, masks))
-    return ReplacedExamples(originals, replaced, regions, [names[index] for index in some.tolist()])
+def _there(manipulated: JudgedImages, count: int) -> Tensor:
+    """Return of each of some images whether the concept was found in it, bool [count]; raise where it is nowhere."""
+    if not manipulated.found.any():
+        raise UserError(
+            f"the concept is found in none of the {len(manipulated.found)} images that were looked at: look for it "
+            "with a lower threshold, or with masks whose names are those of the test images"
+        )
+    there = torch.zeros(count, dtype=torch.bool)
+    there[manipulated.positions[manipulated.found]] = True
+    return there

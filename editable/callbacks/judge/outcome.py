@@ -14,7 +14,7 @@ class SetOutcome(NamedTuple):
 
     Attributes:
         num_images: Number of images in the set.
-        figures: Of :class:`~editable.metrics.FourTestScores`; NaN where undefined.
+        figures: Of :func:`~editable.metrics.four_tests.four_test_figures`; NaN where undefined.
         curves: For normal and manipulated images: the ROC curve of the target classes before and after the edit.
     """
 
@@ -45,7 +45,7 @@ class FourTestsOutcome:
         accuracy_before: On all of them.
         accuracy: The same of the edited network.
         sets: What came of each set, by its name.
-        examples: Some manipulated images; none where the first process had none to keep.
+        examples: Some manipulated images.
     """
 
     target: list[str]

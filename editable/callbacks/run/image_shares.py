@@ -1,6 +1,6 @@
 """Test images as they are stored, in [0, 1], with their names: dealt out over processes, in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -48,18 +48,23 @@ class ImageShares:
             return images.dataset.labels[images.indices]  # type: ignore[attr-defined]
         return images.labels  # type: ignore[attr-defined]
 
-    def batches(self, positions: Sequence[int], description: str) -> Iterator[tuple[Tensor, list[str], Tensor]]:
+    def batches(
+        self, positions: Sequence[int], description: str, finished: Collection[int] = ()
+    ) -> Iterator[tuple[Tensor, list[str], Tensor]]:
         """Yield this process's share of some images.
 
         Args:
             positions: Of the images among all test images.
             description: What stands beside the bar.
+            finished: Positions that an interrupted run has looked at, in batches of the same size: they are left out
+                once images are dealt out, so that the batches that follow are those of a run that was not interrupted.
 
         Yields:
             Images [B, C, H, W] in the size that the network takes, in [0, 1] and not normalised; their names; their
             positions, int64 [B], on the CPU.
         """
-        own = list(positions)[self._rank :: self._world_size]
+        done = set(finished)
+        own = [position for position in list(positions)[self._rank :: self._world_size] if position not in done]
         task = self._progress.add_task(description, total=len(own))
         loader: DataLoader = DataLoader(Subset(self._images, own), self._batch_size, num_workers=self._num_workers)
         for images, numbers in loader:

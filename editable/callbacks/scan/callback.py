@@ -30,7 +30,6 @@ __all__ = ["SpuriousScan"]
 
 WHAT = "a scan"
 SECONDS_BETWEEN_WRITES = 10
-"""Images by which a data set is recognised."""
 
 
 class SpuriousScan(Subcommand):
@@ -159,12 +158,12 @@ class SpuriousScan(Subcommand):
         """Return the records of all images; those of this process are kept on disk as they come."""
         identity = self._identity(image_data(trainer, WHAT))
         finished = [] if self.resume is None else [read_records(Path(self.resume), identity)]
-        done = torch.cat([records.positions for records in finished]) if finished else torch.empty(0)
-        waiting = sorted(set(range(len(shares.labels))) - set(done.tolist()))
+        done = [position for records in finished for position in records.positions.tolist()]
+        every = range(len(shares.labels))
         own = finished if trainer.global_rank == 0 else []
         written = time.monotonic()
         try:
-            for images, names, positions in shares.batches(waiting, "images where the concept is replaced"):
+            for images, names, positions in shares.batches(every, "images where the concept is replaced", done):
                 own.append(self._look(images, names, positions, shares.labels, trainer))
                 if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
                     write_records(folder, trainer.global_rank, identity, ScanRecords.join(own))

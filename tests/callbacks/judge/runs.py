@@ -1,6 +1,7 @@
 """Small runs of `judge`: images whose concept is a rule that a test can write down, and a network of random weights."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ class Grey:
 
     def __init__(self, finder: ConceptFinder) -> None:
         self.finder = finder
+        self.settings = {"threshold": getattr(finder, "threshold", None)}
 
     def __call__(self, images: Tensor, names) -> Replaced:
         masks = self.finder.find(images, names)
@@ -98,8 +100,9 @@ def run(root: Path, network: nn.Module | None = None, folder: Path | None = None
     defaults = {"target": "car", "concept": Grey(finder), "num_random_images": 20, "confusing_share": 0.2}
     callback = FourTests(**{**defaults, **settings})
     reports = [] if folder is None else [RunReport()]
-    trainer = quiet_trainer(callbacks=[callback, *reports], default_root_dir=folder or root)
-    trainer.test(ClassificationTask(network or make_network()), data or make_data(root), verbose=False)
+    with TemporaryDirectory() as temporary:
+        trainer = quiet_trainer(callbacks=[callback, *reports], default_root_dir=folder or temporary)
+        trainer.test(ClassificationTask(network or make_network()), data or make_data(root), verbose=False)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return Run(callback, {name: value for name, value in metrics.items() if name.startswith("judge_")})
 

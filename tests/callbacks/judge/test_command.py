@@ -3,15 +3,18 @@
 import csv
 import json
 import shutil
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from editable.callbacks.judge import callback as four_tests
 from editable.cli import main
+from editable.rewriting.concepts.concept_replacement import ConceptReplacement, Replaced
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
 from tests.small_efficientnet import SmallNetwork, write_image
@@ -105,7 +108,36 @@ def test_an_edit_that_changes_nothing_changes_no_figure_and_runs_repeat() -> Non
     assert judged(version=1) == zero
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_signal_and_what_it_says_to_go_on_with(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"--judge.edited={edited()}", "--data.batch_size=4"]
+    replace, batches = ConceptReplacement.__call__, []
+
+    def stops(self: ConceptReplacement, images: Tensor, names: Sequence[str]) -> Replaced:
+        batches.append(names)
+        if len(batches) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return replace(self, images, names)
+
+    monkeypatch.setattr(ConceptReplacement, "__call__", stops)
+    with pytest.raises(SystemExit) as ended:
+        judged(*options)
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 143
+    assert said == f"interrupted by SIGTERM: go on with --judge.resume {RUNS / 'version_0'}"
+    resumed = judged(*options, f"--judge.resume={RUNS / 'version_0'}", version=1)
+    assert resumed == judged(*options, version=2)
+    for name in ("four_tests.csv", "roc_areas.csv"):
+        first, second = ((RUNS / version / name).read_bytes() for version in ("version_1", "version_2"))
+        assert first == second
+    # The first two batches are not looked at again; the last one is that of the examples.
+    assert len(batches) == 3 + (6 - 2 + 1) + (6 + 1)
+
+
 MISTAKES = {
+    "resume": (["--judge.resume=nowhere"], "judge.resume: there is no judgement in 'nowhere', which has no judge.safe"),
     "class": (["--judge.target=n0297400"], "judge.target has 'n0297400', which is none of the 6 classes of the data"),
     "noise": (["--judge.noise=spoon"], "judge.noise has 'spoon', which is none of the 6 classes of the data"),
     "noise is the target": ([f"--judge.noise={WHEEL}"], f"judge.noise is '{WHEEL}', which is one of the target"),

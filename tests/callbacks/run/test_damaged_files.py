@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from editable.callbacks.judge.unfinished import SeenImages, UnfinishedJudgement, read_judgement
 from editable.callbacks.manipulate.unfinished_folder import MadeImage, UnfinishedFolder
 from editable.callbacks.rewrite.resuming import read_trials, write_trials
 from editable.callbacks.rewrite.trials import RewriteTrial, TrialSettings
@@ -68,6 +69,12 @@ def write_scan(folder: Path) -> None:
     )
 
 
+def write_judgement(folder: Path) -> None:
+    kept = UnfinishedJudgement(folder, 0, IDENTITY, {})
+    kept.keep("seen", SeenImages(torch.tensor([0, 1, 3]), torch.tensor([0.5, 0.0, 1.0]).double()))
+    kept.write()
+
+
 def write_manifest(folder: Path) -> None:
     images = [ManipulatedImage(torch.zeros(3, 2, 2), "cat", name, "a.png", "m", "t", 0, 0.5) for name in "ab"]
     save_manipulated_folder(folder, images, {"x": 1})
@@ -97,6 +104,7 @@ KINDS = [
     Kind("manifest.json", write_manifest, lambda folder: load_manipulated_folder(folder, ["cat"])),
     Kind("out.unfinished/made-0.json", write_made, lambda folder: UnfinishedFolder(folder / "out", IDENTITY).read()),
     Kind("scan.safetensors", write_scan, lambda folder: read_records(folder, IDENTITY)),
+    Kind("judge.safetensors", write_judgement, lambda folder: read_judgement(folder, IDENTITY)),
     Kind("edit.safetensors", write_patch, lambda folder: EditPatch.load(folder / "edit.safetensors")),
     Kind("second_moment.safetensors", read_moment, read_moment),
     Kind(
