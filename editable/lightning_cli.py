@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -26,6 +27,7 @@ from editable.data.classes import NOTHING, ClassName, name_text
 from editable.errors import UserError
 from editable.starting.checkpoint import check_checkpoint, find_checkpoint, stands_for_a_file
 from editable.starting.folder import new_run_folder
+from editable.starting.parts import check_parts
 from editable.starting.requests import check_numbers, check_trainer
 from editable.text_files import read_text, require_file
 from editable.trainer import SUBCOMMANDS, EditableTrainer
@@ -64,6 +66,7 @@ class RunConfig(SaveConfigCallback):
                 f"'{path}' is the configuration of another run, which would be overwritten; "
                 "choose another trainer.logger or trainer.default_root_dir"
             )
+        set_loader(PARSER_MODE, load_yaml, (yaml.YAMLError,))  # in a process that was spawned, nobody has yet
         super().setup(trainer, pl_module, stage)
 
 
@@ -112,6 +115,7 @@ class EditableCLI(LightningCLI):
         """Parse the command line; the arguments of a class go when another class takes its place."""
         with arguments_go_with_their_class():
             super().parse_arguments(parser, args)
+        _with_plain_text(self.config)
         _check_finite("", self.config.get(self.config.get("subcommand") or "", self.config))
 
     @staticmethod
@@ -161,6 +165,7 @@ class EditableCLI(LightningCLI):
         """Look at the checkpoint's path, and read checkpoints as data, never as code."""
         config = self.config.get(self.subcommand, {}) if self.subcommand else {}
         check_numbers(config.get("trainer") or {})
+        check_parts(config.get("trainer") or {})
         path = config.get("ckpt_path")
         if path is not None and not stands_for_a_file(path):
             check_checkpoint(path)
@@ -224,6 +229,16 @@ def _as_text(names: str, is_optional: bool) -> str:
     if not isinstance(several, list) or any(isinstance(some, list | dict) for some in several):
         return names
     return json.dumps([name_text(some) for some in several], ensure_ascii=False)
+
+
+def _with_plain_text(section: Namespace) -> None:
+    """Put text in the place of enumerations: defaults of Lightning's that no configuration can be saved with."""
+    for name, value in vars(section).items():
+        if isinstance(value, str) and isinstance(value, Enum):
+            section[name] = value.value
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, Namespace):
+                _with_plain_text(part)
 
 
 def _check_finite(name: str, value: Any) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 from argparse import ArgumentError
 from importlib.util import find_spec
+from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -26,6 +28,12 @@ LIGHTNING = re.compile(
     r"fabric)[/\\]"
 )
 """Where Lightning looks at what the user has asked of it; not where it is called by our own code."""
+TORCH = re.compile(r"[/\\]torch[/\\]")
+PARTS = re.compile(r"lightning[/\\](pytorch|fabric)[/\\](callbacks|loggers|profilers|strategies)[/\\]")
+"""Parts of the trainer that hand to torch what they were given in a configuration."""
+OTHERS = re.compile(r"(lightning|torch)\.")
+UNION = ("- Not a valid subclass", "- Import path", "- Expected a <class")
+"""What jsonargparse says of the kinds of value that were not meant."""
 CHECKS = (ValueError, TypeError, RuntimeError, ImportError, OSError, NotImplementedError)
 
 
@@ -35,7 +43,9 @@ def users_mistake(error: BaseException) -> str | None:
     A mistake is what is raised as one: a :class:`~editable.errors.UserError`, Lightning's misconfiguration, an argument
     that the parser refuses, also behind an error that wraps it. Besides, where no such error is: a place that cannot be
     written to or read, a full disk; a package that is not installed; and what Lightning refuses by a ``raise`` of its
-    own where it looks at devices, strategies, loggers, plug-ins and the trainer's numbers.
+    own where it looks at devices, strategies, loggers, plug-ins and the trainer's numbers, or torch where one of
+    Lightning's callbacks, loggers, profilers or strategies hands on what it was given; and a class of Lightning's or
+    torch's that cannot be made of the arguments in the configuration.
 
     Args:
         error: What has ended the command.
@@ -46,7 +56,7 @@ def users_mistake(error: BaseException) -> str | None:
         if isinstance(some, UserError | MisconfigurationException | ArgumentError):
             return one_sentence(str(some))
         if wrapped:
-            said = _of_the_machine(some) or _of_a_missing_package(some) or _of_lightning(some)
+            said = _of_the_machine(some) or _of_a_missing_package(some) or _of_lightning(some) or _of_a_class(some)
             if said is not None:
                 return one_sentence(said)
         wrapped = wrapped and "jsonargparse" in _raised_at(some)[0]
@@ -86,10 +96,34 @@ def _of_a_missing_package(error: BaseException) -> str | None:
 
 
 def _of_lightning(error: BaseException) -> str | None:
-    """Return what Lightning says where it refuses what it was asked for, by a ``raise``."""
-    file, line = _raised_at(error)
-    refused = LIGHTNING.search(file) is not None and linecache.getline(file, line).lstrip().startswith("raise ")
-    return str(error) if refused and isinstance(error, CHECKS) else None
+    """Return what is said where Lightning refuses what it was asked for, or torch what it hands on, by a ``raise``."""
+    trace = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
+    if not trace or not isinstance(error, CHECKS):
+        return None
+    code, line = trace[-1]
+    if not linecache.getline(code.co_filename, line).lstrip().startswith("raise "):
+        return None
+    refused = LIGHTNING.search(code.co_filename) is not None
+    if TORCH.search(code.co_filename) and isinstance(error, ValueError | TypeError):
+        asking = next((some for some, _ in reversed(trace) if not TORCH.search(some.co_filename)), code)
+        refused = PARTS.search(asking.co_filename) is not None
+    # What is abstract says nothing but its name.
+    return (str(error) or f"{code.co_name} is left to be defined: name a class that does") if refused else None
+
+
+def _of_a_class(error: BaseException) -> str | None:
+    """Return what is said of a class of Lightning's or torch's that cannot be made of its arguments."""
+    files = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    if not isinstance(error, ValueError) or not files or "jsonargparse" not in files[-1]:
+        return None
+    if not any("jsonargparse" in file and Path(file).stem == "_instantiation" for file in files):
+        return None
+    paths = set(re.findall(r"class_path='([^']*)'", str(error)))
+    if len(paths) != 1 or not OTHERS.match(path := paths.pop()):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.startswith("  - ")]
+    reasons = [line.removeprefix("- ") for line in lines if not line.startswith(UNION)]
+    return f"{path} cannot be made of its arguments: {'; '.join(reasons)}" if reasons else None
 
 
 def _raised_at(error: BaseException) -> tuple[str, int]:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.trainer.states import TrainerFn
 
 from editable.callbacks.run.context import run_folder
@@ -50,7 +51,7 @@ def new_run_folder(trainer: Trainer) -> Iterator[None]:
         raise UserError(f"'{other}' is of another run, which would be overwritten; choose another {RUN_OPTIONS}")
     there = set(folder.iterdir())
     try:
-        missing += _made_for_checkpoints(trainer)
+        missing += [*_made_for_checkpoints(trainer), *_made_for_profiler(trainer, folder)]
         yield
     except Exception as error:
         added = set(folder.iterdir()) - there
@@ -70,24 +71,39 @@ def new_run_folder(trainer: Trainer) -> Iterator[None]:
 def _made_for_checkpoints(trainer: Trainer) -> list[Path]:
     """Make the folders that checkpoints are asked into; return those that were not there before."""
     callbacks = trainer.checkpoint_callbacks if trainer.state.fn in (None, TrainerFn.FITTING) else []
-    asked = [some.dirpath for some in callbacks if isinstance(some, ModelCheckpoint) and some.dirpath is not None]
+    asked = [some.dirpath for some in callbacks if isinstance(some, ModelCheckpoint | OnExceptionCheckpoint)]
     made = []
     for path in asked:
-        if "://" not in str(path):
+        if path is not None and "://" not in str(path):
             made += _made(partial(Path, path), "the folder of checkpoints", "dirpath")[1]
     return made
 
 
-def _made(where: Callable[[], Path], what: str, option: str) -> tuple[Path, list[Path]]:
-    """Make a folder that can be written to; return it with those that were not there before, the innermost first."""
+def _made_for_profiler(trainer: Trainer, folder: Path) -> list[Path]:
+    """Make the folder that a profile is asked into, and look at the file's name; return what was not there before."""
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    if not isinstance(profiler, Profiler) or not (profiler.filename or profiler.dirpath):
+        return []
+    if "://" in str(profiler.dirpath):
+        return []
+    longest = profiler._prepare_filename(f"{TrainerFn.VALIDATING}-0")
+    return _made(lambda: Path(profiler.dirpath or folder), "the folder of the profile", "dirpath", longest)[1]
+
+
+def _made(where: Callable[[], Path], what: str, option: str, name: str = "") -> tuple[Path, list[Path]]:
+    """Make a folder that a file of some name can be written to.
+
+    Returns:
+        The folder, and the folders that were not there before, the innermost first.
+    """
     folder, missing = Path(), []
     try:
         folder = where()
         real = Path(os.path.realpath(folder))
         missing = [some for some in (real, *real.parents) if not os.path.lexists(some)]
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder), suppress(FileNotFoundError):
+            (folder / name).lstat()
     except (OSError, ValueError) as error:  # a ValueError where a path holds a zero byte
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         place = getattr(error, "filename", None) or folder

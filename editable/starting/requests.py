@@ -1,22 +1,34 @@
 """What the trainer was asked for, as far as Lightning takes it and it cannot be meant, or costs more than it gains."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.parsing import lightning_hasattr
 
 from editable.errors import UserError
 from editable.models import ScoringSettings
+from editable.starting.parts import check_duration, check_made_parts
 
 __all__ = ["check_numbers", "check_trainer", "has_bfloat16"]
 
-LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "num_nodes": 1}
-"""Least values of the trainer's numbers that Lightning doesn't look at, and divides by."""
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+    "min_epochs": 0,
+    "min_steps": 0,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+}
+"""Least values of the trainer's numbers that Lightning doesn't look at."""
+PROCESSES_PER_CORE = 8
+"""Nobody means more, and Lightning would start them all."""
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
@@ -32,10 +44,16 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if isinstance(value, int | float) and value < least:
             raise UserError(f"trainer.{name} must be at least {least}, got {value}")
+    if isinstance(settings.get("max_time"), Mapping | Namespace):
+        check_duration("trainer.max_time", settings["max_time"])
+    devices, most = settings.get("devices"), PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    count = int(devices) if isinstance(devices, str) and devices.isdecimal() else devices
+    if isinstance(count, int) and count > most:
+        raise UserError(f"trainer.devices must be at most {most}, {PROCESSES_PER_CORE} for each core, got {devices}")
 
 
 def check_trainer(trainer: Trainer, model: LightningModule, scoring: ScoringSettings | None) -> None:
-    """Look at a trainer's callbacks, and warn where a precision makes the processor slow.
+    """Look at a trainer's parts, and warn where a precision makes the processor slow.
 
     Args:
         trainer: Of the run.
@@ -43,14 +61,9 @@ def check_trainer(trainer: Trainer, model: LightningModule, scoring: ScoringSett
         scoring: How edited networks are scored, where that is asked for.
 
     Raises:
-        UserError: If the learning rate is to be found of a task that has none to be set.
+        UserError: If a part of the trainer cannot be meant with this task, or here.
     """
-    finders = any(isinstance(callback, LearningRateFinder) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    if finders and not (lightning_hasattr(model, "lr") or lightning_hasattr(model, "learning_rate")):
-        raise UserError(
-            f"LearningRateFinder cannot set the learning rate of {type(model).__name__}, which its optimizer has "
-            "(model.optimizer.lr): leave it out, and compare runs of a few rates"
-        )
+    check_made_parts(trainer, model)
     if not isinstance(trainer.accelerator, CPUAccelerator) or has_bfloat16():
         return
     if str(trainer.precision).startswith("bf16"):
