@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 import torch.distributed
 from lightning.pytorch.utilities import rank_zero_only
@@ -40,6 +42,34 @@ def _warning_as_a_sentence(
     return f"warning: {message}\n"
 
 
+@contextmanager
+def _each_sentence_once() -> Iterator[None]:
+    """Show a warning once in a command, wherever it comes from.
+
+    Python itself shows it again as soon as anybody, such as an imported package, has touched the filters in between.
+    """
+    show, said = warnings.showwarning, set()
+
+    def once(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = once
+    try:
+        yield
+    finally:
+        if warnings.showwarning is once:
+            warnings.showwarning = show
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -53,7 +83,7 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     signals = StopSignals()
     try:
-        with signals.installed():
+        with signals.installed(), _each_sentence_once():
             _run(args)
     except Interrupted as interrupted:
         raise SystemExit(_say_interrupted(interrupted)) from None

@@ -32,7 +32,7 @@ TORCH = re.compile(r"[/\\]torch[/\\]")
 PARTS = re.compile(r"lightning[/\\](pytorch|fabric)[/\\](callbacks|loggers|profilers|strategies)[/\\]")
 """Parts of the trainer that hand to torch what they were given in a configuration."""
 OTHERS = re.compile(r"(lightning|torch)\.")
-UNION = ("- Not a valid subclass", "- Import path", "- Expected a <class")
+UNION = ("Not a valid subclass", "Import path", "Expected a <class")
 """What jsonargparse says of the kinds of value that were not meant."""
 CHECKS = (ValueError, TypeError, RuntimeError, ImportError, OSError, NotImplementedError)
 
@@ -121,8 +121,10 @@ def _of_a_class(error: BaseException) -> str | None:
     paths = set(re.findall(r"class_path='([^']*)'", str(error)))
     if len(paths) != 1 or not OTHERS.match(path := paths.pop()):
         return None
-    lines = [line.strip() for line in str(error).splitlines() if line.startswith("  - ")]
-    reasons = [line.removeprefix("- ") for line in lines if not line.startswith(UNION)]
+    listed = str(error).partition("\nErrors:\n")[2].partition("\nGiven value type:")[0]
+    entries = [" ".join(entry.split()) for entry in re.split(r"^  - ", listed, flags=re.MULTILINE)]
+    reasons = [entry.removeprefix(f"Problem with given class_path '{path}': ") for entry in entries if entry]
+    reasons = [reason for reason in reasons if not reason.startswith(UNION)]
     return f"{path} cannot be made of its arguments: {'; '.join(reasons)}" if reasons else None
 
 

@@ -6,6 +6,7 @@ says. All run in one process on handwritten digits and a network of a few channe
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from editable.cli import main
 from editable.data import DigitsDataModule
 from editable.editing import EditPatch, EditRecord, RateOutcome
 from editable.models import cifar_resnet
+from editable.starting.parts import NOT_BY_NAME
 from editable.tasks import ClassificationTask
 from tests.paths import CONFIGS
 
@@ -141,6 +143,108 @@ DEVICES = [
     bad("fit", "NoSuchCallback", "--trainer.callbacks+=NoSuchCallback"),
     bad("fit", "plugins", "--trainer.plugins=nonsense"),
 ]
+PARTS = [
+    *(
+        bad("fit", says, f"--trainer.callbacks+={callback}", *(f"--trainer.callbacks.{part}" for part in options))
+        for callback, options, says in (
+            ("Timer", ("duration=soon",), "Timer cannot be made of its arguments: `Timer(duration='soon')` is not"),
+            ("Timer", ("duration={weekss: 1}",), "must be days, hours, minutes and seconds, got {'weekss': 1}"),
+            ("Timer", ("interval=never",), "Unsupported parameter value `Timer(interval=never)`"),
+            ("BackboneFinetuning", (), "called backbone, which ClassificationTask has not: leave it out"),
+            ("BackboneFinetuning", ("unfreeze_backbone_at_epoch=-1",), "must be a number, at least 0, got -1"),
+            ("BackboneFinetuning", ("lambda_func=nowhere.f",), "No module named 'nowhere'"),
+            ("BaseFinetuning", (), "freeze_before_training is left to be defined"),
+            ("BatchSizeFinder", ("init_val=0",), "init_val of BatchSizeFinder must be a number, at least 1, got 0"),
+            ("BatchSizeFinder", ("max_trials=-1",), "max_trials of BatchSizeFinder must be a number, at least 1"),
+            ("BatchSizeFinder", ("steps_per_trial=0",), "steps_per_trial of BatchSizeFinder"),
+            ("BatchSizeFinder", ("mode=odd",), "`mode` should be either of"),
+            ("LearningRateFinder", ("min_lr=-1",), "min_lr of LearningRateFinder must be a number, at least 0"),
+            ("EarlyStopping", ("monitor=val_loss", "patience=-1"), "patience of EarlyStopping must be a number"),
+            ("EarlyStopping", ("monitor=val_loss", "mode=x"), "`mode` can be min, max, got x"),
+            ("EarlyStopping", ("monitor=val_loss", "min_delta=.nan"), "min_delta must be finite, got nan"),
+            ("GradientAccumulationScheduler", ("scheduling={0: 0}",), "should be an int greater than 0"),
+            ("GradientAccumulationScheduler", ("scheduling={}",), "Empty dict"),
+            ("LearningRateMonitor", ("logging_interval=odd",), "logging_interval"),
+            (
+                "ModelCheckpoint",
+                ("filename={nothing",),
+                "is '{nothing', which is no pattern such as {epoch}",
+            ),
+            ("ModelCheckpoint", ("dirpath=zero\0byte",), "embedded null byte"),
+            ("ModelCheckpoint", ("mode=odd",), "`mode` can be min, max but got odd"),
+            (
+                "OnExceptionCheckpoint",
+                ("dirpath=file",),
+                "the folder of checkpoints cannot be made or written to, 'file'",
+            ),
+            ("OnExceptionCheckpoint", ("dirpath=/sys/x",), "the folder of checkpoints cannot be made"),
+            ("ModelPruning", ("pruning_fn=odd",), "`pruning_fn` odd isn't available"),
+            ("ModelPruning", ("pruning_fn=l1_unstructured", "amount=2.5"), "a part, up to 1, or a whole number of"),
+            ("ModelPruning", ("pruning_fn=l1_unstructured", "amount=-1"), "amount of ModelPruning must be a number"),
+            ("ModelSummary", ("max_depth=-5",), "max_depth of ModelSummary must be a number, at least -1, got -5"),
+            ("RichModelSummary", ("max_depth=-3",), "max_depth of RichModelSummary"),
+            ("StochasticWeightAveraging", ("swa_lrs=-1",), "`swa_lrs` should a positive float"),
+            ("StochasticWeightAveraging", ("swa_lrs=[0.1,0.1,0.1]",), "swa_lr has 3 values, param_groups has 1"),
+            ("StochasticWeightAveraging", ("swa_lrs=0.1", "annealing_epochs=-1"), "annealing_epochs of Stochastic"),
+            ("StochasticWeightAveraging", ("swa_lrs=0.1", "device=odd"), "is 'odd', which is not there (Expected one"),
+            ("WeightAveraging", ("device=odd",), "device of WeightAveraging is 'odd', which is not there"),
+            ("EMAWeightAveraging", ("decay=2",), "decay of EMAWeightAveraging must be a number, from 0 to 1, got 2.0"),
+            ("EMAWeightAveraging", ("update_every_n_steps=0",), "update_every_n_steps of EMAWeightAveraging"),
+            ("ThroughputMonitor", ("batch_size_fn=builtins.len", "window_size=0"), "window_size of ThroughputMonitor"),
+            ("LambdaCallback", ("on_fit_start=nowhere.f",), "No module named 'nowhere'"),
+        )
+    ),
+    *(
+        bad("fit", says, f"--trainer.logger={logger}", "--trainer.logger.save_dir=x", f"--trainer.logger.{option}")
+        for logger, option, says in (
+            (
+                "TensorBoardLogger",
+                "flush_secs=x",
+                "must be a number, at least 0, got 'x'",
+            ),
+            ("TensorBoardLogger", "max_queue=-1", "max_queue of TensorBoardLogger must be a number, at least 0"),
+            ("TensorBoardLogger", "version=-1", "version of TensorBoardLogger must be a number, at least 0, got -1"),
+            ("CSVLogger", "flush_logs_every_n_steps=0", "flush_logs_every_n_steps of CSVLogger"),
+            ("CSVLogger", "version=-3", "version of CSVLogger must be a number, at least 0, got -3"),
+        )
+    ),
+    bad("fit", "a DummyLogger, which has no folder", "--trainer.logger=lightning.pytorch.loggers.logger.DummyLogger"),
+    *(
+        bad(command, says, f"--trainer.profiler={profiler}", *(f"--trainer.profiler.{part}" for part in options))
+        for command, profiler, options, says in (
+            ("fit", "SimpleProfiler", ("dirpath=file", "filename=p"), "the folder of the profile cannot be made"),
+            ("fit", "SimpleProfiler", ("dirpath=/sys/x", "filename=p"), "the folder of the profile cannot be made"),
+            ("fit", "SimpleProfiler", ("dirpath=.", f"filename={LONG}"), "file name too long"),
+            ("fit", "SimpleProfiler", ("dirpath=new", "filename=zero\0byte"), "embedded null byte"),
+            ("fit", "SimpleProfiler", ("dirpath=zero\0byte", "filename=p"), "embedded null byte"),
+            ("test", "SimpleProfiler", ("dirpath=file", "filename=p"), "the folder of the profile cannot be made"),
+            ("fit", "AdvancedProfiler", ("dirpath=file", "filename=p"), "the folder of the profile cannot be made"),
+            ("fit", "AdvancedProfiler", ("line_count_restriction=-1",), "line_count_restriction of AdvancedProfiler"),
+            ("fit", "PyTorchProfiler", ("dirpath=/sys/x", "filename=p"), "the folder of the profile cannot be made"),
+            ("fit", "PyTorchProfiler", ("row_limit=-7",), "row_limit of PyTorchProfiler must be a number, at least -1"),
+            ("fit", "PyTorchProfiler", ("sort_by_key=odd",), "sort_by_key"),
+        )
+    ),
+    *(bad("fit", f"'{name}', which cannot be asked for", f"--trainer.strategy={name}") for name in NOT_BY_NAME),
+    bad("fit", "strategy='single_hpu'", "--trainer.strategy=single_hpu"),
+    *(
+        bad("fit", says, f"--trainer.strategy=lightning.pytorch.strategies.{name}", f"--trainer.strategy.{option}")
+        for name, option, says in (
+            (
+                "DDPStrategy",
+                "process_group_backend=odd",
+                "is 'odd', which this torch has not",
+            ),
+            ("DDPStrategy", "start_method=odd", "start_method"),
+            ("SingleDeviceStrategy", "device=odd", "device of SingleDeviceStrategy is 'odd', which is not there"),
+        )
+    ),
+    bad("fit", "this is no job of SLURM", "--trainer.plugins=SLURMEnvironment"),
+    bad("fit", "LSB_DJOB_RANKFILE", "--trainer.plugins=lightning.pytorch.plugins.environments.LSFEnvironment"),
+    bad("fit", "torch_xla", "--trainer.plugins=lightning.pytorch.plugins.io.XLACheckpointIO"),
+    bad("fit", "trainer.devices must be at most", "--trainer.devices=1000000"),
+    bad("fit", "days, hours, minutes and seconds, got {'secs': 1}", "--trainer.max_time={secs: 1}"),
+]
 NUMBERS = [
     *(
         bad("fit", says, f"--trainer.{option}")
@@ -160,6 +264,10 @@ NUMBERS = [
             "accumulate_grad_batches=0": "accumulate_grad_batches must be at least 1",
             "accumulate_grad_batches=-3": "accumulate_grad_batches must be at least 1",
             "gradient_clip_val=x": "gradient_clip_val",
+            "gradient_clip_val=-1": "gradient_clip_val must be at least 0, got -1",
+            "min_epochs=-1": "min_epochs must be at least 0, got -1",
+            "min_steps=-1": "min_steps must be at least 0, got -1",
+            "num_sanity_val_steps=-2": "num_sanity_val_steps must be at least -1, got -2",
             "gradient_clip_algorithm=foo": "foo",
             "overfit_batches=2.5": "overfit_batches",
             "deterministic=perhaps": "deterministic",
@@ -324,7 +432,7 @@ LATE = [
     )
 ]
 """What is known after the first epoch alone: what the run has logged until then stays."""
-TABLE = [*PLACES, *DEVICES, *NUMBERS, *FILES, *EDITS]
+TABLE = [*PLACES, *DEVICES, *PARTS, *NUMBERS, *FILES, *EDITS]
 
 
 def small_network(width: int = 4, num_classes: int = 10) -> nn.Module:
@@ -398,7 +506,7 @@ def name_of(one: Bad) -> str:
 
 def arguments(one: Bad) -> list[str]:
     command, *more = one.command.split(" ")
-    options = [*more, *(part for option in one.options for part in option.split(" "))]
+    options = [*more, *(part for option in one.options for part in re.split(r" (?=--)", option))]
     return [command, *options] if command in ("compare", "fly") else [command, *SMALL, *options]
 
 
@@ -432,6 +540,29 @@ def test_one_sentence_after_an_epoch(
     assert ended.value.code == 2
     assert one.says in capsys.readouterr().err.strip().splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+SPAWNED = pytest.param("--trainer.strategy=ddp_spawn", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--trainer.callbacks+=Timer --trainer.callbacks.duration=00:00:10:00",
+        "--trainer.callbacks+=Timer --trainer.callbacks.duration={minutes: 10} --trainer.callbacks.interval=epoch",
+        "--trainer.callbacks+=ModelSummary --trainer.callbacks.max_depth=-1",
+        "--trainer.profiler=SimpleProfiler --trainer.profiler.dirpath=new --trainer.profiler.filename=p",
+        SPAWNED,
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_neighbours_that_can_be_meant_run(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(arguments(bad("fit", "", option)))
+    run = Path("runs/digits/baseline/version_0")
+    assert (run / "config.yaml").is_file()
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert not option.startswith("--trainer.profiler") or [*Path("new").glob("fit-p*.txt")]
 
 
 def test_there_are_many() -> None:

@@ -2,10 +2,16 @@
 
 import errno
 import os
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch import Trainer
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import BaseFinetuning, StochasticWeightAveraging
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from editable.errors import UserError
 from editable.mistakes import users_mistake
@@ -13,6 +19,35 @@ from editable.mistakes import users_mistake
 
 def of_lightning() -> None:
     Trainer(accelerator="quantum", logger=False)
+
+
+def handed_on_to_torch() -> None:
+    """What torch refuses of a callback of Lightning's that hands it on."""
+    average, network = StochasticWeightAveraging([0.1, 0.1, 0.1], swa_epoch_start=1), nn.Linear(1, 1)
+    average._average_model, average._max_epochs = nn.Linear(1, 1), 5
+    network.device = torch.device("cpu")
+    optimizers = [torch.optim.SGD(network.parameters(), 0.1)]
+    average.on_train_epoch_start(SimpleNamespace(optimizers=optimizers, current_epoch=0, max_epochs=5), network)
+
+
+def refused_by_torch_itself() -> None:
+    torch.optim.SGD(nn.Linear(1, 1).parameters(), -1.0)
+
+
+def abstract() -> None:
+    BaseFinetuning().freeze_before_training(nn.Linear(1, 1))
+
+
+class OursWithAFault(Callback):
+    def __init__(self, number: int = 0) -> None:
+        raise ValueError("a fault of ours")
+
+
+def made_from_a_configuration(path: str, **arguments: object) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--callbacks", type=list[Callback] | Callback | None)
+    some = {"class_path": path, "init_args": arguments}
+    parser.instantiate(parser.parse_object({"callbacks": [some]}))
 
 
 def of_our_own() -> None:
@@ -64,6 +99,14 @@ def raised(error: BaseException):
         (raised(IsADirectoryError(errno.EISDIR, "x", "a")), "cannot use 'a': is a directory"),
         (of_a_package, "No module named 'no_such_package', which an option asks for: install the package"),
         (of_lightning, "accelerator='quantum'"),
+        (handed_on_to_torch, "swa_lr has 3 values, param_groups has 1"),
+        (abstract, "freeze_before_training is left to be defined: name a class that does"),
+        (
+            partial(made_from_a_configuration, "lightning.pytorch.callbacks.EarlyStopping", monitor="a", mode="x"),
+            "lightning.pytorch.callbacks.EarlyStopping cannot be made of its arguments: `mode` can be min, max, got x",
+        ),
+        (partial(made_from_a_configuration, "tests.test_mistakes.OursWithAFault"), None),
+        (refused_by_torch_itself, None),
         (raised(OSError(errno.EACCES, "no place is named")), None),
         (raised(FileNotFoundError(errno.ENOENT, "x", "a")), None),
         (raised(OSError("no number")), None),

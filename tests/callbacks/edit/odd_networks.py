@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Branching", "Plain", "Scores", "Shared", "TwoHeads", "zero_head"]
+__all__ = ["Branching", "BranchingTwoHeads", "Plain", "Scores", "Shared", "TwoHeads", "zero_head"]
 
 
 class Plain(nn.Module):
@@ -34,6 +34,13 @@ class Scores(Plain):
 class Branching(Plain):
     def forward(self, x: Tensor) -> Any:
         return super().forward(x if x.mean() > 0 else x.flip(-1))
+
+
+class BranchingTwoHeads(Branching):
+    """Neither can be traced nor returns a tensor."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(x), x
 
 
 class Shared(Plain):

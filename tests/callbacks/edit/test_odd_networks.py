@@ -1,12 +1,16 @@
 """Edits and tests of networks as people have them, by the command line: they work, or end in one sentence."""
 
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from editable.cli import main
+from editable.editing import EditEvaluator
 from tests.callbacks.edit import odd_networks
 from tests.callbacks.edit.commands import LENIENT, digits
 from tests.mistakes import error_line
@@ -95,3 +99,27 @@ def test_other_shapes(capsys: pytest.CaptureFixture) -> None:
     for command, options in (("test", []), ("edit", ["--edit.images=11", "--edit.labels=3"])):
         line = error_line(arguments(command, "Scores", *options, *layers), capsys)
         assert "but a classifier's logits are" in line
+
+
+@pytest.mark.parametrize("network", ["TwoHeads", "BranchingTwoHeads"])
+def test_what_is_taken_is_said_once(
+    network: str, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody touches the filters in between, as `warnings.catch_warnings` does on its way in and out."""
+    warnings.simplefilter("default")
+    measure_base, make = EditEvaluator.measure_base, EditEvaluator._make
+
+    def touched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*given: Any, **named: Any) -> Any:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "nothing of the kind")
+            return function(*given, **named)
+
+        return wrapped
+
+    monkeypatch.setattr(EditEvaluator, "measure_base", touched(measure_base))
+    monkeypatch.setattr(EditEvaluator, "_make", touched(make))
+    run("test", network, "--evaluation.num_edits=4", "--evaluation.editable_layers=[c]")
+    said = [str(warning.message) for warning in recwarn if network in str(warning.message)]
+    assert sum("returns a tuple: its element 0, of 2, is taken for the logits" in sentence for sentence in said) == 1
+    assert len(said) == len(set(said))
