@@ -157,6 +157,8 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "PreconditionedEditor": partial(editing.PreconditionedEditor, editor),
         "StrengthSearch": partial(editing.StrengthSearch, editor),
         "HarmBudget": editing.HarmBudget,
+        "NullSpaceEditor": editing.NullSpaceEditor,
+        "RidgeEditor": editing.RidgeEditor,
         "MarginObjective": editing.MarginObjective,
         "SamplingSettings": lambda **numbers: editing.SamplingSettings(
             **({} if "forward_passes" in numbers else {"half_width": 0.1}) | numbers

@@ -28,6 +28,8 @@ from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.stream import Correction, Cost, Held, StreamEvaluator, StreamState, points_of
 from editable.editing.linear.codebook_editor import CodebookEditor
 from editable.editing.linear.minimal_harm import MinimalHarmEditor
+from editable.editing.linear.null_space import NullSpaceEditor
+from editable.editing.linear.ridge import RidgeEditor
 from editable.editing.locality import kl_locality
 from editable.editing.patches.patch import EditPatch, EditRecord
 from editable.editing.rules.adam import Adam
@@ -69,11 +71,13 @@ __all__ = [
     "MarginObjective",
     "MinimalHarmEditor",
     "Momentum",
+    "NullSpaceEditor",
     "Params",
     "PreconditionedEditor",
     "RMSProp",
     "RProp",
     "RateOutcome",
+    "RidgeEditor",
     "Sample",
     "SamplingSettings",
     "ScaledGD",

@@ -108,7 +108,7 @@ class BaseEditor(nn.Module, ABC):
             sample = inputs[edit] if isinstance(inputs, Tensor) else tuple(tensor[edit] for tensor in inputs)
             results.append(self(forward, params, sample, target, differentiable))
         return EditResult(
-            {name: torch.stack([result.params[name] for result in results]) for name in params},
+            self._stack([result.params for result in results]),
             torch.stack([result.loss for result in results]),
             torch.stack([result.success for result in results]),
             torch.stack([result.num_steps for result in results]),
@@ -182,12 +182,12 @@ class BaseEditor(nn.Module, ABC):
         return self.objective.margin
 
     def with_strict_success(self) -> "BaseEditor":
-        """Return a copy whose edits succeed only where each label is predicted, strictly above all others.
+        """Return the editor with edits that succeed only where each label is predicted, strictly above all others.
 
-        By the published rule, which edits follow else, a tie is a success.
+        It shares all else with this one. By the published rule, which edits follow else, a tie is a success.
         """
-        editor = copy.deepcopy(self)
-        editor.objective.strict = True
+        editor = copy.copy(self)  # what it is bound to, such as a place, stays the same object
+        editor.objective = MarginObjective(self.margin, strict=True)
         return editor
 
     def with_learning_rate(self, learning_rate: float) -> "BaseEditor":
@@ -216,6 +216,10 @@ class BaseEditor(nn.Module, ABC):
         except UserError:
             return repr(self)
 
+    def _stack(self, params: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the parameters of E edits with a leading dimension E."""
+        return {name: torch.stack([own[name] for own in params]) for name in params[0]}
+
     def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return ``l_e(params, inputs, targets)`` with whether the edit has succeeded.
 
@@ -226,11 +230,7 @@ class BaseEditor(nn.Module, ABC):
         def loss_function(params: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
             logits = forward(inputs, params)
             require_logits(logits, targets.shape[0])
-            if lowest < 0 or highest >= logits.shape[-1]:
-                wrong = lowest if lowest < 0 else highest
-                raise UserError(
-                    f"label {wrong} was asked for, but the network's classes are 0 … {logits.shape[-1] - 1}"
-                )
+            require_classes(lowest, highest, logits.shape[-1])
             loss = self.objective(logits, targets)
             return loss, self.objective.is_met(loss, logits, targets)
 
@@ -263,6 +263,13 @@ def check_edit(params: Mapping[str, Tensor], inputs: Inputs, targets: Any, dimen
         raise UserError("an edit needs at least one sample with a label, got none")
     first = inputs if isinstance(inputs, Tensor) else inputs[0]
     return _labels(targets, first.shape[:dimensions], first.device)
+
+
+def require_classes(lowest: int, highest: int, num_classes: int) -> None:
+    """Raise a :class:`UserError` unless the lowest and highest of the labels asked for are classes of the network."""
+    if lowest < 0 or highest >= num_classes:
+        wrong = lowest if lowest < 0 else highest
+        raise UserError(f"label {wrong} was asked for, but the network's classes are 0 … {num_classes - 1}")
 
 
 def _labels(targets: Any, shape: torch.Size, device: torch.device) -> Tensor:

@@ -7,11 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    match_precision,
+    require_classes,
+)
 from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
-from editable.editing.linear.linear_layer import reading
+from editable.editing.linear.linear_layer import reading, require_finite_samples, warn_of_missed
 from editable.errors import UserError, require_at_least, require_not_negative, require_within
 from editable.models import Codebook, add_codebook, evaluation_mode
 from editable.models.logits import require_logits
@@ -40,6 +47,8 @@ class CodebookEditor(BaseEditor):
         margin: By how much a raised label leads all others, in logits.
         epsilon: Added to each eigenvalue of the centred second moment, relative to their mean.
         num_references: Number of images, neither edited nor judged, for the moment and the thresholds.
+        classifier: The name of the linear layer behind which the codebook goes; by default it is found, in a network
+            that torch.fx can trace.
 
     Raises:
         UserError: If a number is out of its range; at a network without a codebook.
@@ -54,6 +63,7 @@ class CodebookEditor(BaseEditor):
         margin: float = 1.0,
         epsilon: float = 1e-2,
         num_references: int = 10_000,
+        classifier: str | None = None,
     ) -> None:
         super().__init__(1, margin)
         require_within("(0, 1]", threshold=threshold)
@@ -61,15 +71,14 @@ class CodebookEditor(BaseEditor):
         require_not_negative(epsilon=epsilon)
         require_at_least(1, num_references=num_references)
         self.threshold, self.firing_rate, self.epsilon = threshold, firing_rate, epsilon
-        self.num_references = num_references
-        self._name = ""
-        self._codebook: Codebook | None = None
+        self.num_references, self.classifier = num_references, classifier
+        self._place: tuple[str, Codebook] | None = None  # in a tuple, for a codebook is no module of the editor
         self._references = torch.zeros(0, 0)
 
     def furnish(self, network: nn.Module) -> nn.Module:
         """Put a codebook behind the classifier, unless there is one; see :meth:`BaseEditor.furnish`."""
         there = any(isinstance(module, Codebook) for module in network.modules())
-        return network if there else add_codebook(network, margin=self.margin)
+        return network if there else add_codebook(network, self.classifier, self.margin)
 
     @torch.no_grad()
     def at(self, site: EditSite) -> "CodebookEditor":
@@ -84,10 +93,11 @@ class CodebookEditor(BaseEditor):
             for images, _ in site.image_batches(self.num_references):
                 network(images)
         features = torch.cat(read)
+        require_finite_samples(features, "what the classifier reads of reference images")
         if len(codebook.thresholds) == 1:
             self._whiten(codebook, features.double())
         editor = copy.copy(self)
-        editor._name, editor._codebook, editor._references = name, codebook, codebook.query(features)
+        editor._place, editor._references = (name, codebook), codebook.query(features)
         return editor
 
     @torch.no_grad()
@@ -99,47 +109,89 @@ class CodebookEditor(BaseEditor):
         targets: Tensor,
         differentiable: bool = False,
     ) -> EditResult:
-        """Add a row for each sample; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
+        """Add a row for each sample, unless all are right; see :meth:`BaseEditor.forward`.
+
+        It cannot be differentiated.
+        """
         if differentiable:
             raise UserError("CodebookEditor cannot be differentiated: train with Editor and an update rule")
-        if self._codebook is None:
+        return self._edit(forward, params, inputs, targets, keep_right=False)
+
+    @torch.no_grad()
+    def extend(
+        self,
+        forward: ForwardFunction,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        targets: Tensor,
+        state: Mapping[str, Tensor],
+    ) -> tuple[EditResult, dict[str, Tensor]]:
+        """Make the next edit of a stream, whose rows are its memory; see :meth:`BaseEditor.extend`.
+
+        Samples that are right get rows too, so that no later key that is near takes them.
+        """
+        return self._edit(forward, params, inputs, targets, keep_right=True), {}
+
+    def _edit(
+        self, forward: ForwardFunction, params: Mapping[str, Tensor], inputs: Inputs, targets: Tensor, keep_right: bool
+    ) -> EditResult:
+        if self._place is None:
             raise UserError("CodebookEditor needs reference images: call at(EditSite(…)) first")
+        name, codebook = self._place
         targets = check_edit(params, inputs, targets)
         inputs = match_precision(inputs, params, differentiable=False)
-        with reading(self._codebook.match) as read:
+        with reading(codebook.match) as read:
             logits = forward(inputs, params)
         require_logits(logits, len(targets))
+        require_classes(int(targets.min()), int(targets.max()), logits.shape[1])
+        require_finite_samples(torch.cat([read[0], logits], dim=1), "what the codebook reads")
         edited = {name: param.detach().clone() for name, param in params.items()}
         num_steps = 0
-        if not is_predicted(logits, targets).all():
-            edited |= self._with_rows(edited, read[0], functional.one_hot(targets, logits.shape[1]))
+        if keep_right or not is_predicted(logits, targets).all():
+            edited |= self._with_rows(name, edited, read[0], functional.one_hot(targets, logits.shape[1]))
             logits, num_steps = forward(inputs, edited), 1
+        right = is_predicted(logits, targets)
+        warn_of_missed(right)
         return EditResult(
             edited,
             self.objective(logits, targets),
-            is_predicted(logits, targets).all(),
+            right.all(),
             torch.tensor(num_steps, device=targets.device),
         )
 
-    def _with_rows(self, params: Mapping[str, Tensor], keys: Tensor, values: Tensor) -> dict[str, Tensor]:
+    def _stack(self, params: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the rows of E edits with a leading dimension E, empty ones behind those of an edit that has fewer."""
+        most = {name: max(len(own[name]) for own in params) for name in params[0]}
+        return {
+            name: torch.stack(
+                [
+                    torch.cat([own[name], own[name].new_zeros(rows - len(own[name]), *own[name].shape[1:])])
+                    for own in params
+                ]
+            )
+            for name, rows in most.items()
+        }
+
+    def _with_rows(self, name: str, params: Mapping[str, Tensor], keys: Tensor, values: Tensor) -> dict[str, Tensor]:
         """Return the codebook's parameters with a row for each key [N, c], behind those that stay.
 
         Of equal keys the last one stays: what was asked last.
         """
         last = ~(keys @ keys.T > SAME).triu(1).any(dim=1)
         keys, values = keys[last], values[last]
-        own = {part: params[f"{self._name}.{part}"] for part in PARTS}
+        own = {part: params[f"{name}.{part}"] for part in PARTS}
         stays = ~(own["match.weight"] @ keys.T > SAME).any(dim=1)
         new = {"match.weight": keys, "thresholds": self._thresholds(keys), "values": values}
-        return {f"{self._name}.{part}": torch.cat([own[part][stays], new[part].to(own[part])]) for part in PARTS}
+        return {f"{name}.{part}": torch.cat([own[part][stays], new[part].to(own[part])]) for part in PARTS}
 
     def _thresholds(self, keys: Tensor) -> Tensor:
         """Return the least threshold at which a key [N, c] fires at no more references than are allowed, [N]."""
         allowed = int(self.firing_rate * len(self._references))
+        least = min(self.threshold, SAME)
         if allowed >= len(self._references):
-            return keys.new_full((len(keys),), self.threshold)
+            return keys.new_full((len(keys),), least)
         cosines = self._references @ keys.T
-        return (cosines.topk(allowed + 1, dim=0).values[-1] + 1e-6).clamp(self.threshold, SAME)
+        return (cosines.topk(allowed + 1, dim=0).values[-1] + 1e-6).clamp(least, SAME)
 
     def _whiten(self, codebook: Codebook, features: Tensor) -> None:
         mean = features.mean(dim=0)

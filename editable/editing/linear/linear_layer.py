@@ -1,5 +1,6 @@
 """The linear layer that a closed-form edit changes, as a matrix: what it reads, and how logits follow its output."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,7 +13,9 @@ from editable.errors import UserError
 from editable.models import SplitNetwork
 from editable.rewriting import SecondMoment
 
-__all__ = ["LinearLayer", "reading"]
+__all__ = ["LinearLayer", "reading", "require_finite_samples", "warn_of_missed"]
+
+MOST_NAMED = 10  # samples that a warning counts up
 
 
 class LinearLayer:
@@ -47,9 +50,11 @@ class LinearLayer:
         self.key_size = layer.in_features + self.has_bias
 
     def matrix(self, params: Mapping[str, Tensor]) -> Tensor:
-        """Return weight and bias as one matrix, float64 [o, d]."""
+        """Return weight and bias as one matrix, float64 [o, d], a new tensor."""
         weight = params[self._weight].detach().double()
-        return torch.cat([weight, params[self._bias].detach().double()[:, None]], dim=1) if self.has_bias else weight
+        if not self.has_bias:
+            return weight.clone()
+        return torch.cat([weight, params[self._bias].detach().double()[:, None]], dim=1)
 
     def params(self, matrix: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a matrix [o, d] as parameters by name, of the type of others."""
@@ -87,6 +92,7 @@ class LinearLayer:
         finally:
             handle.remove()
         keys = self._with_bias(read, len(logits))
+        require_finite_samples(logits, "the network's output")
         if logits is written[0]:
             unit = torch.eye(logits.shape[1], dtype=torch.float64, device=logits.device)
             return keys, logits.detach().double(), unit[None]
@@ -94,7 +100,9 @@ class LinearLayer:
             torch.autograd.grad(logits[:, label].sum(), written[0], retain_graph=True)[0]
             for label in range(logits.shape[1])
         ]
-        return keys, logits.detach().double(), torch.stack(rows, dim=1).double()
+        derivatives = torch.stack(rows, dim=1).double()
+        require_finite_samples(derivatives, "the derivative of the network's output")
+        return keys, logits.detach().double(), derivatives
 
     def second_moment(self, site: EditSite, num_images: int) -> SecondMoment:
         """Return the second moment of keys over reference images."""
@@ -111,6 +119,7 @@ class LinearLayer:
                 f"'{self.name}' must read one vector for each image, for this editor, but of {number} images it reads "
                 f"{shapes or 'nothing'}"
             )
+        require_finite_samples(read[0], f"what '{self.name}' reads")
         keys = read[0].double()
         return torch.cat([keys, torch.ones_like(keys[:, :1])], dim=1) if self.has_bias else keys
 
@@ -124,3 +133,33 @@ def reading(layer: nn.Module) -> Iterator[list[Tensor]]:
         yield read
     finally:
         handle.remove()
+
+
+def require_finite_samples(values: Tensor, what: str) -> None:
+    """Raise a :class:`UserError` that names the samples of which a tensor [N, …] has NaN or infinite values."""
+    wrong = ~values.detach().flatten(1).isfinite().all(dim=1)
+    if bool(wrong.any()):
+        raise UserError(
+            f"{what} is NaN or infinite for {int(wrong.sum())} of {len(wrong)} samples (number {_numbers(wrong)}): "
+            "such inputs, or such a network, cannot be edited"
+        )
+
+
+def warn_of_missed(right: Tensor) -> None:
+    """Warn of samples that have been edited and yet do not get their labels, if there are any, by their numbers.
+
+    Args:
+        right: Whether each sample gets its label, bool [N].
+    """
+    if not bool(right.all()):
+        warnings.warn(
+            f"{int((~right).sum())} of {len(right)} samples do not get their labels (number {_numbers(~right)}): what "
+            "is asked of them contradicts what is asked of others, or is more than the layer can hold",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _numbers(chosen: Tensor) -> str:
+    numbers = chosen.nonzero().flatten().tolist()
+    return ", ".join(map(str, numbers[:MOST_NAMED])) + (", …" if len(numbers) > MOST_NAMED else "")

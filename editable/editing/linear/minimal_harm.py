@@ -1,25 +1,32 @@
 """The smallest change of a linear layer that gives all edited samples their labels: a convex program, in its dual."""
 
 import copy
-import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    match_precision,
+    require_classes,
+)
 from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
-from editable.editing.linear.linear_layer import LinearLayer
+from editable.editing.linear.linear_layer import LinearLayer, warn_of_missed
 from editable.editing.linear.nonnegative import solve_nonnegative
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive
 from editable.rewriting import InverseMoment, Regularisation
 
 __all__ = ["MinimalHarmEditor"]
 
-MOST_NAMED = 10  # samples that a warning counts up
+TOLERANCE = 1e-6
+"""Part of a margin by which it may be missed."""
 
 
 class MinimalHarmEditor(BaseEditor):
@@ -113,8 +120,11 @@ class MinimalHarmEditor(BaseEditor):
             keys, logits, derivatives = layer.derivatives(
                 forward, current, samples if isinstance(matched, tuple) else samples[0]
             )
-            leads = _leads(logits, asked)
-            if bool((leads >= self.margin / 2).all()) or step == self.max_steps:
+            if step == 0:
+                require_classes(int(asked.min()), int(asked.max()), logits.shape[1])
+            # The margin is what the program asks for; half of it is enough of what it leads to behind other layers.
+            enough = self.margin * (1 - TOLERANCE if step == 0 else 0.5)
+            if bool((_leads(logits, asked) >= enough).all()) or step == self.max_steps:
                 break
             if len(derivatives) > 1 and torch.equal(derivatives, derivatives[:1].expand_as(derivatives)):
                 derivatives = derivatives[:1]  # linear behind the layer
@@ -131,7 +141,7 @@ class MinimalHarmEditor(BaseEditor):
                 break  # it has given all that there is
             matrix = base + change
         right = is_predicted(logits, asked)
-        self._say_missed(right)
+        warn_of_missed(right)
         latest = slice(len(asked) - len(targets), None)
         result = EditResult(
             current,
@@ -156,17 +166,6 @@ class MinimalHarmEditor(BaseEditor):
         if self._place is None:
             raise UserError("MinimalHarmEditor needs the second moment of its layer: call at(EditSite(…)) first")
         return self._place
-
-    def _say_missed(self, right: Tensor) -> None:
-        missed = (~right).nonzero().flatten().tolist()
-        if missed:
-            named = ", ".join(map(str, missed[:MOST_NAMED])) + (", …" if len(missed) > MOST_NAMED else "")
-            warnings.warn(
-                f"{len(missed)} of {len(right)} samples do not get their labels (number {named}): what is asked of "
-                "them contradicts what is asked of others, or is more than the layer can hold",
-                UserWarning,
-                stacklevel=3,
-            )
 
 
 class _Active(NamedTuple):
@@ -229,7 +228,7 @@ class _Constraints(NamedTuple):
         kernel.diagonal().add_(soft)
         multipliers = solve_nonnegative(kernel, margin - own, positive)
         change = inverse.whiten(keys.T @ (multipliers[:, None] * directions)).T
-        return change, 1e-6 * margin, multipliers > 0
+        return change, TOLERANCE * margin, multipliers > 0
 
 
 def _leads(logits: Tensor, labels: Tensor) -> Tensor:
