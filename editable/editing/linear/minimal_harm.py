@@ -25,6 +25,7 @@ from editable.rewriting import InverseMoment, Regularisation
 
 __all__ = ["MinimalHarmEditor"]
 
+MOST_HALVINGS = 5  # of a step that leads nowhere
 TOLERANCE = 1e-6
 """Part of a margin by which it may be missed."""
 
@@ -45,6 +46,8 @@ class MinimalHarmEditor(BaseEditor):
     a multi-class support vector machine in the metric Σ⁻¹: constraints enter as they are violated, few are active, and
     there is no learning rate. Behind the layer the network is taken to be linear, and that again where the change has
     led, until the labels are there: one step where it is linear, as for ``fc`` or the last matrix of an extra layer.
+    A step that gains nothing gives way to the smallest further change, halved until that gains; behind functions that
+    saturate, labels may stay out of reach, which a warning says.
 
     In a stream the program is that of all edits so far, from the unedited weights, so that earlier ones hold on.
 
@@ -113,33 +116,43 @@ class MinimalHarmEditor(BaseEditor):
         base = state["base"] if state else layer.matrix(params)
         asked = torch.cat([state["targets"], targets]) if state else targets
         samples = tuple(torch.cat([state[f"input{place}"], some]) if state else some for place, some in enumerate(own))
+        together = samples if isinstance(matched, tuple) else samples[0]
         active = _Active(state["pairs"], state["positive"]) if state else _Active.none(targets.device)
         matrix = layer.matrix(params)
         for step in range(self.max_steps + 1):
             current = layer.params(matrix, params)
-            keys, logits, derivatives = layer.derivatives(
-                forward, current, samples if isinstance(matched, tuple) else samples[0]
-            )
+            keys, logits, derivatives = layer.derivatives(forward, current, together)
             if step == 0:
                 require_classes(int(asked.min()), int(asked.max()), logits.shape[1])
             # The margin is what the program asks for; half of it is enough of what it leads to behind other layers.
-            enough = self.margin * (1 - TOLERANCE if step == 0 else 0.5)
-            if bool((_leads(logits, asked) >= enough).all()) or step == self.max_steps:
+            enough, leads = self.margin * (1 - TOLERANCE if step == 0 else 0.5), _leads(logits, asked)
+            if bool((leads >= enough).all()) or step == self.max_steps:
                 break
-            if len(derivatives) > 1 and torch.equal(derivatives, derivatives[:1].expand_as(derivatives)):
-                derivatives = derivatives[:1]  # linear behind the layer
-            moved = keys @ (matrix - base).T
-            linear = _Constraints(
-                logits - torch.einsum("nco,no->nc", derivatives.expand(len(moved), -1, -1), moved),
-                derivatives,
-                keys,
-                inverse.whiten(keys.T).T,
-                asked,
-            )
-            change, active = linear.solve(active, self.margin, self.softness, inverse)
-            if torch.allclose(base + change, matrix, rtol=0, atol=1e-9 * float(change.abs().max())):
+            if torch.equal(derivatives, derivatives[:1].expand_as(derivatives)):
+                derivatives = derivatives[:1]  # linear behind the layer, or one sample
+            program = _Constraints(logits, derivatives, keys, inverse.whiten(keys.T).T, asked)
+
+            def missing(logits: Tensor) -> float:
+                return float((self.margin - _leads(logits, asked)).clamp(min=0).sum())
+
+            @torch.no_grad()
+            def gains(reached: Tensor, before: float = missing(logits)) -> bool:
+                return missing(forward(together, layer.params(reached, params))) < before
+
+            for origin in (base, matrix):
+                some = program.seen_from(matrix - origin)
+                change, active = some.solve(active, self.margin, self.softness, inverse)
+                reached = origin + change
+                if len(derivatives) == 1 < len(asked) or gains(reached):
+                    break
+            else:
+                for _ in range(MOST_HALVINGS):
+                    reached = (matrix + reached) / 2
+                    if gains(reached):
+                        break
+            if torch.allclose(reached, matrix, rtol=0, atol=1e-9 * float((reached - base).abs().max())):
                 break  # it has given all that there is
-            matrix = base + change
+            matrix = reached
         right = is_predicted(logits, asked)
         warn_of_missed(right)
         latest = slice(len(asked) - len(targets), None)
@@ -161,6 +174,10 @@ class MinimalHarmEditor(BaseEditor):
     def rank_of_change(self, num_samples: int) -> int:
         """Return the number of samples: each adds a multiple of (Σ⁻¹k)ᵀ to rows; see :class:`BaseEditor`."""
         return num_samples
+
+    def _missing(self, logits: Tensor, labels: Tensor) -> float:
+        """Return by how much margins are missed, in all."""
+        return float((self.margin - _leads(logits, labels)).clamp(min=0).sum())
 
     def _require_place(self) -> tuple[LinearLayer, InverseMoment]:
         if self._place is None:
@@ -196,13 +213,20 @@ class _Constraints(NamedTuple):
     whitened: Tensor
     labels: Tensor
 
+    def seen_from(self, change: Tensor) -> "_Constraints":
+        """Return the same where Δ is counted from elsewhere, so that it is now the given one [o, d]."""
+        moved = self.keys @ change.T
+        back = torch.einsum("nco,no->nc", self.derivatives.expand(len(moved), -1, -1), moved)
+        return self._replace(logits=self.logits - back)
+
     def solve(self, active: _Active, margin: float, softness: float, inverse: InverseMoment) -> tuple[Tensor, _Active]:
         """Return the smallest change Δ [o, d], and the constraints that have entered for it."""
         pairs, positive = active
+        soft = softness * self._mean_diagonal()
         known = torch.zeros_like(self.logits, dtype=torch.bool)
         while True:
             known[pairs[:, 0], pairs[:, 1]] = True
-            change, gap, positive = self._change(pairs, positive, margin, softness, inverse)
+            change, gap, positive = self._change(pairs, positive, margin, soft, inverse)
             moved = self.keys @ change.T
             logits = self.logits + torch.einsum("nco,no->nc", self.derivatives.expand(len(moved), -1, -1), moved)
             behind = logits - logits.gather(1, self.labels[:, None]) + margin
@@ -214,8 +238,17 @@ class _Constraints(NamedTuple):
             pairs = torch.cat([pairs, torch.stack([entering, label[entering]], dim=1)])
             positive = torch.cat([positive, torch.ones_like(entering, dtype=torch.bool)])
 
+    def _mean_diagonal(self) -> float:
+        """Return the mean of K's diagonal over all constraints, those that have not entered too."""
+        place = torch.arange(len(self.labels)) if len(self.derivatives) > 1 else torch.zeros_like(self.labels)
+        own, number = self.derivatives[place, self.labels], self.derivatives.shape[1]
+        # Σ_j ‖d_y − d_j‖² = C‖d_y‖² + Σ_j ‖d_j‖² − 2 d_yᵀ Σ_j d_j
+        squares = number * own.square().sum(dim=1) + self.derivatives.square().sum(dim=(1, 2))
+        squares = squares - 2 * (own * self.derivatives.sum(dim=1)).sum(dim=1)
+        return float((squares * self.whitened.square().sum(dim=1)).sum()) / max(1, len(own) * (number - 1))
+
     def _change(
-        self, pairs: Tensor, positive: Tensor, margin: float, softness: float, inverse: InverseMoment
+        self, pairs: Tensor, positive: Tensor, margin: float, soft: float, inverse: InverseMoment
     ) -> tuple[Tensor, float, Tensor]:
         """Solve for some constraints; return Δ, by how much a margin may be missed, and which are active."""
         sample, other = pairs.unbind(dim=1)
@@ -224,7 +257,6 @@ class _Constraints(NamedTuple):
         keys = self.whitened[sample]
         kernel = (directions @ directions.T) * (keys @ keys.T)
         own = self.logits[sample, self.labels[sample]] - self.logits[sample, other]
-        soft = softness * float(kernel.diagonal().mean()) if len(pairs) else 0.0
         kernel.diagonal().add_(soft)
         multipliers = solve_nonnegative(kernel, margin - own, positive)
         change = inverse.whiten(keys.T @ (multipliers[:, None] * directions)).T

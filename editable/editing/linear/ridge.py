@@ -48,5 +48,4 @@ class RidgeEditor(LeastSquaresEditor):
 
     def _inverse(self, layer: LinearLayer, site: EditSite) -> Tensor:
         inverse = InverseMoment(layer.second_moment(site, self.num_references), Regularisation(epsilon=self.epsilon))
-        half = inverse.whiten(torch.eye(layer.key_size, dtype=torch.float64))
-        return half @ half.T / self.strength  # symmetric also as rounded
+        return inverse.solve(torch.eye(layer.key_size, dtype=torch.float64)) / self.strength
