@@ -118,4 +118,8 @@ class LeastSquaresEditor(BaseEditor):
         own = logits.gather(1, targets[:, None])
         others = logits.scatter(1, targets[:, None], -torch.inf).amax(dim=1, keepdim=True)
         rise = torch.zeros_like(logits).scatter(1, targets[:, None], (self.margin + others - own).clamp(min=0))
+        if torch.equal(derivatives, derivatives[:1].expand_as(derivatives)):
+            derivatives = derivatives[:1]  # linear behind the layer, or one sample
+            if torch.equal(derivatives[0], torch.eye(*derivatives.shape[1:]).to(derivatives)):
+                return rise  # the layer's output is the logits
         return (torch.linalg.pinv(derivatives) @ rise[:, :, None]).squeeze(2)

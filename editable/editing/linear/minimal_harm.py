@@ -222,17 +222,17 @@ class _Constraints(NamedTuple):
     def solve(self, active: _Active, margin: float, softness: float, inverse: InverseMoment) -> tuple[Tensor, _Active]:
         """Return the smallest change Δ [o, d], and the constraints that have entered for it."""
         pairs, positive = active
-        soft = softness * self._mean_diagonal()
+        soft, products = softness * self._mean_diagonal(), self.whitened @ self.whitened.T
         known = torch.zeros_like(self.logits, dtype=torch.bool)
         while True:
             known[pairs[:, 0], pairs[:, 1]] = True
-            change, gap, positive = self._change(pairs, positive, margin, soft, inverse)
+            change, positive = self._change(pairs, positive, products, margin, soft, inverse)
             moved = self.keys @ change.T
             logits = self.logits + torch.einsum("nco,no->nc", self.derivatives.expand(len(moved), -1, -1), moved)
             behind = logits - logits.gather(1, self.labels[:, None]) + margin
             behind.scatter_(1, self.labels[:, None], -torch.inf).masked_fill_(known, -torch.inf)
             worst, label = behind.max(dim=1)
-            entering = (worst > gap).nonzero().flatten()
+            entering = (worst > TOLERANCE * margin).nonzero().flatten()
             if not len(entering):
                 return change, _Active(pairs, positive)
             pairs = torch.cat([pairs, torch.stack([entering, label[entering]], dim=1)])
@@ -240,27 +240,29 @@ class _Constraints(NamedTuple):
 
     def _mean_diagonal(self) -> float:
         """Return the mean of K's diagonal over all constraints, those that have not entered too."""
-        place = torch.arange(len(self.labels)) if len(self.derivatives) > 1 else torch.zeros_like(self.labels)
-        own, number = self.derivatives[place, self.labels], self.derivatives.shape[1]
+        own = self._derivatives_of(torch.arange(len(self.labels), device=self.labels.device), self.labels)
+        number = self.derivatives.shape[1]
         # Σ_j ‖d_y − d_j‖² = C‖d_y‖² + Σ_j ‖d_j‖² − 2 d_yᵀ Σ_j d_j
         squares = number * own.square().sum(dim=1) + self.derivatives.square().sum(dim=(1, 2))
         squares = squares - 2 * (own * self.derivatives.sum(dim=1)).sum(dim=1)
         return float((squares * self.whitened.square().sum(dim=1)).sum()) / max(1, len(own) * (number - 1))
 
+    def _derivatives_of(self, samples: Tensor, classes: Tensor) -> Tensor:
+        """Return rows of D, [P, o], of samples [P] and their classes [P]."""
+        return self.derivatives[samples if len(self.derivatives) > 1 else torch.zeros_like(samples), classes]
+
     def _change(
-        self, pairs: Tensor, positive: Tensor, margin: float, soft: float, inverse: InverseMoment
-    ) -> tuple[Tensor, float, Tensor]:
-        """Solve for some constraints; return Δ, by how much a margin may be missed, and which are active."""
+        self, pairs: Tensor, positive: Tensor, products: Tensor, margin: float, soft: float, inverse: InverseMoment
+    ) -> tuple[Tensor, Tensor]:
+        """Solve for some constraints, with kᵀΣ⁻¹k' of all samples [S, S]; return Δ, and which are active."""
         sample, other = pairs.unbind(dim=1)
-        place = sample if len(self.derivatives) > 1 else torch.zeros_like(sample)
-        directions = self.derivatives[place, self.labels[sample]] - self.derivatives[place, other]
-        keys = self.whitened[sample]
-        kernel = (directions @ directions.T) * (keys @ keys.T)
+        directions = self._derivatives_of(sample, self.labels[sample]) - self._derivatives_of(sample, other)
+        kernel = (directions @ directions.T) * products[sample][:, sample]
         own = self.logits[sample, self.labels[sample]] - self.logits[sample, other]
         kernel.diagonal().add_(soft)
         multipliers = solve_nonnegative(kernel, margin - own, positive)
-        change = inverse.whiten(keys.T @ (multipliers[:, None] * directions)).T
-        return change, TOLERANCE * margin, multipliers > 0
+        change = inverse.whiten(self.whitened[sample].T @ (multipliers[:, None] * directions)).T
+        return change, multipliers > 0
 
 
 def _leads(logits: Tensor, labels: Tensor) -> Tensor:

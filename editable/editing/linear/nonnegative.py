@@ -45,7 +45,7 @@ def solve_nonnegative(matrix: Tensor, vector: Tensor, start: Tensor | None = Non
 def _pivot(matrix: Tensor, vector: Tensor, positive: Tensor) -> Tensor | None:
     """Return x, or none where rounding keeps from it; `positive` is left where it has come to."""
     rounding = len(vector) * torch.finfo(vector.dtype).eps
-    sizes, size = matrix.abs(), vector.abs().max()
+    largest, size = matrix.abs().max(), vector.abs().max()
     fewest, patience = len(vector) + 1, MOST_BLOCK_STEPS
     seen: set[bytes] = set()
     while True:
@@ -56,8 +56,8 @@ def _pivot(matrix: Tensor, vector: Tensor, positive: Tensor) -> Tensor | None:
             if failure:
                 return None
             x[chosen] = torch.cholesky_solve(vector[chosen, None], factor).flatten()
-        y = matrix[:, chosen] @ x[chosen] - vector
-        tolerance = rounding * (sizes[:, chosen] @ x[chosen].abs() + size)
+        y = matrix @ x - vector
+        tolerance = rounding * (largest * x.abs().sum() + size)
         wrong = torch.where(positive, x < 0, y < -tolerance)
         number = int(wrong.sum())
         if not number:
