@@ -117,7 +117,7 @@ class MinimalHarmEditor(BaseEditor):
         asked = torch.cat([state["targets"], targets]) if state else targets
         samples = tuple(torch.cat([state[f"input{place}"], some]) if state else some for place, some in enumerate(own))
         together = samples if isinstance(matched, tuple) else samples[0]
-        active = _Active(state["pairs"], state["positive"]) if state else _Active.none(targets.device)
+        active = state["active"] if state else torch.zeros(0, 2, dtype=torch.int64, device=targets.device)
         matrix = layer.matrix(params)
         for step in range(self.max_steps + 1):
             current = layer.params(matrix, params)
@@ -166,8 +166,7 @@ class MinimalHarmEditor(BaseEditor):
         return result, {
             "base": base,
             "targets": asked,
-            "pairs": active.pairs,
-            "positive": active.positive,
+            "active": active,
             **inputs_kept,
         }
 
@@ -183,17 +182,6 @@ class MinimalHarmEditor(BaseEditor):
         if self._place is None:
             raise UserError("MinimalHarmEditor needs the second moment of its layer: call at(EditSite(…)) first")
         return self._place
-
-
-class _Active(NamedTuple):
-    """Constraints that have entered: sample and competing class, int64 [P, 2], and which are active, bool [P]."""
-
-    pairs: Tensor
-    positive: Tensor
-
-    @classmethod
-    def none(cls, device: torch.device) -> "_Active":
-        return cls(torch.zeros(0, 2, dtype=torch.int64, device=device), torch.zeros(0, dtype=torch.bool, device=device))
 
 
 class _Constraints(NamedTuple):
@@ -215,26 +203,36 @@ class _Constraints(NamedTuple):
 
     def seen_from(self, change: Tensor) -> "_Constraints":
         """Return the same where Δ is counted from elsewhere, so that it is now the given one [o, d]."""
-        moved = self.keys @ change.T
-        back = torch.einsum("nco,no->nc", self.derivatives.expand(len(moved), -1, -1), moved)
-        return self._replace(logits=self.logits - back)
+        return self._replace(logits=self.logits - self._effect_of(change))
 
-    def solve(self, active: _Active, margin: float, softness: float, inverse: InverseMoment) -> tuple[Tensor, _Active]:
-        """Return the smallest change Δ [o, d], and the constraints that have entered for it."""
-        pairs, positive = active
+    def _effect_of(self, change: Tensor) -> Tensor:
+        """Return D Δ k of each sample, [S, C]."""
+        moved = self.keys @ change.T
+        alike = len(self.derivatives) == 1  # no copy for each sample
+        return moved @ self.derivatives[0].T if alike else (self.derivatives @ moved[:, :, None]).squeeze(2)
+
+    def solve(self, pairs: Tensor, margin: float, softness: float, inverse: InverseMoment) -> tuple[Tensor, Tensor]:
+        """Return the smallest change Δ [o, d], and the constraints that are active there.
+
+        Args:
+            pairs: Sample and competing class of constraints that enter first, as of a similar program, int64 [P, 2].
+            margin: m.
+            softness: Added to K's diagonal, relative to its mean.
+            inverse: Of Σ.
+        """
+        positive = torch.ones(len(pairs), dtype=torch.bool, device=pairs.device)
         soft, products = softness * self._mean_diagonal(), self.whitened @ self.whitened.T
         known = torch.zeros_like(self.logits, dtype=torch.bool)
         while True:
             known[pairs[:, 0], pairs[:, 1]] = True
             change, positive = self._change(pairs, positive, products, margin, soft, inverse)
-            moved = self.keys @ change.T
-            logits = self.logits + torch.einsum("nco,no->nc", self.derivatives.expand(len(moved), -1, -1), moved)
+            logits = self.logits + self._effect_of(change)
             behind = logits - logits.gather(1, self.labels[:, None]) + margin
             behind.scatter_(1, self.labels[:, None], -torch.inf).masked_fill_(known, -torch.inf)
             worst, label = behind.max(dim=1)
             entering = (worst > TOLERANCE * margin).nonzero().flatten()
             if not len(entering):
-                return change, _Active(pairs, positive)
+                return change, pairs[positive]
             pairs = torch.cat([pairs, torch.stack([entering, label[entering]], dim=1)])
             positive = torch.cat([positive, torch.ones_like(entering, dtype=torch.bool)])
 

@@ -249,6 +249,29 @@ def test_more_than_the_layer_can_hold_is_said():
     assert all(some.isfinite().all() for some in result.params.values())
 
 
+@pytest.mark.parametrize("softness", [0.0, 1e-8])
+def test_a_layer_that_nothing_hears(softness: float):
+    """All units behind it are dead: there is no derivative, and no change that would help."""
+    network = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, CLASSES)).double().eval()
+    nn.init.constant_(network[0].bias, -100.0)
+    with torch.no_grad():
+        network[2].bias.copy_(torch.arange(4.0))
+    site = site_of(network, "0")
+    with pytest.warns(UserWarning, match=r"2 of 3 samples do not get their labels \(number 0, 2\)"):
+        result = edit(editor_at(site, softness), site, vectors(3), [0, 3, 2])
+    assert not result.success
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in result.params.items())
+
+
+def test_contradictions_behind_a_hidden_layer():
+    network, x = small_network(), vectors(3)
+    site = site_of(network, "hidden")
+    with pytest.warns(UserWarning, match=r"do not get their labels"):
+        result = edit(MinimalHarmEditor(softness=0.1).at(site), site, torch.cat([x, x[:1]]), [0, 1, 2, 3])
+    assert not result.success
+    assert all(value.isfinite().all() for value in result.params.values())
+
+
 def test_mistakes():
     network, x = small_network(), vectors(2)
     site = site_of(network, "fc")
