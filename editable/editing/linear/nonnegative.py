@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from editable.errors import UserError
+
 __all__ = ["solve_nonnegative"]
 
 MOST_BLOCK_STEPS = 3  # exchanges of all that are on the wrong side, without fewer of them, before single ones
@@ -28,9 +30,14 @@ def solve_nonnegative(matrix: Tensor, vector: Tensor, start: Tensor | None = Non
 
     Returns:
         x, float64 [n].
+
+    Raises:
+        UserError: If a number is NaN or infinite.
     """
     if not len(vector):
         return torch.zeros_like(vector)
+    if not bool(matrix.isfinite().all() & vector.isfinite().all()):
+        raise UserError("what is asked of a layer leads to numbers that are NaN or infinite: ask for a smaller margin")
     positive = torch.zeros(len(vector), dtype=torch.bool, device=vector.device) if start is None else start.clone()
     ridge, mean = 0.0, float(matrix.diagonal().mean()) or 1.0
     while True:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from editable.editing.linear.nonnegative import solve_nonnegative
+from editable.errors import UserError
 
 
 def coordinate_descent(matrix: Tensor, vector: Tensor, sweeps: int = 3000) -> Tensor:
@@ -100,3 +101,11 @@ def test_degenerate_vectors():
     torch.testing.assert_close(x, wanted, rtol=0, atol=1e-12)
     assert solve_nonnegative(matrix, torch.zeros(20, dtype=torch.float64)).tolist() == [0.0] * 20
     assert solve_nonnegative(matrix, -vector.abs()).tolist() == [0.0] * 20
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_end_it(bad: float):
+    matrix, vector = random_problem(0, 5, 6, 0.1)
+    for wrong in ((matrix * bad, vector), (matrix, vector * bad)):
+        with pytest.raises(UserError, match="NaN or infinite"):
+            solve_nonnegative(*wrong)
