@@ -134,7 +134,9 @@ class HarmBudget:
             num_edits: How many edits it has.
         """
         require_at_least(1, num_edits=num_edits)
-        self._require_images(num_images, stream_risk(1 - self.level, num_edits, 0), f" after {num_edits} edits" if num_edits > 1 else "")
+        self._require_images(
+            num_images, stream_risk(1 - self.level, num_edits, 0), f" after {num_edits} edits" if num_edits > 1 else ""
+        )
 
     def _decide(self, count: int, num_images: int, risk: float, spent: Spending) -> Decision:
         bound = float(bound_at_risk(count, num_images, risk))
