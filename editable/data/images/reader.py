@@ -9,6 +9,13 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from editable.data.images.levels import (
+    WHITE_16,
+    correct_transparency,
+    has_sixteen_bits,
+    refuse_unknown_levels,
+    sixteen_bit_levels,
+)
 from editable.errors import UserError
 
 __all__ = ["BACKGROUND", "ImageError", "read_image", "read_mask_image", "read_size"]
@@ -16,10 +23,6 @@ __all__ = ["BACKGROUND", "ImageError", "read_image", "read_mask_image", "read_si
 BACKGROUND = (255, 255, 255)
 """What transparent images are laid over: white, as on a page."""
 
-WHITE_16 = 2**16 - 1
-SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
-SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-"""Formats whose mode I (32 bits) holds what the file has in 16 bits, scaled to 0 … 65535."""
 COLOUR_NOISE = 32
 """By how many of 255 levels the channels of a grey image may differ: lossy formats do not keep them equal."""
 
@@ -56,13 +59,11 @@ def read_image(path: str | Path) -> Tensor:
         ImageError: the file is missing, damaged, in no format that Pillow reads, or its levels have no known white (32
             bits, floats).
     """
-    with _opened(path, "image") as image:
-        if _sixteen_bits(image):
-            levels = np.asarray(image).astype(np.int64)
+    with _opened(path, "image") as (image, stored):
+        if has_sixteen_bits(image):
+            levels, transparent = sixteen_bit_levels(image, stored)
             grey = (levels * 255 + WHITE_16 // 2) // WHITE_16
-            hidden = image.info.get("transparency")
-            if isinstance(hidden, int):
-                grey[levels == hidden] = BACKGROUND[0]
+            grey[transparent] = BACKGROUND[0]
             return torch.from_numpy(grey.astype(np.uint8)).expand(3, -1, -1).clone()
         if image.has_transparency_data:
             background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
@@ -85,9 +86,10 @@ def read_mask_image(path: str | Path) -> Tensor:
     Raises:
         UserError: the file cannot be read, is in colour, or is so dark that it must be a map of labels.
     """
-    with _opened(path, "mask") as image:
-        if _sixteen_bits(image):
-            levels, white = np.asarray(image).astype(np.int64), WHITE_16
+    with _opened(path, "mask") as (image, stored):
+        if has_sixteen_bits(image):
+            levels, transparent = sixteen_bit_levels(image, stored)
+            levels[transparent], white = 0, WHITE_16
         else:
             black = Image.new("RGBA", image.size, (0, 0, 0, 255))
             colours = np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")).astype(np.int64)
@@ -111,36 +113,30 @@ def read_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing or in no format that Pillow reads.
     """
-    with _opened(path, "image", turned=False) as image:
+    with _opened(path, "image", turned=False) as (image, _):
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)  # some decoders turn the picture by themselves, and some do not
         return image.height, image.width
 
 
 @contextmanager
-def _opened(path: str | Path, what: str, turned: bool = True) -> Iterator[Image.Image]:
-    """Open a file and turn the picture; whatever a decoder raises becomes one sentence."""
+def _opened(path: str | Path, what: str, turned: bool = True) -> Iterator[tuple[Image.Image, Image.Image]]:
+    """Open a file and turn the picture; whatever a decoder raises becomes one sentence.
+
+    Yields:
+        The turned picture, and the opened file, whose tags are those of the file.
+    """
     try:
         if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for, a device read without end
             raise ValueError("it is no file")
-        with Image.open(path) as image:
+        # by its bytes: of a file that it knows by name, Pillow maps a turned TIFF into memory with its sides exchanged
+        with open(path, "rb") as file, Image.open(file) as image:
             if turned:
-                _refuse_unknown_levels(image)
-            yield ImageOps.exif_transpose(image) if turned else image
+                refuse_unknown_levels(image)
+                correct_transparency(image)
+            yield ImageOps.exif_transpose(image) if turned else image, image
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many types of error on damaged files
         reason = " ".join(str(error).split())
         raise ImageError(f"The {what} {path} cannot be read ({reason}): replace or remove the file.") from error
-
-
-def _sixteen_bits(image: Image.Image) -> bool:
-    return image.mode in SIXTEEN_BIT_MODES or image.mode == "I"
-
-
-def _refuse_unknown_levels(image: Image.Image) -> None:
-    """Refuse levels of which nothing says how bright they are."""
-    if image.mode == "F":
-        raise ValueError("its levels are floats, of which nothing says what is white; save it with 8 or 16 bits")
-    if image.mode == "I" and image.format not in SIXTEEN_BIT_FORMATS:
-        raise ValueError("its levels have 32 bits, of which nothing says what is white; save it with 8 or 16 bits")
