@@ -1,7 +1,7 @@
 """What the numbers in an image file mean, where Pillow hands them on as they are stored."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 __all__ = ["WHITE_16", "correct_transparency", "has_sixteen_bits", "refuse_unknown_levels", "sixteen_bit_levels"]
 
@@ -68,10 +68,10 @@ def correct_transparency(image: Image.Image) -> None:
         image: An opened file, not decoded yet.
     """
     hidden = image.info.get("transparency")
-    if image.format != "PNG" or not image.tile:
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG" or not image.tile:
         return
     raw_mode = image.tile[0][3]
-    raw_mode = raw_mode if isinstance(raw_mode, str) else raw_mode[0]
+    raw_mode = raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
     if raw_mode in ("L;2", "L;4") and isinstance(hidden, int):
         image.info["transparency"] = hidden * 255 // (2 ** int(raw_mode[-1]) - 1)
     elif raw_mode == "RGB;16B" and isinstance(hidden, tuple):

@@ -93,10 +93,13 @@ def list_images(folder: Path, seen: set[str] | None = None) -> ListedImages:
     Args:
         folder: where to look.
         seen: real paths of folders that are not to be visited again; those visited are added.
+
+    Raises:
+        UserError: If a folder cannot be read.
     """
     listed, seen = ListedImages(), set() if seen is None else seen
     visited: list[tuple[str, list[str]]] = []
-    for root, names, files in os.walk(folder, followlinks=True):
+    for root, names, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         seen.add(os.path.realpath(root))
         names[:] = [
             name
@@ -144,6 +147,13 @@ def list_class_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path],
             left_out += listed.left_out
     ListedImages(paths, left_out).say_left_out(folder)
     return paths, labels
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    """Raise for a folder that :func:`os.walk` would leave out."""
+    raise UserError(
+        f"The folder {error.filename} cannot be read ({error.strerror}): allow it, or remove it."
+    ) from error
 
 
 def _is_new(real: str, seen: set[str]) -> bool:

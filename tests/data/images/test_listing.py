@@ -83,3 +83,18 @@ def test_links_to_elsewhere_are_followed(tmp_path: Path):
 def test_a_class_whose_folder_is_not_there_has_no_image(tmp_path: Path):
     touch(tmp_path, "cat/1.jpg")
     assert list_class_images(tmp_path, ["ant", "cat"])[1] == [1]
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its images would be left out unsaid; the system's refusal is played, as an administrator is refused nothing."""
+    (tmp_path / "cat" / "more").mkdir(parents=True)
+    scan = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match=r"The folder .*/cat/more cannot be read \(Permission denied\)"):
+        list_images(tmp_path / "cat")
