@@ -88,7 +88,9 @@ def is_none(asked: Sequence[ClassName | None] | ClassName | None, classes: Seque
 
 def near_names(asked: ClassName | None, classes: Sequence[str]) -> str:
     """Return the names that may have been meant, or the first ones, as they stand in a message."""
-    near = get_close_matches(name_text(asked), classes, n=3)
+    text = name_text(asked)
+    begun = [name for name in classes if text and name_key(name).casefold().startswith(name_key(text).casefold())]
+    near = begun[:3] or get_close_matches(text, classes, n=3)
     return f"near names are {', '.join(near)}" if near else f"they begin with {', '.join(classes[:3])}"
 
 

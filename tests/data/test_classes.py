@@ -95,3 +95,10 @@ def test_null_is_none_where_no_class_has_that_name():
         assert not is_none(asked, ["a", "b"])
     assert not is_none("null", ["null"])
     assert is_none("~", ["null"])
+
+
+def test_names_that_begin_as_asked_are_near():
+    """Rather than the first of all classes, where the rest of the name is long."""
+    classes = ["1e3", "C#", "crane [bird]", "Crane [machine]"]
+    with pytest.raises(UserError, match=r"near names are crane \[bird\], Crane \[machine\]"):
+        class_numbers("crane", classes, "edit.labels")
