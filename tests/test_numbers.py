@@ -151,6 +151,8 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "Editor": partial(editing.Editor, editing.GD(0.1)),
         "HigherEditor": partial(editing.HigherEditor, torch.optim.SGD),
         "CodebookEditor": editing.CodebookEditor,
+        "LastLayerRetraining": editing.LastLayerRetraining,
+        "LearnedEditor": editing.LearnedEditor,
         "MinimalHarmEditor": editing.MinimalHarmEditor,
         "BallEditor": lambda **numbers: editing.BallEditor(**{"rule": editing.GD(0.1), "radius": 1.0} | numbers),
         "LowRankEditor": editing.LowRankEditor,
@@ -159,6 +161,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "HarmBudget": editing.HarmBudget,
         "NullSpaceEditor": editing.NullSpaceEditor,
         "RidgeEditor": editing.RidgeEditor,
+        "NeuronEditor": editing.NeuronEditor,
         "MarginObjective": editing.MarginObjective,
         "SamplingSettings": lambda **numbers: editing.SamplingSettings(
             **({} if "forward_passes" in numbers else {"half_width": 0.1}) | numbers
@@ -216,6 +219,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "RewriteRule": rule,
         "Codebook": lambda **numbers: models.Codebook(**{"features": 4, "classes": 3} | numbers),
         "add_codebook": lambda **numbers: models.add_codebook(network(), **numbers),
+        "Neurons": lambda **numbers: models.Neurons(**{"features": 4, "classes": 3} | numbers),
         "Discriminator": models.Discriminator,
         "ExtraLayer": lambda **numbers: models.ExtraLayer(**{"features": 4} | numbers),
         "Generator": models.Generator,

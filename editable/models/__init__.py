@@ -17,6 +17,7 @@ from editable.models.networks.feature_network import feature_network
 from editable.models.networks.generator import Discriminator, Generator
 from editable.models.networks.grown_network import GrownNetwork, Pooling, grow_classes
 from editable.models.networks.latents import LatentSampler, NormalLatents, default_latents, generate
+from editable.models.networks.neuron_layer import Neurons, add_neurons
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
 from editable.models.selection import select_parameters
@@ -35,6 +36,7 @@ __all__ = [
     "GrownNetwork",
     "LatentSampler",
     "LinearTail",
+    "Neurons",
     "NormalLatents",
     "Pooling",
     "ScoringForm",
@@ -43,6 +45,7 @@ __all__ = [
     "Weights",
     "add_codebook",
     "add_extra_layer",
+    "add_neurons",
     "check_fit",
     "check_weights",
     "cifar_densenet",

@@ -112,7 +112,8 @@ class EditableTrainingTask(ClassificationTask):
         self.editor_learning_rate = editor_learning_rate
         self.first_edit_epoch = first_edit_epoch
         self._split: SplitNetwork | None = None
-        select_parameters(network, self.editable_layers)
+        names = select_parameters(network, self.editable_layers)
+        editor.prepare({name: network.get_parameter(name) for name in names})
         if not c_edit + c_loc:
             editor.requires_grad_(False)  # no gradient will reach its constants
 

@@ -114,6 +114,16 @@ class BaseEditor(nn.Module, ABC):
             torch.stack([result.num_steps for result in results]),
         )
 
+    def prepare(self, params: Mapping[str, Tensor]) -> None:
+        """Make the constants that it learns for parameters, by their shapes, before it is trained; here none.
+
+        Args:
+            params: The parameters that edits may change, by name.
+
+        Raises:
+            UserError: If it cannot change them.
+        """
+
     def furnish(self, network: nn.Module) -> nn.Module:
         """Give a network the layer of its own kind that the editor needs; here none.
 

@@ -96,10 +96,11 @@ class LinearLayer:
         if logits is written[0]:
             unit = torch.eye(logits.shape[1], dtype=torch.float64, device=logits.device)
             return keys, logits.detach().double(), unit[None]
-        rows = [
-            torch.autograd.grad(logits[:, label].sum(), written[0], retain_graph=True)[0]
-            for label in range(logits.shape[1])
-        ]
+        with torch.enable_grad():
+            rows = [
+                torch.autograd.grad(logits[:, label].sum(), written[0], retain_graph=True)[0]
+                for label in range(logits.shape[1])
+            ]
         derivatives = torch.stack(rows, dim=1).double()
         require_finite_samples(derivatives, "the derivative of the network's output")
         return keys, logits.detach().double(), derivatives
