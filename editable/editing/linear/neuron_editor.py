@@ -46,8 +46,8 @@ class NeuronEditor(BaseEditor):
     The first loss gives v = t·e_y, with the least t by which every edited sample gets the label y by the margin.
 
     An edit adds a unit for each of its labels. All views of an edited image share one. Taking back an edit is deleting
-    its row. Where no half-space parts the samples, the unit fires at the edited ones all the same, and a warning tells
-    at how many reference images.
+    its row. Where no half-space parts the samples, the unit fires at its own all the same, and a warning tells at how
+    many others.
 
     Args:
         margin: By how much, in logits, the asked label leads all others.
@@ -128,11 +128,10 @@ class NeuronEditor(BaseEditor):
         state: Mapping[str, Tensor],
     ) -> tuple[EditResult, dict[str, Tensor]]:
         """Make the next edit of a stream: silent at earlier samples of other labels; see :meth:`BaseEditor.extend`."""
-        if self._place is None:
-            raise UserError("NeuronEditor needs reference images: call at(EditSite(…)) first")
+        neurons = self._require_place().neurons
         targets = check_edit(params, inputs, targets)
         inputs = match_precision(inputs, params, differentiable=False)
-        with reading(self._place.neurons.keys) as read:
+        with reading(neurons.keys) as read:
             logits = forward(inputs, params)
         require_logits(logits, len(targets))
         self._loss_function(lambda inputs, params: logits, targets)(dict(params), inputs, targets)  # refuses labels
@@ -162,10 +161,12 @@ class NeuronEditor(BaseEditor):
         if bool((whitened @ direction < 1 - PARTED).any()) or bool((silent @ direction > 0).any()):
             direction = separating_unit(whitened, silent, self.silence, SOFT)
             direction[-1] += (1 - (whitened @ direction).amin()).clamp(min=0) / math.sqrt(len(place.mean))
-            fired = int((place.references @ direction > 0).sum())
+            fired, lost = (
+                int((some @ direction > 0).sum()) for some in silent.split([len(place.references), len(others)])
+            )
             warnings.warn(
-                f"the neuron for label {label} fires at {fired} of {len(place.references)} reference images, as no "
-                "half-space has the edited samples alone",
+                f"the neuron for label {label} fires at {fired} of {len(place.references)} reference images and {lost} "
+                f"of {len(others)} edited samples of other labels, as no half-space has its own samples alone",
                 UserWarning,
                 stacklevel=4,
             )

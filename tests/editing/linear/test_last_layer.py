@@ -231,6 +231,9 @@ class TestMistakes:
         foreign = EditSite(SplitNetwork(network, "3"), lambda n: [(images_of(2, 1), torch.tensor([0, 7]))])
         with pytest.raises(UserError, match="labels up to 7, but the network's classes are 0 … 3"):
             LastLayerRetraining().at(foreign)
+        broken = EditSite(SplitNetwork(network, "3"), lambda n: [(images_of(2, 1) * torch.nan, torch.tensor([0, 1]))])
+        with pytest.raises(UserError, match="what '3' reads of reference images is NaN or infinite"):
+            LastLayerRetraining().at(broken)
         split = SplitNetwork(network, "3")
         with pytest.raises(UserError, match=r"call at\(EditSite"):
             LastLayerRetraining()(split.suffix, split.params, split.prefix(images_of(1, 2)), torch.tensor([1]))

@@ -199,7 +199,9 @@ def test_where_no_half_space_parts_them_it_says_so(site: EditSite):
     label = logits.argmin(dim=1)
     editor = NeuronEditor().at(site)
     features = tuple(logits if some.shape[1] == CLASSES else middle for some in site.split.prefix(images_of(1, 1)))
-    with pytest.warns(UserWarning, match=rf"neuron for label {int(label)} fires at \d+ of 80 reference images, as no"):
+    with pytest.warns(
+        UserWarning, match=rf"for label {int(label)} fires at \d+ of 80 reference images and 0 of 0 edited"
+    ):
         result = editor(site.split.suffix, site.split.params, features, label)
     assert result.success
     assert site.split.suffix(features, result.params).argmax(dim=1).equal(label)
