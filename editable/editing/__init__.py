@@ -13,8 +13,8 @@ from editable.editing.editors.ball_editor import BallEditor
 from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs
 from editable.editing.editors.editor import Editor
 from editable.editing.editors.higher_editor import HigherEditor
-from editable.editing.editors.low_rank_editor import LowRankEditor
 from editable.editing.editors.learned_editor import LearnedEditor
+from editable.editing.editors.low_rank_editor import LowRankEditor
 from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.preconditioned_editor import PreconditionedEditor
 from editable.editing.editors.result import EditResult
@@ -30,9 +30,9 @@ from editable.editing.evaluation.stream import Correction, Cost, Held, StreamEva
 from editable.editing.linear.codebook_editor import CodebookEditor
 from editable.editing.linear.last_layer import LastLayerRetraining
 from editable.editing.linear.minimal_harm import MinimalHarmEditor
+from editable.editing.linear.neuron_editor import NeuronEditor
 from editable.editing.linear.null_space import NullSpaceEditor
 from editable.editing.linear.ridge import RidgeEditor
-from editable.editing.linear.neuron_editor import NeuronEditor
 from editable.editing.locality import kl_locality
 from editable.editing.patches.patch import EditPatch, EditRecord
 from editable.editing.rules.adam import Adam
@@ -70,17 +70,14 @@ __all__ = [
     "Held",
     "HigherEditor",
     "Inputs",
+    "LastLayerRetraining",
+    "LearnedEditor",
     "LowRankEditor",
     "MarginObjective",
     "MinimalHarmEditor",
     "Momentum",
-    "NullSpaceEditor",
-    "LastLayerRetraining",
-    "LearnedEditor",
-    "MarginObjective",
-    "MinimalHarmEditor",
-    "Momentum",
     "NeuronEditor",
+    "NullSpaceEditor",
     "Params",
     "PreconditionedEditor",
     "RMSProp",
