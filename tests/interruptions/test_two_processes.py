@@ -32,13 +32,17 @@ def start(folder: Path, command: str, *options: str) -> subprocess.Popen:
 
 
 def child_of(process: subprocess.Popen) -> int:
-    """Return the process that a run has started, once there is one that knows what to do with a signal."""
+    """Return the second process of a run, once there is one that knows what to do with a signal."""
     while process.poll() is None:
-        for status in Path("/proc").glob("[0-9]*/status"):
-            text = status.read_text() if status.exists() else ""
-            caught = text.partition("SigCgt:\t")[2][:16]
-            if f"\nPPid:\t{process.pid}\n" in text and int(caught or "0", 16) >> (signal.SIGTERM - 1) & 1:
-                return int(status.parent.name)
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                status, environment = (folder / "status").read_text(), (folder / "environ").read_bytes()
+            except OSError:  # it has ended meanwhile
+                continue
+            caught = int(status.partition("SigCgt:\t")[2][:16] or "0", 16)
+            is_second = f"\nPPid:\t{process.pid}\n" in status and b"\0LOCAL_RANK=1\0" in environment
+            if is_second and caught >> (signal.SIGTERM - 1) & 1:
+                return int(folder.name)
         time.sleep(0.1)
     raise AssertionError(process.communicate()[0])
 
