@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from editable.errors import UserError
+from editable.models.networks.codebook import ROWS, Codebook, codebook_rows
 from editable.models.state_dicts import FoundState, find_state, optional_names
 from editable.models.tied import tied_names
 
@@ -21,7 +22,7 @@ __all__ = ["check_fit", "load_weights", "read_checkpoint"]
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load weights into a network, strictly: every tensor must be there, with the right shape, and no other.
 
-    Values are converted to the network's data types and devices. Nothing is changed where an error is raised.
+    A codebook gets as many rows as the file has. Values are converted to the network's data types and devices. Nothing is changed where an error is raised.
 
     Args:
         network: The network to load into.
@@ -52,6 +53,10 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     state = found.state | dict.fromkeys(found.unexpected, torch.empty(0)) if found.num_mistakes else found.state
     check_fit(network, state, f"the weights in '{path}'")
     _say_where(found, path)
+    for name, rows in codebook_rows(network, found.state).items():
+        codebook = network.get_submodule(name)
+        assert isinstance(codebook, Codebook)
+        codebook.resize(rows)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if name in found.state:
@@ -125,7 +130,10 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     expected, optional = network.state_dict(), optional_names(network)
     missing = [name for name in expected if name not in state and name not in optional]
     unexpected = [name for name in state if name not in expected]
-    reshaped = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    shapes = {name: tensor.shape for name, tensor in expected.items()}
+    for name, rows in codebook_rows(network, state).items():
+        shapes |= {f"{name}.{part}": (rows, *shapes[f"{name}.{part}"][1:]) for part in ROWS}
+    reshaped = [name for name in expected if name in state and state[name].shape != shapes[name]]
     if not (missing or unexpected or reshaped):
         _check_values(network, state, source)
         return
@@ -136,8 +144,8 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             f"{title}: only the final classifier '{_last_layer(network)}' differs, with {theirs} classes in the file "
             f"and {ours} in the network, so ask for num_classes={theirs}"
         )
-    shapes = [f"{name} {list(state[name].shape)} for {list(expected[name].shape)}" for name in reshaped]
-    parts = [_count(missing, "missing"), _count(unexpected, "unexpected"), _count(shapes, "of another shape")]
+    others = [f"{name} {list(state[name].shape)} for {list(expected[name].shape)}" for name in reshaped]
+    parts = [_count(missing, "missing"), _count(unexpected, "unexpected"), _count(others, "of another shape")]
     raise UserError(
         f"{title}: {', '.join(filter(None, parts))}; were they saved from another architecture, or with another "
         "width or number of classes?"

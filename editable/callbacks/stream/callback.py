@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from rich.progress import Progress as Bars
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -134,18 +135,20 @@ class CorrectionStream(Subcommand):
             split, editor, pl_module.device, self.evaluation.memory_budget, self.evaluation.features_folder
         )
         with closing(evaluator), progress_bars(trainer) as progress:
-            task = progress.add_task("images through the unedited network", total=len(dataset))  # type: ignore[arg-type]
-            base = evaluator.measure_base(loader, len(dataset), lambda done: progress.advance(task, done))  # type: ignore[arg-type]
+            base = _measure(evaluator, loader, progress)
             parts = divide(base, self.edits, self.num_edits, self.halves, self.seed, self.budget is not None)
             if self.budget is not None:
                 self.budget.require_stream(len(parts.certifying), 1)
             references = self._references(trainer, dataset, parts)
+            before = fingerprint(split.network.state_dict())
             task = progress.add_task(f"reference images for {type(editor).__name__}", total=None)
             placed = editor.at(
                 EditSite(split, lambda number: _batches(references, number, loader.batch_size or 1), pl_module.device)
             )
             progress.remove_task(task)
             evaluator.editor = placed
+            if fingerprint(split.network.state_dict()) != before:  # a layer of the editor's own has been set up
+                _measure(evaluator, loader, progress)
             number = len(parts.edits.indices)
             views = self.evaluation.make_views(trainer, dataset)
             changes = ChangedViews(dataset, self.seed)
@@ -322,6 +325,13 @@ class CorrectionStream(Subcommand):
             self._certificate(evaluator, parts, done),
             list(image_data(trainer, WHAT).classes),
         )
+
+
+def _measure(evaluator: StreamEvaluator, loader: DataLoader, progress: Bars) -> BasePredictions:
+    """Run the unedited network over all test images."""
+    number = len(loader.dataset)  # type: ignore[arg-type]
+    task = progress.add_task("images through the unedited network", total=number)
+    return evaluator.measure_base(loader, number, lambda done: progress.advance(task, done))
 
 
 def _look(evaluator: StreamEvaluator, parts: Parts, done: Progress) -> StreamPoint:

@@ -175,6 +175,8 @@ class StreamEvaluator:
     ) -> BasePredictions:
         """Run the unedited network over the whole data set once, and keep the features of its images.
 
+        To be called again where the editor, at its place, has set up a layer of its own: features are read behind it.
+
         Args:
             batches: Batches (images [B, C, H, W], labels [B]) of the data set; read once.
             num_images: Number of images in all batches together.
@@ -183,6 +185,7 @@ class StreamEvaluator:
         Raises:
             UserError: If logits are not finite, or there is no room for the features.
         """
+        self._store.close()
         self._store = FeatureStore(num_images, self._budget, self.device, self.folder)
         predictions, num_classes = [], 0
         for images, labels in batches:

@@ -1,5 +1,6 @@
 """A codebook behind a classifier: inputs near one of its keys get the key's label, all others are as they were."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ from torch.nn import functional
 from editable.errors import UserError, require_positive
 from editable.models.networks.classifier import find_classifier
 
-__all__ = ["Codebook", "add_codebook"]
+__all__ = ["Codebook", "add_codebook", "codebook_rows"]
+
+ROWS = ("match.weight", "thresholds", "values")
+"""What a codebook has a row of for each key."""
 
 
 class Codebook(nn.Module):
@@ -87,6 +91,23 @@ class Codebook(nn.Module):
     def extra_repr(self) -> str:
         """Show sizes."""
         return f"features={self.match.weight.shape[1]}, classes={self.values.shape[1]}, rows={len(self.thresholds) - 1}"
+
+
+def codebook_rows(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return how many rows a state dict has for each codebook of a network, by the codebook's name.
+
+    Args:
+        network: The network, whose codebooks may have other numbers of rows.
+        state: A state dict; a codebook that is not in it, or whose parts do not agree, is left out.
+    """
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, Codebook):
+            parts = [state.get(f"{name}.{part}") for part in ROWS]
+            counts = {len(part) if part is not None and part.ndim else 0 for part in parts}
+            if len(counts) == 1 and 0 not in counts:
+                found[name] = counts.pop()
+    return found
 
 
 class CodebookLinear(nn.Linear):
