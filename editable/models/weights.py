@@ -22,7 +22,8 @@ __all__ = ["check_fit", "load_weights", "read_checkpoint"]
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load weights into a network, strictly: every tensor must be there, with the right shape, and no other.
 
-    A codebook gets as many rows as the file has. Values are converted to the network's data types and devices. Nothing is changed where an error is raised.
+    A codebook gets as many rows as the file has. Values are converted to the network's data types and devices. Nothing
+    is changed where an error is raised.
 
     Args:
         network: The network to load into.

@@ -344,7 +344,9 @@ def test_two_processes_are_refused(tmp_path):
     stream, task = trainer.callbacks[0], ClassificationTask(fitted())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(trainer), "world_size", 2)
-        with pytest.raises(UserError, match="is made by one process, as each depends on the last: set trainer.devices"):
+        with pytest.raises(
+            UserError, match=r"is made by one process, as each depends on the last: set trainer\.devices"
+        ):
             stream.on_test_start(trainer, task)
 
 
