@@ -24,6 +24,7 @@ from editable.data.edits.edit_streams import (
     RandomLabelEdits,
     random_training_edits,
 )
+from editable.data.edits.table_edits import TableEdits
 from editable.data.images.denormalise import denormalise
 from editable.data.images.reader import ImageError
 from editable.data.modules.augmented_views import AugmentedViews
@@ -53,6 +54,7 @@ __all__ = [
     "RandomLabelEdits",
     "RewriteRule",
     "RuleExemplar",
+    "TableEdits",
     "denormalise",
     "fit_texture",
     "labelled_folder",

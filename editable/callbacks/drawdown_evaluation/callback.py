@@ -65,7 +65,8 @@ class DrawdownEvaluation(Callback):
         num_edits: Number of edits in ``test``; 0 evaluates none.
         val_num_edits: Number of edits in validation; 0 evaluates none.
         val_every_n_epochs: Evaluate edits in every n-th epoch of a training run.
-        edits: Which input gets which label: ``RandomLabelEdits`` (published, the default) or ``NaturalMistakeEdits``.
+        edits: Which input gets which label: ``RandomLabelEdits`` (published, the default), ``NaturalMistakeEdits`` or
+            ``TableEdits``, a table of one's own.
         editor: Makes the edits; by default the task's own, with the constants that it has learnt.
         editable_layers: Which parameters an edit may change; by default the task's own.
         image_stride: Score on every n-th image of the data set; the published ImageNet protocol takes 10.
@@ -269,11 +270,12 @@ class DrawdownEvaluation(Callback):
         loader = whole_loader(dataloaders)
         num_images = len(loader.dataset)  # type: ignore[arg-type]
         views = self.make_views(trainer, loader.dataset)
+        stream = self.edits.bind(loader.dataset, getattr(datamodule_of(trainer), "classes", None))
         evaluator = self.make_evaluator(pl_module, loader, self.sampling)
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
             base = evaluator.measure_base(lambda images: progress.advance(task, images))
-            edits = self.edits(base.labels, base.predictions, base.num_classes, num_edits)
+            edits = stream(base.labels, base.predictions, base.num_classes, num_edits)
             own = slice(trainer.global_rank, None, trainer.world_size)
             task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
             finished = None

@@ -147,7 +147,7 @@ class LearningRateSearch(Subcommand):
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{self.split} images through the unedited network", total=num_images)
             base = evaluator.measure_base(partial(progress.advance, task))
-            edits = self._draw_edits(base, trainer)
+            edits = self._draw_edits(base, trainer, loader.dataset)
             settings = self._settings(trainer, pl_module, evaluator, base, edits, loader.dataset)
             finished = {} if self._resumed is None else self._resumed.finished(settings)
             share = _own(edits, trainer)
@@ -195,12 +195,13 @@ class LearningRateSearch(Subcommand):
         configuration = {"evaluation": {"editor": editor.configuration(), "editable_layers": layers}}
         return replace(outcome, editor=configuration)
 
-    def _draw_edits(self, base: BasePredictions, trainer: Trainer) -> Edits:
+    def _draw_edits(self, base: BasePredictions, trainer: Trainer, dataset: Dataset) -> Edits:
         """Draw the held-out edits; see the class."""
         stream: EditStream = RandomLabelEdits(self.seed)
         if self.split == "test" or getattr(datamodule_of(trainer), "tests_on_validation", False):
             num_reported = max(RandomLabelEdits.published_num_edits, self.evaluation.num_edits)
             stream = HeldOutEdits(self.evaluation.edits, num_reported, self.seed)
+            stream = stream.bind(dataset, getattr(datamodule_of(trainer), "classes", None))
         try:
             return stream(base.labels, base.predictions, base.num_classes, self.num_edits)
         except UserError as error:

@@ -109,7 +109,7 @@ class CorrectionStream(Subcommand):
         require_at_least(1, num_edits=num_edits)
         require_seed(seed=seed)
         self.evaluation, self.protocol, self.num_edits = evaluation, protocol, num_edits
-        self.edits = edits or NaturalMistakeEdits()
+        self.edits = self._bound = edits or NaturalMistakeEdits()
         self.halves, self.seed, self.references = halves, seed, references
         self.budget = None if budget is None else HarmBudget(budget, level, counts)
         self.resume = None if resume is None else Path(resume)
@@ -121,7 +121,8 @@ class CorrectionStream(Subcommand):
         require_gradients(trainer.test_loop.inference_mode, WHAT)
         if trainer.world_size > 1:
             raise UserError(f"{WHAT} is made by one process, as each depends on the last: set trainer.devices to 1")
-        image_data(trainer, WHAT)
+        data = image_data(trainer, WHAT)
+        self._bound = self.edits.bind(whole_loader(trainer.test_dataloaders).dataset, data.classes)
         self._furnished(pl_module)
         if self.resume is not None and not (self.resume / STATE).is_file():
             read_progress(self.resume, {}, pl_module.device)  # says so
@@ -136,7 +137,7 @@ class CorrectionStream(Subcommand):
         )
         with closing(evaluator), progress_bars(trainer) as progress:
             base = _measure(evaluator, loader, progress)
-            parts = divide(base, self.edits, self.num_edits, self.halves, self.seed, self.budget is not None)
+            parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, self.budget is not None)
             if self.budget is not None:
                 self.budget.require_stream(len(parts.certifying), 1)
             references = self._references(trainer, dataset, parts)

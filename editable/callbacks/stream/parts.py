@@ -68,6 +68,11 @@ def _choose(base: BasePredictions, stream: EditStream, own: Tensor, num_edits: i
     """Return edits of images of the first half, in an order by seed; a table's are where and in the order it says."""
     if stream.anywhere:
         chosen = stream(base.labels, base.predictions, base.num_classes, num_edits)
+        if num_edits is not None and num_edits > len(chosen.indices):
+            raise UserError(
+                f"stream.num_edits is {num_edits}, but {len(chosen.indices)} corrections are there to be made: ask for "
+                "no more"
+            )
         return chosen
     labels, predictions = base.labels[own], base.predictions[own]
     chosen = stream(labels, predictions, base.num_classes, None)

@@ -1,11 +1,13 @@
 """Streams of edits: which input shall get which label."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from editable.errors import UserError, require_at_least, require_seed
 
@@ -36,6 +38,18 @@ class EditStream(ABC):
 
     metric_prefix = ""
     anywhere = False
+
+    def bind(self, images: Dataset, classes: Sequence[str] | None) -> "EditStream":
+        """Return the stream as it is of some images, whose names and classes it may look up; here itself.
+
+        Args:
+            images: The data set that edits are chosen of.
+            classes: Class names by label; none where they are unknown.
+
+        Raises:
+            UserError: If it names what is not there.
+        """
+        return self
 
     @abstractmethod
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
@@ -143,6 +157,10 @@ class HeldOutEdits(EditStream):
         self.reported = reported or RandomLabelEdits()
         self.num_reported = num_reported
         self.seed = seed
+
+    def bind(self, images: Dataset, classes: Sequence[str] | None) -> "HeldOutEdits":
+        """Bind the reported edits; see :meth:`EditStream.bind`."""
+        return HeldOutEdits(self.reported.bind(images, classes), self.num_reported, self.seed)
 
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
         """Choose the edits; see :meth:`EditStream.__call__`."""
