@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from editable.atomic import write_atomically
-from editable.data import NaturalMistakeEdits
+from editable.data import NaturalMistakeEdits, TableEdits
 from editable.errors import UserError
 from editable.tables import Table
 from editable.text_files import read_json, require_file
@@ -60,7 +60,8 @@ class EvaluatedRun:
         folder = Path(folder)
         try:
             metrics = read_json(folder / "metrics.json")
-            kind = "" if "drawdown" in metrics else NaturalMistakeEdits.metric_prefix
+            kinds = ("", TableEdits.metric_prefix, NaturalMistakeEdits.metric_prefix)
+            kind = next((some for some in kinds if f"{some}drawdown" in metrics), kinds[-1])
             require_file(folder / "edits.csv")
             with (folder / "edits.csv").open(newline="", encoding="utf-8") as file:
                 drawdowns = np.array([float(row["drawdown"]) for row in csv.DictReader(file)])

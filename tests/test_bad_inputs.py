@@ -412,6 +412,39 @@ EDITS = [
             "resume=file": "there is no search in 'file'",
         }.items()
     ),
+    *(
+        bad("stream", says, f"--stream.{option}")
+        for option, says in {
+            "num_edits=0": "num_edits must be at least 1, got 0",
+            "num_edits=x": "num_edits",
+            "num_edits=1000": "stream.num_edits is 1000, but ",
+            "seed=-1": "seed must be at least 0, got -1",
+            "halves=thirds": "halves",
+            "protocol=all": "protocol",
+            "references=val": "references",
+            "edits=NoSuchEdits": "NoSuchEdits",
+            "resume=nowhere": "stream.resume: there is no unfinished stream in 'nowhere'",
+            "resume=file": "stream.resume: there is no unfinished stream in 'file'",
+            "resume=half_stream": "is not what a stream has left",
+            "edits=TableEdits": "table",
+        }.items()
+    ),
+    *(
+        bad(command, says, f"--{place}.edits=TableEdits", f"--{place}.edits.table={table}")
+        for command, place in (("stream", "stream"), ("test --evaluation.num_edits=2", "evaluation"))
+        for table, says in {
+            "nowhere.csv": "there is no table of edits at 'nowhere.csv'",
+            ".": "is a folder, but must be a file",
+            "own.png": "'own.png' is no text in UTF-8",
+            "empty.pt": "the table 'empty.pt' has no edits",
+            "file": "'file' has no column 'image' in its first line",
+            "contradicting.csv": "line 3 of 'contradicting.csv' asks for '7' of the image '000004', of which line 2 asks",
+            "no_class.csv": "line 2 of 'no_class.csv' has the label 'cat', which is none of the 10 classes",
+            "no_image.csv": "line 2 of 'no_image.csv' has the image '359', which is none of the 359 images",
+        }.items()
+    ),
+    bad("stream", "changes one linear layer", "--evaluation.editor=MinimalHarmEditor"),
+    bad("stream", "no parameter of ResNet matches 'layer9'", "--evaluation.editable_layers=[layer9]"),
     bad("fly", "fly"),
     bad("test", "no_such", "--no_such=1"),
     bad("compare", "required"),
@@ -489,6 +522,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("own.png")
         Path("half_search").mkdir()
         Path("half_search/search.json").write_text('{"settings": {')
+        Path("half_stream").mkdir()
+        Path("half_stream/stream.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
+        Path("contradicting.csv").write_text("image,label\n4,1\n000004,7\n")
+        Path("no_class.csv").write_text("image,label\n4,cat\n")
+        Path("no_image.csv").write_text("image,label\n359,1\n")
         Path("odd_search").mkdir()
         row = RateOutcome(1.0, 0.5, 1.0, float("nan"))._asdict()
         Path("odd_search/search.json").write_text(json.dumps({"settings": {}, "outcomes": [row]}))

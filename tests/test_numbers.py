@@ -170,10 +170,12 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
             torch.linspace(-1, 9, 100),
             **{"num_edits": 3} | ({} if "forward_passes" in numbers else {"half_width": 0.1}) | numbers,
         ),
+        "StreamEvaluator": partial(editing.StreamEvaluator, split, editor),
         "EditEvaluator": lambda **numbers: editing.EditEvaluator(
             split, editor, [], **{"num_images": 3, "device": torch.device("cpu")} | numbers
         ),
         "DrawdownEvaluation": callbacks.DrawdownEvaluation,
+        "CorrectionStream": partial(callbacks.CorrectionStream, evaluation),
         "FourTests": partial(callbacks.FourTests, "a", concept(), "edited.ckpt"),
         "GeneratorRewriting": partial(callbacks.GeneratorRewriting, str(folder / "rule.json"), "layer1.conv1"),
         "ImageEdit": partial(callbacks.ImageEdit, evaluation, "0"),
