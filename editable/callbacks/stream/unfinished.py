@@ -16,6 +16,7 @@ from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.stream.outcome import StreamPoint
 from editable.editing import StreamState
 from editable.errors import UserError
+from editable.models import fingerprint
 
 __all__ = ["STATE", "Progress", "UnfinishedStream", "read_progress"]
 
@@ -90,6 +91,7 @@ class UnfinishedStream:
         tensors |= {f"editor.{name}": some.cpu().contiguous() for name, some in state.editor.items()}
         tensors |= {"success": success, "kept": kept, "seconds": seconds, "bounds": bounds}
         described = {"identity": self._identity, "points": json.dumps([point._asdict() for point in points])}
+        described["digest"] = _digest(tensors, described)
         with write_atomically(self._path) as temporary:
             save_file(tensors, temporary, described)
         self._unwritten, self._written = None, time.monotonic()
@@ -118,8 +120,11 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
         )
     try:
         with safe_open(path, "pt") as file:
-            there, points = (json.loads(file.metadata()[name]) for name in ("identity", "points"))
+            described = dict(file.metadata())
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if described.pop("digest") != _digest(tensors, described):
+            raise ValueError("something in it was changed")
+        there, points = (json.loads(described[name]) for name in ("identity", "points"))
         done = (tensors["success"], tensors["kept"], tensors["seconds"], tensors["bounds"])
         state = StreamState(_under("params.", tensors, device), _under("editor.", tensors, device))
         progress = Progress(state, *done, from_plain(points, list[StreamPoint]))
@@ -135,6 +140,14 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
                 f"{here!r}; leave the option out to begin anew"
             )
     return progress
+
+
+def _digest(tensors: Mapping[str, Tensor], described: Mapping[str, str]) -> str:
+    """Return what a file is known by to be as it was written: a wrong figure in it would be found nowhere else."""
+    texts = {
+        f"described.{name}": torch.tensor(list(text.encode()), dtype=torch.uint8) for name, text in described.items()
+    }
+    return fingerprint({**tensors, **texts})
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

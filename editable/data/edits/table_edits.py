@@ -169,7 +169,8 @@ def _read_rows(table: str) -> list[_Row]:
                     f"line {reader.line_num} of '{table}' has {len(cells)} cells where its first line has {width}: put "
                     "a name with a comma in it into quotes"
                 )
-            row = _Row(*(cells[place] for place in places), reader.line_num)
+            image, label = (cells[place] for place in places)
+            row = _Row(image, label, reader.line_num)
             for name, cell in zip(COLUMNS, row, strict=False):
                 if not cell:
                     raise UserError(f"line {row.line} of '{table}' has no {name}: give an image and its label")

@@ -21,8 +21,10 @@ from editable.callbacks.run.outcome_file import from_plain, read_outcome, write_
 from editable.callbacks.scan.records import ScanRecords, read_records, write_records
 from editable.callbacks.search.unfinished import UnfinishedSearch
 from editable.callbacks.site.set_errors import SetErrors
+from editable.callbacks.stream.outcome import StreamPoint
+from editable.callbacks.stream.unfinished import Progress, UnfinishedStream, read_progress
 from editable.data import ManipulatedImage, load_manipulated_folder, save_manipulated_folder
-from editable.editing import EditPatch, EditRecord, RateOutcome
+from editable.editing import EditPatch, EditRecord, RateOutcome, StreamState
 from editable.errors import UserError
 from editable.rewriting import SecondMoment, cached_second_moment
 
@@ -84,6 +86,15 @@ def write_made(folder: Path) -> None:
     UnfinishedFolder(folder / "out", IDENTITY).write(0, [MadeImage(0, 0.5), MadeImage(2, 0.0)])
 
 
+def write_stream(folder: Path) -> None:
+    point = StreamPoint(1, True, 1.0, 0.1, 0.0, 0.1, 0.9, float("nan"), [0.5] * 5, 0, float("nan"), 0.1, 24)
+    state = StreamState({"fc.weight": torch.ones(2, 3)}, {"targets": torch.tensor([1])})
+    done = Progress.start(state).with_correction(state, True, True, 0.1, float("nan"))._replace(points=[point])
+    kept = UnfinishedStream(folder, IDENTITY)
+    kept.keep(done)
+    kept.write()
+
+
 def write_patch(folder: Path) -> None:
     record = EditRecord(["a"], None, "b", {"c": 1.0}, ["d", "e"])
     EditPatch.of(torch.nn.Linear(2, 2), {"bias": torch.ones(2)}, record).save(folder / "edit.safetensors")
@@ -105,6 +116,8 @@ KINDS = [
     Kind("out.unfinished/made-0.json", write_made, lambda folder: UnfinishedFolder(folder / "out", IDENTITY).read()),
     Kind("scan.safetensors", write_scan, lambda folder: read_records(folder, IDENTITY)),
     Kind("judge.safetensors", write_judgement, lambda folder: read_judgement(folder, IDENTITY)),
+
+    Kind("stream.safetensors", write_stream, lambda folder: read_progress(folder, IDENTITY, torch.device("cpu"))),
     Kind("edit.safetensors", write_patch, lambda folder: EditPatch.load(folder / "edit.safetensors")),
     Kind("second_moment.safetensors", read_moment, read_moment),
     Kind(
