@@ -91,3 +91,13 @@ def test_one_that_refuses_ends_both(tmp_path, command, rank):
     assert lines[0] == f"error: process {rank} refuses"
     assert all("another process of this run has ended" in line for line in lines[1:])
     assert process.returncode == 2
+
+
+def test_a_stream_of_corrections_is_made_by_one(tmp_path):
+    process = start(tmp_path, "stream", "--model.network.width=4")
+    lines = last_lines(process)
+    assert lines[0] == (
+        "error: a stream of corrections is made by one process, as each depends on the last: set trainer.devices to 1"
+    )
+    assert process.returncode == 2
+    assert not list(tmp_path.rglob("stream*"))

@@ -185,6 +185,7 @@ class StreamEvaluator:
         Raises:
             UserError: If logits are not finite, or there is no room for the features.
         """
+        self._base = {name: param.detach().clone() for name, param in self.split.params.items()}
         self._store.close()
         self._store = FeatureStore(num_images, self._budget, self.device, self.folder)
         predictions, num_classes = [], 0
