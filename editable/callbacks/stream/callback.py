@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -136,20 +137,26 @@ class CorrectionStream(Subcommand):
             split, editor, pl_module.device, self.evaluation.memory_budget, self.evaluation.features_folder
         )
         with closing(evaluator), progress_bars(trainer) as progress:
+
+            def place(references: Dataset) -> None:
+                task = progress.add_task(f"reference images for {type(editor).__name__}", total=None)
+                batches = partial(_batches, references, batch_size=loader.batch_size or 1)
+                evaluator.editor = editor.at(EditSite(split, batches, pl_module.device))
+                progress.remove_task(task)
+
+            references: Dataset = image_data(trainer, WHAT).unaugmented_training_images()
+            if self.references == "train":
+                place(references)  # which may set up a layer of the editor's own, that features are read behind
             base = _measure(evaluator, loader, progress)
             parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, self.budget is not None)
             if self.budget is not None:
                 self.budget.require_stream(len(parts.certifying), 1)
-            references = self._references(trainer, dataset, parts)
-            before = fingerprint(split.network.state_dict())
-            task = progress.add_task(f"reference images for {type(editor).__name__}", total=None)
-            placed = editor.at(
-                EditSite(split, lambda number: _batches(references, number, loader.batch_size or 1), pl_module.device)
-            )
-            progress.remove_task(task)
-            evaluator.editor = placed
-            if fingerprint(split.network.state_dict()) != before:  # a layer of the editor's own has been set up
-                _measure(evaluator, loader, progress)
+            if self.references == "rest":
+                references = Subset(dataset, parts.rest.tolist())
+                before = fingerprint(split.network.state_dict())
+                place(references)
+                if fingerprint(split.network.state_dict()) != before:
+                    _measure(evaluator, loader, progress)
             number = len(parts.edits.indices)
             views = self.evaluation.make_views(trainer, dataset)
             changes = ChangedViews(dataset, self.seed)
@@ -192,12 +199,6 @@ class CorrectionStream(Subcommand):
         if layers is None:
             raise UserError(f"{type(pl_module).__name__} brings no editable layers: name them, such as [fc]")
         return editor, SplitNetwork(network, list(layers))
-
-    def _references(self, trainer: Trainer, dataset: Dataset, parts: Parts) -> Dataset:
-        """Return images that are neither corrected nor judged."""
-        if self.references == "rest":
-            return Subset(dataset, parts.rest.tolist())
-        return image_data(trainer, WHAT).unaugmented_training_images()
 
     def _make_stream(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
         """Make the corrections that are left, one after the other; one that is not kept leaves all as it was."""

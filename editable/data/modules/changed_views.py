@@ -1,6 +1,9 @@
 """Images changed in ways that are no part of a correction: by which it is judged whether it holds for more."""
 
+from io import BytesIO
+
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
@@ -11,12 +14,13 @@ from editable.errors import UserError, require_seed
 __all__ = ["ChangedViews"]
 
 BRIGHTNESS, DEGREES, NOISE, JPEG_QUALITY = 1.3, 10.0, 0.04, 50
+BLUR = 0.03  # standard deviation, in widths of the image: a pixel of 32
 
 
 class ChangedViews(Dataset[Tensor]):
     """Five changes of each image of a data set; an item is ``[5, C, H, W]``, as the network gets them.
 
-    In this order: brightness × 1.3, a Gaussian blur of 3 × 3 pixels, Gaussian noise of 0.04 on a scale of 0 to 1, a
+    In this order: brightness × 1.3, a Gaussian blur of 3 % of the width, Gaussian noise of 0.04 on a scale of 0 to 1, a
     rotation by ±10° and JPEG of quality 50. Noise and the sense of the rotation depend on the seed and the image's
     position alone. Of :class:`~editable.data.EvaluationImages`, the stored image is resized, changed and then
     normalised. Of any other data set, what the network gets is changed, and JPEG on its own range of values.
@@ -53,7 +57,7 @@ class ChangedViews(Dataset[Tensor]):
         inside = (0.0, 1.0) if low >= 0 and high <= 1 else (float(low), float(high))
         changed = (
             image * BRIGHTNESS,
-            functional.gaussian_blur(image, [3, 3]),
+            functional.gaussian_blur(image, [_kernel(image)], [BLUR * image.shape[-1]]),
             image + (NOISE * (inside[1] - inside[0]) * noise).to(image),
             functional.rotate(image, sense * DEGREES),
             _through_jpeg(image, *inside),
@@ -61,10 +65,23 @@ class ChangedViews(Dataset[Tensor]):
         return self._normalise(torch.stack(changed).clamp(*inside))
 
 
+def _kernel(image: Tensor) -> int:
+    """Return the size of a blur's kernel, odd: three standard deviations to each side, as far as the image goes."""
+    side = min(image.shape[-2:])
+    return 2 * min(max(1, round(3 * BLUR * image.shape[-1])), (side - 1) // 2) + 1
+
+
 def _through_jpeg(image: Tensor, low: float, high: float) -> Tensor:
     """Return an image as JPEG leaves it, each channel on its own where they are not one or three."""
     scale = (high - low) or 1.0
     pixels = ((image - low) / scale * 255).round().clamp(0, 255).to(torch.uint8)
-    parts = [pixels] if len(pixels) in (1, 3) else list(pixels.split(1))
-    written = torch.cat([functional.jpeg(part, JPEG_QUALITY) for part in parts])
+    written = torch.cat([_written(part) for part in ([pixels] if len(pixels) == 3 else pixels.split(1))])
     return (written.to(image) / 255) * scale + low
+
+
+def _written(pixels: Tensor) -> Tensor:
+    """Return pixels, uint8 [C, H, W] with C = 1 or 3, written and read again, by Pillow: torchvision's go out of use."""
+    file = BytesIO()
+    functional.to_pil_image(pixels).save(file, "JPEG", quality=JPEG_QUALITY)
+    with Image.open(file) as image:
+        return functional.pil_to_tensor(image)

@@ -116,7 +116,6 @@ KINDS = [
     Kind("out.unfinished/made-0.json", write_made, lambda folder: UnfinishedFolder(folder / "out", IDENTITY).read()),
     Kind("scan.safetensors", write_scan, lambda folder: read_records(folder, IDENTITY)),
     Kind("judge.safetensors", write_judgement, lambda folder: read_judgement(folder, IDENTITY)),
-
     Kind("stream.safetensors", write_stream, lambda folder: read_progress(folder, IDENTITY, torch.device("cpu"))),
     Kind("edit.safetensors", write_patch, lambda folder: EditPatch.load(folder / "edit.safetensors")),
     Kind("second_moment.safetensors", read_moment, read_moment),
