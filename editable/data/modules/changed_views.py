@@ -57,7 +57,7 @@ class ChangedViews(Dataset[Tensor]):
         inside = (0.0, 1.0) if low >= 0 and high <= 1 else (float(low), float(high))
         changed = (
             image * BRIGHTNESS,
-            functional.gaussian_blur(image, [_kernel(image)], [BLUR * image.shape[-1]]),
+            functional.gaussian_blur(image, 2 * [_kernel(image)], 2 * [BLUR * image.shape[-1]]),
             image + (NOISE * (inside[1] - inside[0]) * noise).to(image),
             functional.rotate(image, sense * DEGREES),
             _through_jpeg(image, *inside),
@@ -80,7 +80,7 @@ def _through_jpeg(image: Tensor, low: float, high: float) -> Tensor:
 
 
 def _written(pixels: Tensor) -> Tensor:
-    """Return pixels, uint8 [C, H, W] with C = 1 or 3, written and read again, by Pillow: torchvision's go out of use."""
+    """Return pixels, uint8 [C, H, W] with C = 1 or 3, written and read again by Pillow."""
     file = BytesIO()
     functional.to_pil_image(pixels).save(file, "JPEG", quality=JPEG_QUALITY)
     with Image.open(file) as image:
