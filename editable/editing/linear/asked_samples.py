@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from editable.editing.linear.linear_layer import require_finite_samples
 from editable.errors import UserError
 
 __all__ = ["check_samples"]
@@ -18,12 +19,7 @@ def check_samples(features: Tensor, labels: Tensor) -> None:
     Raises:
         UserError: If a sample's features are NaN or infinite, or samples that are the same are to get two labels.
     """
-    wrong = (~features.isfinite().all(dim=1)).nonzero().flatten()
-    if len(wrong):
-        raise UserError(
-            f"the features of the edited sample number {int(wrong[0])} are NaN or infinite: look at its image, and at "
-            "the mean and std of the data"
-        )
+    require_finite_samples(features, "what the edited layer reads")
     _, group = features.unique(dim=0, return_inverse=True)
     contradicting = (group[:, None] == group) & (labels[:, None] != labels)
     if contradicting.any():

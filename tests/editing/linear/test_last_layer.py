@@ -209,7 +209,7 @@ class TestMistakes:
             self.edit(images_of(1, 2).repeat(2, 1, 1, 1), [1, 2])
 
     def test_not_finite(self):
-        with pytest.raises(UserError, match="sample number 0 are NaN or infinite"):
+        with pytest.raises(UserError, match=r"what '3' reads is NaN or infinite for 1 of 1 samples \(number 0\)"):
             self.edit(images_of(1, 2) * torch.nan, [1])
 
     def test_a_label_that_is_no_class(self):
@@ -232,7 +232,7 @@ class TestMistakes:
         with pytest.raises(UserError, match="labels up to 7, but the network's classes are 0 … 3"):
             LastLayerRetraining().at(foreign)
         broken = EditSite(SplitNetwork(network, "3"), lambda n: [(images_of(2, 1) * torch.nan, torch.tensor([0, 1]))])
-        with pytest.raises(UserError, match="what '3' reads of reference images is NaN or infinite"):
+        with pytest.raises(UserError, match="what '3' reads is NaN or infinite for 1 of 1 samples"):
             LastLayerRetraining().at(broken)
         split = SplitNetwork(network, "3")
         with pytest.raises(UserError, match=r"call at\(EditSite"):

@@ -219,7 +219,7 @@ class TestMistakes:
             edit(site, images_of(1, 2).repeat(2, 1, 1, 1), torch.tensor([1, 2]))
 
     def test_not_finite(self, site: EditSite):
-        with pytest.raises(UserError, match="sample number 1 are NaN or infinite"):
+        with pytest.raises(UserError, match=r"what the edited layer reads is NaN or infinite for 1 of 2 samples"):
             edit(site, torch.cat([images_of(1, 2), images_of(1, 2) * torch.nan]), torch.tensor([1, 1]))
 
     def test_a_label_that_is_no_class(self, site: EditSite):
