@@ -174,10 +174,6 @@ class MinimalHarmEditor(BaseEditor):
         """Return the number of samples: each adds a multiple of (Σ⁻¹k)ᵀ to rows; see :class:`BaseEditor`."""
         return num_samples
 
-    def _missing(self, logits: Tensor, labels: Tensor) -> float:
-        """Return by how much margins are missed, in all."""
-        return float((self.margin - _leads(logits, labels)).clamp(min=0).sum())
-
     def _require_place(self) -> tuple[LinearLayer, InverseMoment]:
         if self._place is None:
             raise UserError("MinimalHarmEditor needs the second moment of its layer: call at(EditSite(…)) first")
