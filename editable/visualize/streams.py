@@ -17,7 +17,6 @@ def plot_stream(
     num_edits: Sequence[int],
     held: Mapping[str, Sequence[float]],
     cost: Mapping[str, Sequence[float]],
-    error_before: float,
 ) -> None:
     """Draw what holds above, and what it costs below.
 
@@ -25,8 +24,7 @@ def plot_stream(
         path: The PNG file.
         num_edits: Numbers of corrections, in ascending order, P of them.
         held: Shares of what holds by name, each P fractions; NaN is left out.
-        cost: Shares of the judged images by name, each P fractions.
-        error_before: Error rate of the unedited network on the judged images.
+        cost: Shares of the judged images, or changes of such, by name, each P fractions.
     """
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True)
@@ -35,11 +33,10 @@ def plot_stream(
             values = 100 * np.array(shares, dtype=float)
             if not np.isnan(values).all():
                 axes.plot(num_edits, values, marker=marker, markersize=4, linewidth=1.5, label=name)
-    lower.axhline(100 * error_before, color="0.4", linestyle="--", label="error before")
+    lower.axhline(0, color="0.4", linestyle="--")
     upper.set_xscale("log")
     upper.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     upper.set_ylim(-4, 104)
-    lower.set_ylim(bottom=0)
     label_axes(upper, "", "that have their label, %")
-    label_axes(lower, "corrections", "of the judged images, %")
+    label_axes(lower, "corrections", "judged images, points")
     save_figure(figure, path)

@@ -18,7 +18,6 @@ def test_stream(number: int, missing: list[int] | str, tmp_path: Path):
         tmp_path / "stream.png",
         [2**i for i in range(number)],
         {"corrected images": [1.0] * number, "other views of them": shares},
-        {"error": [0.1 + i / 40 for i in range(number)], "broken": [i / 40 for i in range(number)]},
-        0.1,
+        {"error, change": [i / 40 - 0.1 for i in range(number)], "broken": [i / 40 for i in range(number)]},
     )
     assert_picture(tmp_path / "stream.png")

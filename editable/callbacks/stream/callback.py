@@ -177,7 +177,8 @@ class CorrectionStream(Subcommand):
                 self._unfinished.keep(done)
                 progress.update(task, completed=len(done.success))
             self.outcome = self._outcome(trainer, evaluator, base, parts, done, views)
-            write_weights(run_folder(trainer) / report.WEIGHTS, split.network, done.state.params)
+            record = {"editor": editor.description(), **report.record(self.outcome)}
+            write_weights(run_folder(trainer) / report.WEIGHTS, split.network, done.state.params, record)
         pl_module.log_dict({f"stream_{name}": value for name, value in self.outcome.values().items()})
         self._unfinished.remove()
         self._unfinished = None

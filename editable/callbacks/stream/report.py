@@ -1,12 +1,13 @@
 """What is told of a stream: a line for each moment, one for each correction, sentences, and figures."""
 
 from pathlib import Path
+from typing import Any
 
 from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
 from editable.tables import Table
 from editable.visualize import plot_stream
 
-__all__ = ["WEIGHTS", "corrections", "describe", "points", "summary", "write"]
+__all__ = ["WEIGHTS", "corrections", "describe", "points", "record", "summary", "write"]
 
 WEIGHTS = "corrected.safetensors"
 POINTS, CORRECTIONS, FIGURE = "stream.csv", "corrections.csv", "stream.png"
@@ -14,7 +15,7 @@ POINTS, CORRECTIONS, FIGURE = "stream.csv", "corrections.csv", "stream.png"
 
 def summary(outcome: StreamOutcome) -> Table:
     """Return a table with a row for each moment that was looked at, to be read."""
-    columns = ["corrections", "hold", "error", "broken", "mended", "views hold", "same kind right", "ms each"]
+    columns = ["edits", "hold", "error", "broken", "mended", "views hold", "same kind", "ms each"]
     rows = [
         [
             point.num_edits,
@@ -69,11 +70,10 @@ def write(outcome: StreamOutcome, folder: Path) -> list[str]:
             "other mistakes of the same kind": [point.group_generality for point in outcome.points],
         },
         {
-            "error": [point.error for point in outcome.points],
+            "error, change": [point.error - outcome.error_before for point in outcome.points],
             "broken": [point.broken for point in outcome.points],
             "mended": [point.mended for point in outcome.points],
         },
-        outcome.error_before,
     )
     return [
         f"## Corrections\n\n{' '.join(describe(outcome))}\n\n{summary(outcome).markdown()}\n\n"
@@ -81,6 +81,27 @@ def write(outcome: StreamOutcome, folder: Path) -> list[str]:
         f"corrected network's weights are [{WEIGHTS}]({WEIGHTS}).\n\n"
         f"![What holds and what it costs over the number of corrections]({FIGURE})\n"
     ]
+
+
+def record(outcome: StreamOutcome) -> dict[str, Any]:
+    """Return what the weights' file tells of itself, as JSON holds it."""
+    names = outcome.classes
+    asked = [
+        f"test image {index}: {names[old] if names else old} → {names[new] if names else new}"
+        for index, old, new, kept in zip(
+            *(some.tolist() for some in (outcome.index, outcome.old_label, outcome.new_label, outcome.kept)),
+            strict=True,
+        )
+        if kept
+    ]
+    return {
+        "protocol": outcome.protocol,
+        "asked": asked,
+        "measured_on": f"{outcome.num_judged} test images that are neither corrected nor chose anything",
+        "outcome": {name: value for name, value in outcome.values().items() if not name.startswith("seconds")},
+        "promised": outcome.certificate and outcome.certificate._asdict(),
+        "classes": outcome.classes,
+    }
 
 
 def describe(outcome: StreamOutcome) -> list[str]:

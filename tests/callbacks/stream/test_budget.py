@@ -1,4 +1,4 @@
-"""A budget of harm: corrections over it are not kept, and what is promised speaks of images that decide nothing else."""
+"""A budget of harm: corrections over it are not kept, and what is promised speaks of other images."""
 
 import pytest
 import torch
@@ -93,5 +93,5 @@ def test_what_cannot_be_meant(settings, said):
 
 
 def test_too_few_images_to_promise_anything(tmp_path):
-    with pytest.raises(UserError, match="90 images cannot show that harm is at most 1 points .* give at least 398"):
+    with pytest.raises(UserError, match=r"90 images cannot show that harm is at most 1 points .* give at least 398"):
         made(tmp_path, budget=0.01)
