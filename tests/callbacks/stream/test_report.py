@@ -26,7 +26,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_a_row_for_each_moment_and_one_for_before() -> None:
     table = summary(stream_outcome())
-    assert table.columns[:4] == ["corrections", "hold", "error", "broken"]
+    assert table.columns[:4] == ["edits", "hold", "error", "broken"]
     assert table.rows[0] == ["0", "", "12.00 %", "", "", "25.0 %", "", ""]
     assert table.rows[1] == [1, "100.0 %", "12.50 %", "1.00 %", "0.50 %", "50.0 %", "–", "250.0"]
     assert table.rows[3] == [4, "75.0 %", "25.00 %", "14.00 %", "1.00 %", "62.5 %", "25.0 %", "250.0"]
