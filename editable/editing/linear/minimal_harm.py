@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,16 +17,14 @@ from editable.editing.editors.base import (
 from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
+from editable.editing.linear.label_constraints import TOLERANCE, ActiveSet, LabelConstraints
 from editable.editing.linear.linear_layer import LinearLayer, warn_of_missed
-from editable.editing.linear.nonnegative import solve_nonnegative
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive
 from editable.rewriting import InverseMoment, Regularisation
 
 __all__ = ["MinimalHarmEditor"]
 
 MOST_HALVINGS = 5  # of a step that leads nowhere
-TOLERANCE = 1e-6
-"""Part of a margin by which it may be missed."""
 
 
 class MinimalHarmEditor(BaseEditor):
@@ -117,20 +114,23 @@ class MinimalHarmEditor(BaseEditor):
         asked = torch.cat([state["targets"], targets]) if state else targets
         samples = tuple(torch.cat([state[f"input{place}"], some]) if state else some for place, some in enumerate(own))
         together = samples if isinstance(matched, tuple) else samples[0]
-        active = state["active"] if state else torch.zeros(0, 2, dtype=torch.int64, device=targets.device)
+        active = ActiveSet(state["active"], state["inverse"]) if state else ActiveSet.empty(targets.device)
+        whitened = state["whitened"] if state else torch.zeros(0, layer.key_size, dtype=torch.float64)
         matrix = layer.matrix(params)
         for step in range(self.max_steps + 1):
             current = layer.params(matrix, params)
             keys, logits, derivatives = layer.derivatives(forward, current, together)
             if step == 0:
                 require_classes(int(asked.min()), int(asked.max()), logits.shape[1])
+                fresh = inverse.whiten(keys[-len(targets) :].T).T  # the layer's own weights change no key
+                whitened = torch.cat([whitened.to(fresh), fresh])
             # The margin is what the program asks for; half of it is enough of what it leads to behind other layers.
             enough, leads = self.margin * (1 - TOLERANCE if step == 0 else 0.5), _leads(logits, asked)
             if bool((leads >= enough).all()) or step == self.max_steps:
                 break
             if torch.equal(derivatives, derivatives[:1].expand_as(derivatives)):
                 derivatives = derivatives[:1]  # linear behind the layer, or one sample
-            program = _Constraints(logits, derivatives, keys, inverse.whiten(keys.T).T, asked)
+            program = LabelConstraints(logits, derivatives, keys, whitened, asked)
 
             def missing(logits: Tensor) -> float:
                 return float((self.margin - _leads(logits, asked)).clamp(min=0).sum())
@@ -166,7 +166,9 @@ class MinimalHarmEditor(BaseEditor):
         return result, {
             "base": base,
             "targets": asked,
-            "active": active,
+            "active": active.pairs,
+            "inverse": active.inverse,
+            "whitened": whitened,
             **inputs_kept,
         }
 
@@ -178,85 +180,6 @@ class MinimalHarmEditor(BaseEditor):
         if self._place is None:
             raise UserError("MinimalHarmEditor needs the second moment of its layer: call at(EditSite(…)) first")
         return self._place
-
-
-class _Constraints(NamedTuple):
-    """What is asked of S samples, linearised: logits z(Δ) = z + D Δ k.
-
-    Attributes:
-        logits: z where Δ = 0, [S, C].
-        derivatives: D, [S, C, o] or, where all are equal, [1, C, o].
-        keys: k, [S, d].
-        whitened: Σ^{-1/2}k, [S, d].
-        labels: Asked for, int64 [S].
-    """
-
-    logits: Tensor
-    derivatives: Tensor
-    keys: Tensor
-    whitened: Tensor
-    labels: Tensor
-
-    def seen_from(self, change: Tensor) -> "_Constraints":
-        """Return the same where Δ is counted from elsewhere, so that it is now the given one [o, d]."""
-        return self._replace(logits=self.logits - self._effect_of(change))
-
-    def _effect_of(self, change: Tensor) -> Tensor:
-        """Return D Δ k of each sample, [S, C]."""
-        moved = self.keys @ change.T
-        alike = len(self.derivatives) == 1  # no copy for each sample
-        return moved @ self.derivatives[0].T if alike else (self.derivatives @ moved[:, :, None]).squeeze(2)
-
-    def solve(self, pairs: Tensor, margin: float, softness: float, inverse: InverseMoment) -> tuple[Tensor, Tensor]:
-        """Return the smallest change Δ [o, d], and the constraints that are active there.
-
-        Args:
-            pairs: Sample and competing class of constraints that enter first, as of a similar program, int64 [P, 2].
-            margin: m.
-            softness: Added to K's diagonal, relative to its mean.
-            inverse: Of Σ.
-        """
-        positive = torch.ones(len(pairs), dtype=torch.bool, device=pairs.device)
-        soft, products = softness * self._mean_diagonal(), self.whitened @ self.whitened.T
-        known = torch.zeros_like(self.logits, dtype=torch.bool)
-        while True:
-            known[pairs[:, 0], pairs[:, 1]] = True
-            change, positive = self._change(pairs, positive, products, margin, soft, inverse)
-            logits = self.logits + self._effect_of(change)
-            behind = logits - logits.gather(1, self.labels[:, None]) + margin
-            behind.scatter_(1, self.labels[:, None], -torch.inf).masked_fill_(known, -torch.inf)
-            worst, label = behind.max(dim=1)
-            entering = (worst > TOLERANCE * margin).nonzero().flatten()
-            if not len(entering):
-                return change, pairs[positive]
-            pairs = torch.cat([pairs, torch.stack([entering, label[entering]], dim=1)])
-            positive = torch.cat([positive, torch.ones_like(entering, dtype=torch.bool)])
-
-    def _mean_diagonal(self) -> float:
-        """Return the mean of K's diagonal over all constraints, those that have not entered too."""
-        own = self._derivatives_of(torch.arange(len(self.labels), device=self.labels.device), self.labels)
-        number = self.derivatives.shape[1]
-        # Σ_j ‖d_y − d_j‖² = C‖d_y‖² + Σ_j ‖d_j‖² − 2 d_yᵀ Σ_j d_j
-        squares = number * own.square().sum(dim=1) + self.derivatives.square().sum(dim=(1, 2))
-        squares = squares - 2 * (own * self.derivatives.sum(dim=1)).sum(dim=1)
-        return float((squares * self.whitened.square().sum(dim=1)).sum()) / max(1, len(own) * (number - 1))
-
-    def _derivatives_of(self, samples: Tensor, classes: Tensor) -> Tensor:
-        """Return rows of D, [P, o], of samples [P] and their classes [P]."""
-        return self.derivatives[samples if len(self.derivatives) > 1 else torch.zeros_like(samples), classes]
-
-    def _change(
-        self, pairs: Tensor, positive: Tensor, products: Tensor, margin: float, soft: float, inverse: InverseMoment
-    ) -> tuple[Tensor, Tensor]:
-        """Solve for some constraints, with kᵀΣ⁻¹k' of all samples [S, S]; return Δ, and which are active."""
-        sample, other = pairs.unbind(dim=1)
-        directions = self._derivatives_of(sample, self.labels[sample]) - self._derivatives_of(sample, other)
-        kernel = (directions @ directions.T) * products[sample][:, sample]
-        own = self.logits[sample, self.labels[sample]] - self.logits[sample, other]
-        kernel.diagonal().add_(soft)
-        multipliers = solve_nonnegative(kernel, margin - own, positive)
-        change = inverse.whiten(self.whitened[sample].T @ (multipliers[:, None] * directions)).T
-        return change, multipliers > 0
 
 
 def _leads(logits: Tensor, labels: Tensor) -> Tensor:
