@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from editable.editing.linear.nonnegative import solve_nonnegative
-from editable.editing.linear.updated_inverse import inverse_of, with_border, without
+from editable.editing.linear.updated_inverse import UpdatedInverse, inverse_of
 from editable.rewriting import InverseMoment
 
 __all__ = ["TOLERANCE", "ActiveSet", "LabelConstraints"]
@@ -77,56 +77,65 @@ class LabelConstraints(NamedTuple):
         whitened, active = self._by_updates(start, margin, soft) or self._by_pivoting(start.pairs, margin, soft)
         return inverse.whiten(whitened.T).T, active
 
-    def _by_updates(self, active: ActiveSet, margin: float, soft: float) -> tuple[Tensor, ActiveSet] | None:
+    def _by_updates(self, start: ActiveSet, margin: float, soft: float) -> tuple[Tensor, ActiveSet] | None:
         """Return Δ Σ^{1/2} [o, d] and what is active, or none."""
-        for _ in range(MOST_ROUNDS):
-            solved = self._multipliers(active, margin, soft)
-            if solved is None:
-                return None
-            multipliers, whitened, logits, active = solved
+        pairs = start.pairs
+        inverse = UpdatedInverse(start.inverse) if len(start.inverse) == len(pairs) else self._inverse(pairs, soft)
+        rounds, is_exact = 0, False
+        while inverse is not None and rounds < MOST_ROUNDS:
+            rounds += 1
+            solved = self._multipliers(pairs, inverse.value, margin, soft, is_exact)
+            if solved is None:  # the inverse is not even nearly that of these constraints
+                inverse = self._inverse(pairs, soft)
+                solved = inverse and self._multipliers(pairs, inverse.value, margin, soft, is_exact)
+                if inverse is None or solved is None:
+                    return None
+            multipliers, whitened, logits = solved
             negative = multipliers <= 0
             if bool(negative.any()):
-                active = ActiveSet(active.pairs[~negative], without(active.inverse, negative))
+                pairs = pairs[inverse.remove(negative)]
                 continue
-            entering = self._violated(logits, active.pairs, margin)
+            entering = self._violated(logits, pairs, margin)
             if not len(entering):
-                return whitened, active
-            border, corner = self._kernel(active.pairs, entering), self._kernel(entering, entering)
+                if is_exact:
+                    return whitened, ActiveSet(pairs, inverse.value.contiguous())
+                is_exact = True
+                continue
+            corner = self._kernel(entering, entering)
             corner.diagonal().add_(soft)
-            grown = with_border(active.inverse, border, corner)
-            if grown is None:
+            if not inverse.append(self._kernel(pairs, entering), corner):
                 return None
-            active = ActiveSet(torch.cat([active.pairs, entering]), grown)
+            pairs = torch.cat([pairs, entering])
         return None
 
     def _multipliers(
-        self, active: ActiveSet, margin: float, soft: float
-    ) -> tuple[Tensor, Tensor, Tensor, ActiveSet] | None:
-        """Solve (K + soft)α = g for active constraints; return α, ΔΣ^{1/2} [o, d], logits there, and their inverse.
+        self, pairs: Tensor, inverse: Tensor, margin: float, soft: float, is_exact: bool
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Solve (K + soft)α = g for constraints; return α, ΔΣ^{1/2} [o, d] and logits there, or none.
 
-        The inverse that is given need not be exact: what is left is solved for again, until it is rounding.
+        The inverse need not be quite theirs: what is left is solved for again, until it is rounding, or, unless it is
+        to be exact, what may be missed.
         """
-        pairs, inverse = active
         bounds = margin - self._leads_of(pairs, self.logits)
         largest = 2 * float(self.derivatives.abs().amax() * self.whitened.square().sum(dim=1).amax())
-        for exact in (False, True):
-            if exact or len(inverse) != len(pairs):
-                kernel = self._kernel(pairs, pairs)
-                kernel.diagonal().add_(soft)
-                made = inverse_of(kernel)
-                if made is None:
-                    return None
-                inverse = made
-            multipliers, left = torch.zeros_like(bounds), bounds
-            for _ in range(MOST_REFINEMENTS):
-                multipliers = multipliers + inverse @ left
-                whitened = self._change(pairs, multipliers)
-                effect = self._effect_of(whitened, self.whitened)
-                left = bounds - self._leads_of(pairs, effect) - soft * multipliers
-                size = largest * float(multipliers.abs().sum()) + float(bounds.abs().sum())
-                if float(left.abs().sum()) <= len(pairs) * torch.finfo(left.dtype).eps * size:
-                    return multipliers, whitened, self.logits + effect, ActiveSet(pairs, inverse)
+        multipliers, left = torch.zeros_like(bounds), bounds
+        for _ in range(MOST_REFINEMENTS):
+            multipliers = multipliers + inverse @ left
+            whitened = self._change(pairs, multipliers)
+            effect = self._effect_of(whitened, self.whitened)
+            left = bounds - self._leads_of(pairs, effect) - soft * multipliers
+            size = largest * float(multipliers.abs().sum()) + float(bounds.abs().sum())
+            rounding = len(pairs) * torch.finfo(left.dtype).eps * size
+            if float(left.abs().sum()) <= rounding or not (is_exact or (left.abs() > TOLERANCE * margin).any()):
+                return multipliers, whitened, self.logits + effect
         return None
+
+    def _inverse(self, pairs: Tensor, soft: float) -> UpdatedInverse | None:
+        """Return the inverse of K + soft of constraints, computed from scratch."""
+        kernel = self._kernel(pairs, pairs)
+        kernel.diagonal().add_(soft)
+        made = inverse_of(kernel)
+        return None if made is None else UpdatedInverse(made)
 
     def _by_pivoting(self, pairs: Tensor, margin: float, soft: float) -> tuple[Tensor, ActiveSet]:
         """Return Δ Σ^{1/2} [o, d] and what is active, solved for all that have entered whenever some more do."""

@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ from editable.rewriting import InverseMoment, Regularisation, SecondMoment
 __all__ = ["NeuronEditor", "separating_unit"]
 
 PARTS = ("keys.weight", "keys.bias", "values")
-ENTERING = 16  # samples that become constraints at once
+ENTERING = 32  # samples that become constraints at once
 EXACT = 1e-9  # added to the kernel's diagonal, relative to its mean, so that it is positive definite
 SOFT = 1e-2  # the same where not all constraints can be met
 PARTED = 1e-3  # by how much rounding may miss a constraint
@@ -137,33 +137,32 @@ class NeuronEditor(BaseEditor):
         self._loss_function(lambda inputs, params: logits, targets)(dict(params), inputs, targets)  # refuses labels
         features = read[0].double()
         check_samples(features, targets)
-        kept, asked = _joined(state, features, targets)
+        whitened = self._require_place().whiten(features)
+        kept, silent, asked = _joined(state, features, whitened, targets)
         edited = {name: param.detach().clone() for name, param in params.items()}
         num_steps = 0
         for label in targets.unique():
             own = targets == label
             if not is_predicted(logits[own], targets[own]).all():
-                edited |= self._with_unit(edited, features[own], logits[own], int(label), kept[asked != label])
+                edited |= self._with_unit(edited, whitened[own], logits[own], int(label), silent[asked != label])
                 logits, num_steps = forward(inputs, edited), 1
         right = is_predicted(logits, targets)
         result = EditResult(
             edited, self.objective(logits, targets), right.all(), torch.tensor(num_steps, device=targets.device)
         )
-        return result, {"features": kept, "targets": asked}
+        return result, {"features": kept, "whitened": silent, "targets": asked}
 
     def _with_unit(
-        self, params: Mapping[str, Tensor], features: Tensor, logits: Tensor, label: int, others: Tensor
+        self, params: Mapping[str, Tensor], whitened: Tensor, logits: Tensor, label: int, others: Tensor
     ) -> dict[str, Tensor]:
-        """Return the layer's parameters with a unit that gives samples [N, c] with logits [N, C] a label."""
+        """Return the layer's parameters with a unit that gives whitened samples [N, c + 1], logits [N, C], a label."""
         place = self._require_place()
-        whitened, silent = place.whiten(features), torch.cat([place.references, place.whiten(others)])
+        silent = place.references, others
         direction = separating_unit(whitened, silent, self.silence)
-        if bool((whitened @ direction < 1 - PARTED).any()) or bool((silent @ direction > 0).any()):
+        if bool((whitened @ direction < 1 - PARTED).any()) or any((some @ direction > 0).any() for some in silent):
             direction = separating_unit(whitened, silent, self.silence, SOFT)
             direction[-1] += (1 - (whitened @ direction).amin()).clamp(min=0) / math.sqrt(len(place.mean))
-            fired, lost = (
-                int((some @ direction > 0).sum()) for some in silent.split([len(place.references), len(others)])
-            )
+            fired, lost = (int((some @ direction > 0).sum()) for some in silent)
             warnings.warn(
                 f"the neuron for label {label} fires at {fired} of {len(place.references)} reference images and {lost} "
                 f"of {len(others)} edited samples of other labels, as no half-space has its own samples alone",
@@ -207,7 +206,7 @@ class _Place(NamedTuple):
         return u, math.sqrt(len(self.mean)) * direction[-1] - u @ self.mean
 
 
-def separating_unit(firing: Tensor, silent: Tensor, silence: float, softness: float = EXACT) -> Tensor:
+def separating_unit(firing: Tensor, silent: Sequence[Tensor], silence: float, softness: float = EXACT) -> Tensor:
     r"""Return the shortest w with wᵀx ≥ 1 for all that fire and wᵀx ≤ −s for all that are silent.
 
     Samples become constraints as they are violated. It ends, with what is found so far, where more of them are active
@@ -215,38 +214,48 @@ def separating_unit(firing: Tensor, silent: Tensor, silence: float, softness: fl
 
     Args:
         firing: float64 [P, d].
-        silent: float64 [n, d].
+        silent: float64 [n, d], in parts, so that no copy of them all is made.
         silence: s.
         softness: Lets a constraint be missed, by as much, relative to the mean of x², times its multiplier.
 
     Returns:
         float64 [d].
     """
-    samples = torch.cat([firing, -silent])
-    bounds = torch.cat([firing.new_ones(len(firing)), silent.new_full((len(silent),), silence)])
-    entered = torch.arange(len(firing), device=firing.device)
-    positive = torch.ones_like(entered, dtype=torch.bool)
+    own, bounds = firing, firing.new_ones(len(firing))
+    positive = torch.ones(len(firing), dtype=torch.bool, device=firing.device)
+    entered = [torch.zeros(len(part), dtype=torch.bool, device=part.device) for part in silent]
     while True:
-        own = samples[entered]
         kernel = own @ own.T
         kernel.diagonal().add_(softness * kernel.diagonal().mean())
-        multipliers = solve_nonnegative(kernel, bounds[entered], positive)
+        multipliers = solve_nonnegative(kernel, bounds, positive)
         positive = multipliers > 0
         direction = multipliers @ own
-        lag = bounds - samples @ direction
-        lag[entered] = 0
-        worst = lag.topk(min(ENTERING, len(lag)))
-        violated = worst.indices[worst.values > 1e-6]
-        if not len(violated) or int(positive.sum()) > samples.shape[1]:
+        if int(positive.sum()) > firing.shape[1]:
             return direction
-        entered = torch.cat([entered, violated])
-        positive = torch.cat([positive, torch.ones_like(violated, dtype=torch.bool)])
+        found = [own]
+        for part, known in zip(silent, entered, strict=True):
+            lag = (silence + part @ direction).masked_fill_(known, -torch.inf)
+            worst = lag.topk(min(ENTERING, len(lag)))
+            violated = worst.indices[worst.values > 1e-6]
+            known[violated] = True
+            found.append(-part[violated])
+        number = len(own)
+        own = torch.cat(found)
+        if len(own) == number:
+            return direction
+        bounds = torch.cat([bounds, bounds.new_full((len(own) - number,), silence)])
+        positive = torch.cat([positive, positive.new_ones(len(own) - number)])
 
 
-def _joined(state: Mapping[str, Tensor], features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features and labels of all samples so far; of those that are the same, what was asked last."""
+def _joined(
+    state: Mapping[str, Tensor], features: Tensor, whitened: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features, raw and whitened, and labels of all samples so far; of those that are the same, the last."""
     if not state:
-        return features, targets
-    same = (state["features"][:, None] == features).all(dim=-1)
-    stays = ~same.any(dim=1)
-    return torch.cat([state["features"][stays], features]), torch.cat([state["targets"][stays], targets])
+        return features, whitened, targets
+    stays = torch.ones(len(state["features"]), dtype=torch.bool, device=features.device)
+    for own in features:
+        stays &= (state["features"] != own).any(dim=1)
+    news = {"features": features, "whitened": whitened, "targets": targets}
+    kept, silent, asked = (torch.cat([state[name][stays], new]) for name, new in news.items())
+    return kept, silent, asked

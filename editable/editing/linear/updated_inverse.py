@@ -3,10 +3,91 @@
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_of", "with_border", "without"]
+__all__ = ["UpdatedInverse", "inverse_of"]
 
 LEAST_PIVOT = 1e-12
 """Of a Cholesky factor, squared and relative to the diagonal; what is below it is rounding."""
+
+ROOM = 64  # rows and columns that may come before a larger block of memory is needed
+
+
+class UpdatedInverse:
+    """The inverse B of a positive definite matrix K, kept up as K changes.
+
+    The tensor that it starts from is never written to: it is copied at the first change.
+
+    Args:
+        inverse: B, [n, n].
+    """
+
+    def __init__(self, inverse: Tensor) -> None:
+        self._memory, self._size, self._is_own = inverse, len(inverse), False
+
+    @property
+    def value(self) -> Tensor:
+        """B, [n, n], which the next change writes to."""
+        return self._memory[: self._size, : self._size]
+
+    def append(self, border: Tensor, corner: Tensor) -> bool:
+        r"""Give K further rows and columns.
+
+        .. math:: \begin{pmatrix} K & b \\ b^\top & c \end{pmatrix}^{-1} =
+            \begin{pmatrix} B + v s v^\top & -v s \\ -s v^\top & s \end{pmatrix}, \quad
+            v = B b, \quad s = (c - b^\top v)^{-1}
+
+        Args:
+            border: b, [n, k].
+            corner: c, [k, k].
+
+        Returns:
+            Whether it is positive definite, by more than rounding; otherwise nothing has changed.
+        """
+        n, k = border.shape
+        reach = self.value @ border
+        pivots = corner - border.T @ reach
+        if bool((pivots.diagonal() < LEAST_PIVOT * corner.diagonal()).any()):
+            return False
+        own = inverse_of((pivots + pivots.T) / 2)
+        if own is None:
+            return False
+        across = reach @ own
+        self._make_room(n + k)
+        self.value.addmm_(across, reach.T)
+        self._size = n + k
+        self.value[:n, n:], self.value[n:, :n], self.value[n:, n:] = -across, -across.T, own
+        return True
+
+    def remove(self, gone: Tensor) -> Tensor:
+        r"""Take rows and columns from K; the last ones move into their places.
+
+        With B in blocks of those that stay and those that go, it becomes
+        :math:`B_{ss} - B_{sg} B_{gg}^{-1} B_{gs}`.
+
+        Args:
+            gone: Which rows and columns go, bool [n].
+
+        Returns:
+            The rows and columns that stay, in their new order, int64.
+        """
+        goes, size = gone.nonzero().flatten(), int((~gone).sum())
+        holes = goes[goes < size]
+        last = size + (~gone[size:]).nonzero().flatten()
+        order = torch.arange(size, device=gone.device)
+        order[holes] = last
+        across, own = self.value[:, goes][order], self.value[goes][:, goes]
+        self._make_room(self._size)
+        self.value[holes] = self.value[last]
+        self.value[:, holes] = self.value[:, last]
+        self._size = size
+        self.value.addmm_(across, torch.linalg.solve(own, across.T), alpha=-1)
+        return order
+
+    def _make_room(self, size: int) -> None:
+        """Have memory of one's own for as many rows and columns."""
+        if not self._is_own or size > len(self._memory):
+            memory = self._memory.new_empty(size + ROOM, size + ROOM)
+            memory[: self._size, : self._size] = self.value
+            self._memory, self._is_own = memory, True
 
 
 def inverse_of(matrix: Tensor) -> Tensor | None:
@@ -15,50 +96,3 @@ def inverse_of(matrix: Tensor) -> Tensor | None:
     if failure or bool((factor.diagonal().square() < LEAST_PIVOT * matrix.diagonal()).any()):
         return None
     return torch.cholesky_inverse(factor)
-
-
-def with_border(inverse: Tensor, border: Tensor, corner: Tensor) -> Tensor | None:
-    r"""Return the inverse of a matrix that has got k further rows and columns.
-
-    .. math:: \begin{pmatrix} K & b \\ b^\top & c \end{pmatrix}^{-1} =
-        \begin{pmatrix} B + v s v^\top & -v s \\ -s v^\top & s \end{pmatrix}, \quad
-        B = K^{-1}, \quad v = B b, \quad s = (c - b^\top v)^{-1}
-
-    Args:
-        inverse: B, [n, n].
-        border: b, [n, k].
-        corner: c, [k, k].
-
-    Returns:
-        [n + k, n + k], or none where it is not positive definite to rounding.
-    """
-    n, k = border.shape
-    reach = inverse @ border
-    schur = corner - border.T @ reach
-    if bool((schur.diagonal() < LEAST_PIVOT * corner.diagonal()).any()):
-        return None
-    own = inverse_of((schur + schur.T) / 2)
-    if own is None:
-        return None
-    across = reach @ own
-    grown = inverse.new_empty(n + k, n + k)
-    grown[:n, :n] = inverse
-    grown[:n, :n].addmm_(across, reach.T)
-    grown[:n, n:], grown[n:, :n], grown[n:, n:] = -across, -across.T, own
-    return grown
-
-
-def without(inverse: Tensor, gone: Tensor) -> Tensor:
-    r"""Return the inverse of a matrix that has lost some of its rows and columns.
-
-    With B, the inverse so far, in blocks of those that stay and those that go, it is
-    :math:`B_{ss} - B_{sg} B_{gg}^{-1} B_{gs}`.
-
-    Args:
-        inverse: B, [n, n].
-        gone: Which rows and columns go, bool [n].
-    """
-    stays, goes = (~gone).nonzero().flatten(), gone.nonzero().flatten()
-    across = inverse[stays][:, goes]
-    own = inverse[goes][:, goes]
-    return inverse[stays][:, stays].addmm_(across, torch.linalg.solve(own, across.T), alpha=-1)

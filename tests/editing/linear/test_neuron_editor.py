@@ -209,8 +209,10 @@ def test_where_no_half_space_parts_them_it_says_so(site: EditSite):
 
 def test_separating_unit_of_two_points():
     """By hand: w = t·x with wᵀ(2, 0) ≥ 1 and wᵀ(−1, 0) ≤ −1."""
-    w = separating_unit(torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[-1.0, 0.0], [-5.0, 0.0]]).double(), 1.0)
-    torch.testing.assert_close(w, torch.tensor([1.0, 0.0]).double(), rtol=1e-6, atol=1e-6)
+    silent = torch.tensor([[-1.0, 0.0], [-5.0, 0.0]]).double()
+    for parts in ([silent], [silent[:1], silent[1:]], [silent[:0], silent]):
+        w = separating_unit(torch.tensor([[2.0, 0.0]]).double(), parts, 1.0)
+        torch.testing.assert_close(w, torch.tensor([1.0, 0.0]).double(), rtol=1e-6, atol=1e-6)
 
 
 class TestMistakes:
