@@ -1,8 +1,8 @@
 """Edits without gradients on features of a last layer: one, a stream, and natural mistakes at once; against naive ways.
 
     python benchmarks/closed_form_edits.py                                # random features, 512 of them, 10 classes
-    python benchmarks/closed_form_edits.py --views 8 --edits 200          # each image with views, which are edited with it
-    python benchmarks/closed_form_edits.py --features test.pt --references train.pt     # features of a network of yours
+    python benchmarks/closed_form_edits.py --views 8 --edits 200          # each image with views, edited with it
+    python benchmarks/closed_form_edits.py --features test.pt --references train.pt     # of a network of yours
 
 A file of features, from ``torch.save``, holds ``h`` [N, d] and ``y`` [N], those that are edited also ``W`` [C, d] and
 ``b`` [C] of the layer that reads them. Random features are nonnegative, one cluster for each class.
@@ -10,22 +10,23 @@ A file of features, from ``torch.save``, holds ``h`` [N, d] and ``y`` [N], those
 The network is that linear layer alone, so that what is timed comes after the features. ``one`` is the median of single
 edits of the unedited network, ``mistakes`` are samples that it gets wrong, together, and ``stream`` is one edit after
 the other, to random labels. The naive procedure makes each edit of a stream from scratch, as one edit of all samples so
-far; it is timed after some of the edits and summed up by trapezia. NeuronEditor's edit of all samples is another one, of
-one neuron for each label, so its naive procedure is left out. Both run in this process, one after the other.
+far; it is timed after some of the edits and summed up by trapezia. NeuronEditor's edit of all samples is another one,
+of one neuron for each label, so its naive procedure is left out. Both run in this process, one after the other.
 """
 
 import argparse
 import statistics
-import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from measuring import wall_clock
+from naive import clock as processor_clock
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -68,6 +69,7 @@ class Bound(NamedTuple):
 
     @property
     def params(self) -> dict[str, Tensor]:
+        """The unedited parameters that it changes."""
         return {name: param.detach() for name, param in self.split.params.items()}
 
     def together(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -81,7 +83,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--editors", nargs="+", choices=list(EDITORS), default=list(EDITORS), help="all by default")
     parser.add_argument("--edits", type=int, default=1000, help=f"length of the stream {default}")
     parser.add_argument("--views", type=int, default=0, help=f"of each edited image, edited with it {default}")
-    parser.add_argument("--noise", type=float, default=0.5, help=f"of a view, in standard deviations {default}")
+    parser.add_argument("--noise", type=float, default=0.2, help=f"of a view, in standard deviations {default}")
     parser.add_argument("--mistakes", type=int, default=50, help=f"edited at once {default}")
     parser.add_argument("--features", type=Path, help="file of features that are edited, and of the layer")
     parser.add_argument("--references", type=Path, help="file of features of reference images")
@@ -92,6 +94,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-naive", action="store_true", help="leave out the naive procedure, which takes long")
     parser.add_argument("--threads", type=int, default=2, help=f"threads on a CPU {default}")
     parser.add_argument("--device", default="cpu", help=f"cpu or cuda {default}")
+    parser.add_argument("--processor-seconds", action="store_true", help="count these, of all threads together")
     parser.add_argument("--seed", type=int, default=0, help=f"seed of features and labels {default}")
     return parser.parse_args()
 
@@ -146,40 +149,42 @@ def samples_of(problem: Problem, options: argparse.Namespace) -> tuple[Tensor, T
     return torch.cat([images, views], dim=1), labels.expand(-1, 1 + options.views)
 
 
-def stream(bound: Bound, features: Tensor, labels: Tensor, title: str, console: Console) -> tuple[list[float], Tensor]:
+def stream(
+    bound: Bound, features: Tensor, labels: Tensor, clock: Callable[[], float], title: str, console: Console
+) -> tuple[list[float], Tensor]:
     """Return seconds of each edit, and which samples have their labels in the end, [E, 1 + views]."""
     params, state = bound.params, dict[str, Tensor]()
-    clock, seconds = features.device, []
+    seconds = []
     for own, asked in track(list(zip(features, labels, strict=True)), title, console=console):
-        start = wall_clock(clock)
+        start = clock()
         result, state = bound.editor.extend(bound.split.suffix, params, bound.split.prefix(own), asked, state)
-        seconds.append(wall_clock(clock) - start)
+        seconds.append(clock() - start)
         params = result.params
     with torch.no_grad():
         logits = bound.split.suffix(bound.split.prefix(features.flatten(0, 1)), params)
     return seconds, is_predicted(logits, labels.flatten()).view_as(labels)
 
 
-def naive_stream(bound: Bound, features: Tensor, labels: Tensor) -> float:
+def naive_stream(bound: Bound, features: Tensor, labels: Tensor, clock: Callable[[], float]) -> float:
     """Return seconds of a stream whose every edit is one of all samples so far, from those of some."""
     number = len(features)
     points = sorted({1, *(max(1, number * part // NAIVE_POINTS) for part in range(1, NAIVE_POINTS + 1))})
     found = []
     for point in points:
-        start = wall_clock(features.device)
+        start = clock()
         bound.together(features[:point].flatten(0, 1), labels[:point].flatten())
-        found.append(wall_clock(features.device) - start)
+        found.append(clock() - start)
     known = list(zip(points, found, strict=True))
     return found[0] + sum((right - left) * (a + b) / 2 for (left, a), (right, b) in pairwise(known))
 
 
-def median_seconds(bound: Bound, edits: list[tuple[Tensor, Tensor]]) -> float:
+def median_seconds(bound: Bound, edits: list[tuple[Tensor, Tensor]], clock: Callable[[], float]) -> float:
     """Return the median over edits, of which the first one warms up."""
     seconds = []
     for features, labels in [edits[0], *edits]:
-        start = wall_clock(features.device)
+        start = clock()
         bound.together(features, labels)
-        seconds.append(wall_clock(features.device) - start)
+        seconds.append(clock() - start)
     return statistics.median(seconds[1:])
 
 
@@ -189,23 +194,26 @@ def main() -> None:
     torch.manual_seed(options.seed)
     warnings.simplefilter("ignore")  # of samples that are out of reach; the table has how many
     console, problem = Console(), load(options)
+    device = torch.device(options.device)
+    clock = partial(processor_clock if options.processor_seconds else wall_clock, device)
     features, labels = samples_of(problem, options)
     with torch.no_grad():
-        wrong = (problem.layer(problem.features).argmax(dim=1) != problem.labels).nonzero().flatten()[: options.mistakes]
+        wrong = (
+            (problem.layer(problem.features).argmax(dim=1) != problem.labels).nonzero().flatten()[: options.mistakes]
+        )
     mistakes = problem.features[wrong], problem.labels[wrong]
     table = Table(
         "editor", "one, ms", f"{len(wrong)} mistakes, s", f"stream of {len(labels)}, s", "last edit, ms", "held",
         "naive, s", "naive to this",
-        title=f"{1 + options.views} samples an edit, {features.shape[2]} features, {problem.layer.out_features} classes, "
-        f"{len(problem.references)} references, {options.device}, {options.threads} threads",
+        title=f"{1 + options.views} samples an edit, {features.shape[2]} features, {problem.layer.out_features} "
+        f"classes, {len(problem.references)} references, {options.device}, {options.threads} threads",
     )  # fmt: skip
-    start = time.perf_counter()
     for name in options.editors:
         bound = bind(EDITORS[name](), problem)
-        one = median_seconds(bound, list(zip(features[:SINGLE_EDITS], labels[:SINGLE_EDITS], strict=True)))
-        many = median_seconds(bound, [mistakes] * max(1, options.repeats)) if len(wrong) else 0.0
-        seconds, held = stream(bound, features, labels, name, console)
-        naive = None if options.no_naive or name == "neuron" else naive_stream(bound, features, labels)
+        one = median_seconds(bound, list(zip(features[:SINGLE_EDITS], labels[:SINGLE_EDITS], strict=True)), clock)
+        many = median_seconds(bound, [mistakes] * max(1, options.repeats), clock) if len(wrong) else 0.0
+        seconds, held = stream(bound, features, labels, clock, name, console)
+        naive = None if options.no_naive or name == "neuron" else naive_stream(bound, features, labels, clock)
         ratio = ("—", "—") if naive is None else (f"{naive:.3g}", f"{naive / sum(seconds):.3g}")
         last = statistics.median(seconds[-10:])
         table.add_row(
@@ -213,7 +221,7 @@ def main() -> None:
             f"{100 * held.double().mean():.1f} %", *ratio,
         )  # fmt: skip
     console.print(table)
-    console.print(f"the whole run took {time.perf_counter() - start:.0f} s")
+    console.print("seconds are " + ("processor seconds" if options.processor_seconds else "wall-clock"))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ TINY = {
     "--layers fc layer4 --number 2 4",
     "low_rank_scoring.py": "--width 2 --size 8 --edits 6 --images 300 --naive-images 4 --repeats 1 --threads 1",
     "rewriting.py": "--size 32 --images 4 --batch-size 2 --repeats 1 --threads 1 --steps 5",
+    "closed_form_edits.py": "--edits 4 --images 200 --width 100 --classes 3 --mistakes 3 --repeats 1 --threads 1",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
 
@@ -83,6 +84,24 @@ def test_low_rank_scoring(rank: int, run):
     text = run("low_rank_scoring.py", f"{TINY['low_rank_scoring.py']} --rank {rank}")
     assert "counts: 6 of 6 edits agree with a plain loop" in text
     assert "naive (scaled up)" in text
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_closed_form_edits(views: int, run):
+    text = run("closed_form_edits.py", f"{TINY['closed_form_edits.py']} --views {views}")
+    assert f"{1 + views} samples an edit, 100 features" in text
+    for editor in ("minimalharm", "ridge", "nullspace", "codebook", "neuron"):
+        assert editor in text
+    assert text.count("100.0 %") >= 3
+
+
+def test_closed_form_edits_of_a_file(run, tmp_path: Path):
+    h, y = torch.randn(300, 20), torch.randint(3, (300,))
+    torch.save({"h": h, "y": y, "W": torch.randn(3, 20), "b": torch.zeros(3)}, tmp_path / "features.pt")
+    files = f"--features {tmp_path / 'features.pt'} --references {tmp_path / 'features.pt'}"
+    text = run("closed_form_edits.py", f"{TINY['closed_form_edits.py']} {files} --editors minimalharm --no-naive")
+    assert "1 samples an edit, 20 features, 3 classes, 300 references" in text
+    assert "100.0 %" in text
 
 
 def test_training_step(run):

@@ -79,17 +79,17 @@ class LabelConstraints(NamedTuple):
 
     def _by_updates(self, start: ActiveSet, margin: float, soft: float) -> tuple[Tensor, ActiveSet] | None:
         """Return Δ Σ^{1/2} [o, d] and what is active, or none."""
-        pairs = start.pairs
-        inverse = UpdatedInverse(start.inverse) if len(start.inverse) == len(pairs) else self._inverse(pairs, soft)
+        pairs, is_known = start.pairs, len(start.inverse) == len(start.pairs)
+        inverse = UpdatedInverse(start.inverse) if is_known else self._inverse(pairs, soft)
         rounds, is_exact = 0, False
         while inverse is not None and rounds < MOST_ROUNDS:
             rounds += 1
             solved = self._multipliers(pairs, inverse.value, margin, soft, is_exact)
-            if solved is None:  # the inverse is not even nearly that of these constraints
-                inverse = self._inverse(pairs, soft)
-                solved = inverse and self._multipliers(pairs, inverse.value, margin, soft, is_exact)
-                if inverse is None or solved is None:
+            if solved is None:
+                if not is_known:
                     return None
+                inverse, is_known = self._inverse(pairs, soft), False  # that was not even nearly theirs
+                continue
             multipliers, whitened, logits = solved
             negative = multipliers <= 0
             if bool(negative.any()):

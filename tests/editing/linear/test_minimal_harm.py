@@ -227,6 +227,37 @@ def test_a_stream_goes_on_from_a_file_bit_by_bit(place: str):
     assert one.loss.equal(other.loss)
 
 
+@pytest.mark.parametrize("softness", [1e-8, 0.1])
+def test_a_longer_stream_is_together(softness: float):
+    """Constraints enter and leave by updates of an inverse, and the softness goes with the mean of all samples."""
+    network = small_network()
+    site, x = site_of(network, "fc"), vectors(20)
+    labels = torch.where(torch.arange(20) < 10, other_labels(network, x), network(x).argmax(dim=1))
+    editor = editor_at(site, softness)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whether all are met is not the question
+        together = edit(editor, site, x, labels)
+        result, state = stream(editor, site, [(x[i : i + 2], labels[i : i + 2]) for i in range(0, 20, 2)])
+    for name, value in together.params.items():
+        torch.testing.assert_close(result.params[name], value, rtol=0, atol=1e-6 * float(value.abs().max()))
+    assert len(state["active"]) >= 10
+
+
+def test_an_inverse_of_other_constraints_is_found_out():
+    """A state whose inverse is that of nothing leads to the same."""
+    network, x = small_network(), vectors(4)
+    site, labels = site_of(network, "fc"), other_labels(small_network(), vectors(4))
+    editor = editor_at(site)
+    first, state = stream(editor, site, [(x[:3], labels[:3])])
+    results = []
+    for inverse in (state["inverse"], torch.eye(len(state["active"])).double() * 7, torch.zeros(0, 0).double()):
+        changed = {**state, "inverse": inverse}
+        results.append(editor.extend(site.split.suffix, first.params, site.split.prefix(x[3:]), labels[3:], changed)[0])
+    assert len(state["inverse"]) == len(state["active"]) > 0
+    for other in results[1:]:
+        torch.testing.assert_close(other.params["fc.weight"], results[0].params["fc.weight"], rtol=0, atol=1e-9)
+
+
 def test_labels_that_contradict_each_other_are_named():
     network, x = small_network(), vectors(3)
     site = site_of(network, "fc")
