@@ -61,6 +61,7 @@ MAKERS = (
     "cifar_densenet169",
     "cifar_resnet",
     "cifar_resnet18",
+    "cifar_vit",
     "feature_network",
     "grow_classes",
     "torchvision_model",

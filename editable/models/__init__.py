@@ -20,6 +20,7 @@ from editable.models.networks.latents import LatentSampler, NormalLatents, defau
 from editable.models.networks.neuron_layer import Neurons, add_neurons
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
+from editable.models.networks.vision_transformer import cifar_vit
 from editable.models.selection import select_parameters
 from editable.models.split.linear_tail import LinearTail, linear_tail
 from editable.models.split.modes import evaluation_mode
@@ -52,6 +53,7 @@ __all__ = [
     "cifar_densenet169",
     "cifar_resnet",
     "cifar_resnet18",
+    "cifar_vit",
     "default_latents",
     "efficientnet_lite0",
     "evaluation_mode",

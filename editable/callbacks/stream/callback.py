@@ -78,6 +78,9 @@ class CorrectionStream(Subcommand):
             looked at, ``changed`` predictions.
         references: Where images come from that an editor needs besides: ``train``, or the ``rest`` of the half that is
             corrected.
+        held_out: Number of corrections that another stream with the same seed reports, its first ones. Those behind
+            them are made, and judged by images of the half that is corrected: constants of an editor may be chosen
+            by what comes out, since nothing has a part in it that the other stream tells of.
         resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits
             and editor must be the same.
 
@@ -105,13 +108,15 @@ class CorrectionStream(Subcommand):
         level: float = 0.95,
         counts: Literal["broken", "changed"] = "broken",
         references: Literal["train", "rest"] = "train",
+        held_out: int = 0,
         resume: str | None = None,
     ) -> None:
         require_at_least(1, num_edits=num_edits)
+        require_at_least(0, held_out=held_out)
         require_seed(seed=seed)
         self.evaluation, self.protocol, self.num_edits = evaluation, protocol, num_edits
         self.edits = self._bound = edits or NaturalMistakeEdits()
-        self.halves, self.seed, self.references = halves, seed, references
+        self.halves, self.seed, self.held_out, self.references = halves, seed, held_out, references
         self.budget = None if budget is None else HarmBudget(budget, level, counts)
         self.resume = None if resume is None else Path(resume)
         self.outcome: StreamOutcome | None = None
@@ -148,7 +153,8 @@ class CorrectionStream(Subcommand):
             if self.references == "train":
                 place(references)  # which may set up a layer of the editor's own, that features are read behind
             base = _measure(evaluator, loader, progress)
-            parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, self.budget is not None)
+            certify = self.budget is not None
+            parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, certify, self.held_out)
             if self.budget is not None:
                 self.budget.require_stream(len(parts.certifying), 1)
             if self.references == "rest":

@@ -31,9 +31,18 @@ class Parts(NamedTuple):
 
 
 def divide(
-    base: BasePredictions, stream: EditStream, num_edits: int | None, halves: Halves, seed: int, certify: bool
+    base: BasePredictions,
+    stream: EditStream,
+    num_edits: int | None,
+    halves: Halves,
+    seed: int,
+    certify: bool,
+    held_out: int = 0,
 ) -> Parts:
     """Divide test images into halves, and choose from the first of them what is corrected.
+
+    By corrections that are held out of those that another stream reports, constants can be chosen: neither images that
+    it corrects nor images that judge it have a part in them.
 
     Args:
         base: Labels and predictions of all of them.
@@ -42,6 +51,8 @@ def divide(
         halves: ``even`` positions are corrected and odd ones judge, or a ``random`` half by seed.
         seed: Of the halves and of the order.
         certify: Whether half of the images that are not corrected certify, and the others judge.
+        held_out: Number of corrections that another stream reports, the first ones in the order. Those behind them are
+            made; of the images of the same half that neither corrects, one half judges, and the other is the rest.
 
     Raises:
         UserError: If there is nothing to correct or nothing to judge by, or fewer corrections than are asked for.
@@ -51,37 +62,49 @@ def divide(
     if halves == "even":
         order = torch.cat([torch.arange(0, number, 2), torch.arange(1, number, 2)])
     own, others = order[: (number + 1) // 2].sort().values, order[(number + 1) // 2 :].sort().values
-    edits = _choose(base, stream, own, num_edits, seed)
+    edits = _choose(base, stream, own, num_edits, seed, held_out)
     corrected = torch.zeros(number, dtype=torch.bool)
     corrected[edits.indices] = True
-    others = others[~corrected[others]]
+    rest, others = own[~corrected[own]], others[~corrected[others]]
+    if held_out:
+        edits = Edits(edits.indices[held_out:], edits.labels[held_out:])
+        mixed = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed + 2))]
+        rest, others = (part.sort().values for part in mixed.tensor_split(2))
     certifying = others[:0]
     if certify:
         mixed = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(seed + 1))]
         certifying, others = (part.sort().values for part in mixed.tensor_split(2))
     if not len(others):
         raise UserError(f"of {number} test images none is left to judge corrections by: test on more images (data)")
-    return Parts(edits, own[~corrected[own]], certifying, others)
+    return Parts(edits, rest, certifying, others)
 
 
-def _choose(base: BasePredictions, stream: EditStream, own: Tensor, num_edits: int | None, seed: int) -> Edits:
-    """Return edits of images of the first half, in an order by seed; a table's are where and in the order it says."""
-    if stream.anywhere:
-        chosen = stream(base.labels, base.predictions, base.num_classes, num_edits)
-        if num_edits is not None and num_edits > len(chosen.indices):
-            raise UserError(
-                f"stream.num_edits is {num_edits}, but {len(chosen.indices)} corrections are there to be made: ask for "
-                "no more"
-            )
-        return chosen
+def _choose(
+    base: BasePredictions, stream: EditStream, own: Tensor, num_edits: int | None, seed: int, held_out: int
+) -> Edits:
+    """Return edits of images of the first half, in an order by seed; a table's are where and in the order it says.
+
+    Those that another stream reports come first.
+    """
+    wanted = None if num_edits is None else num_edits + held_out
     labels, predictions = base.labels[own], base.predictions[own]
-    chosen = stream(labels, predictions, base.num_classes, None)
-    if num_edits is not None and num_edits > len(chosen.indices):
-        chosen = stream(labels, predictions, base.num_classes, num_edits)
-        if num_edits > len(chosen.indices):
-            raise UserError(
-                f"stream.num_edits is {num_edits}, but {len(chosen.indices)} corrections are there to be made, of the "
-                f"{len(own)} test images that may be corrected: ask for no more"
-            )
-    order = torch.randperm(len(chosen.indices), generator=torch.Generator().manual_seed(seed))[:num_edits]
+    if stream.anywhere:
+        chosen = stream(base.labels, base.predictions, base.num_classes, wanted)
+    else:
+        chosen = stream(labels, predictions, base.num_classes, None)
+        if wanted is not None and wanted > len(chosen.indices):
+            chosen = stream(labels, predictions, base.num_classes, wanted)
+    number = len(chosen.indices)
+    where = "" if stream.anywhere else f", of the {len(own)} test images that may be corrected"
+    held = f" behind the {held_out} of stream.held_out" if held_out else ""
+    if wanted is not None and wanted > number:
+        raise UserError(
+            f"stream.num_edits is {num_edits}{held}, but {number} corrections are there to be made{where}: ask for "
+            f"{'fewer' if held else 'no more'}"
+        )
+    if held_out >= number:
+        raise UserError(f"stream.held_out is {held_out}, but {number} corrections are there to be made: hold out fewer")
+    if stream.anywhere:
+        return chosen
+    order = torch.randperm(number, generator=torch.Generator().manual_seed(seed))[:wanted]
     return Edits(own[chosen.indices[order]], chosen.labels[order])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from editable.callbacks.stream.parts import Parts, divide
@@ -66,6 +66,27 @@ def test_a_shorter_stream_is_the_beginning_of_a_longer_one(number, seed, halves,
     assert shorter.certifying.tolist() == longer.certifying.tolist()
 
 
+@given(**SETTINGS, data=st.data())
+def test_held_out_corrections_share_nothing_with_what_is_reported(number, seed, halves, certify, stream, data):
+    whole = divide(base(number), stream, None, halves, seed, certify)
+    reported = data.draw(st.integers(1, len(whole.edits.indices) - 1))
+    shown = divide(base(number), stream, reported, halves, seed, certify)
+    try:
+        held_out = divide(base(number), stream, None, halves, seed, certify, reported)
+    except UserError:  # all images of the half are mistakes
+        assume(False)
+    corrected, rest, certifying, judged = all_of(held_out)
+    assert corrected == whole.edits.indices[reported:].tolist()
+    assert held_out.edits.labels.tolist() == whole.edits.labels[reported:].tolist()
+    apart = {*shown.edits.indices.tolist(), *shown.certifying.tolist(), *shown.judged.tolist()}
+    together = corrected + rest + certifying + judged
+    assert len(set(together)) == len(together)
+    assert apart.isdisjoint(together)
+    assert len(apart) + len(together) == number
+    assert judged
+    assert abs(len(rest) - len(certifying) - len(judged)) <= 1
+
+
 def test_ten_of_forty():
     longer, shorter = (divide(base(300), NaturalMistakeEdits(), n, "random", 7, False) for n in (40, 10))
     assert shorter.edits.indices.tolist() == longer.edits.indices[:10].tolist()
@@ -122,6 +143,26 @@ def test_corrections_of_a_table_are_where_and_in_the_order_it_says():
 def test_nothing_to_judge_by_or_too_few_corrections(number, stream, num_edits, message):
     with pytest.raises(UserError, match=message):
         divide(base(number), stream, num_edits, "even", 0, False)
+
+
+@pytest.mark.parametrize(
+    ("stream", "num_edits", "held_out", "message"),
+    [
+        (
+            NaturalMistakeEdits(),
+            None,
+            30,
+            r"stream.held_out is 30, but \d+ corrections are there to be made: hold",
+        ),
+        (NaturalMistakeEdits(), 30, 3, r"num_edits is 30 behind the 3 of stream.held_out, but .* of the 20 .* fewer"),
+        (Anywhere(1, 3), None, 2, r"stream.held_out is 2, but 2 corrections"),
+        (Anywhere(1, 3), 2, 1, r"num_edits is 2 behind the 1 of stream.held_out, but 2 corrections"),
+        (RandomLabelEdits(), 19, 1, r"of 40 test images none is left to judge"),
+    ],
+)
+def test_more_held_out_than_there_are(stream, num_edits, held_out, message):
+    with pytest.raises(UserError, match=message):
+        divide(base(40), stream, num_edits, "even", 0, False, held_out)
 
 
 def test_no_mistakes():
