@@ -13,6 +13,7 @@ import torch.distributed
 from lightning.pytorch.utilities import rank_zero_only
 
 from editable.atomic import is_disk_full
+from editable.board import board
 from editable.comparison import compare
 from editable.default_run import default_run
 from editable.errors import Interrupted
@@ -100,6 +101,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(args: Sequence[str]) -> None:
     if args and args[0] == "compare":  # of runs that are over: needs neither model nor data
         compare(args[1:])
+    elif args and args[0] == "board":
+        board(args[1:])
     elif args:
         EditableCLI(args)
     else:

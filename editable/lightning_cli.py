@@ -42,7 +42,8 @@ training, and compares how well the two can be edited. With a subcommand: any ta
 (see configs/) and options:
 `python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`.
 Each subcommand's `--help` says what it does.
-`python train.py compare --help`: a table and a figure of runs that have evaluated edits."""
+`python train.py compare --help`: a table and a figure of runs that have evaluated edits.
+`python train.py board --help`: every editor on every network, and the page that compares them."""
 
 
 PARSER_MODE = "yaml with names"

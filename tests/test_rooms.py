@@ -15,7 +15,7 @@ from tests.paths import CONFIGS, DOCS, ROOT
 PACKAGE = ROOT / "editable"
 LAYERS = [
     {"cli"},
-    {"comparison", "default_run"},
+    {"board", "comparison", "default_run"},
     {"lightning_cli"},
     {"class_changes", "starting"},
     {"trainer"},

@@ -1,0 +1,105 @@
+"""A cell of the board: constants are chosen by edits that are not reported, and then the reported run is made."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from editable.board.plan import Cell, with_constants
+from editable.board.result import Candidate, Figures, Result, best_of, commit, surroundings
+from editable.board.run import FailedRun, run
+from editable.errors import UserError
+
+__all__ = ["NEW", "changed_options", "forget", "make", "num_runs", "state_of"]
+
+NEW = "new"
+
+
+def num_runs(cell: Cell) -> int:
+    """Return how many runs of ``train.py`` a cell takes."""
+    return 1 + len(cell.candidates)
+
+
+def make(cell: Cell, folder: str | Path, begin: Callable[[str, int], None]) -> Result:
+    """Choose the constants of a cell's editor, and make the reported run with them.
+
+    Args:
+        cell: What is asked.
+        folder: For the runs; those of an interrupted cell are taken up from there.
+        begin: Called before each run with what it is, and the number of runs before it.
+
+    Raises:
+        FailedRun: If the reported run has failed, or all candidates have.
+        UserError: If the weights are not there.
+    """
+    asked = cell.asked()
+    place = Path(folder) / cell.network / cell.protocol / cell.editor
+    version = f"{commit()} {asked['weights']}"
+    searched = []
+    for number, constants in enumerate(cell.candidates):
+        begin(f"{cell.name}: candidate {number + 1} of {len(cell.candidates)}", number)
+        try:
+            found = run(cell.command, with_constants(cell.search, constants), place, version)
+            Figures.of(cell.command, found.metrics)
+            searched.append(Candidate(constants, found.metrics, found.seconds))
+        except (FailedRun, UserError) as error:
+            searched.append(Candidate(constants, None, 0.0, str(error)))
+    if searched and all(some.failed for some in searched):
+        raise FailedRun(f"all {len(searched)} candidates have failed, the last one because {searched[-1].failed}")
+    figures = [None if some.metrics is None else Figures.of(cell.command, some.metrics) for some in searched]
+    constants = searched[best_of(figures, cell.success)].constants if searched else {}
+    config = with_constants(cell.config, constants)
+    begin(f"{cell.name}: the reported run", len(searched))
+    found = run(cell.command, config, place, version)
+    Figures.of(cell.command, found.metrics)
+    return Result(
+        cell.network,
+        cell.protocol,
+        cell.editor,
+        cell.titles,
+        cell.command,
+        found.metrics,
+        found.points,
+        found.seconds,
+        constants,
+        searched,
+        config,
+        asked,
+        surroundings(),
+    )
+
+
+def forget(cell: Cell, folder: str | Path) -> None:
+    """Remove the runs of a cell, whose result is kept."""
+    shutil.rmtree(Path(folder) / cell.network / cell.protocol / cell.editor, ignore_errors=True)
+
+
+def state_of(cell: Cell, results: str | Path) -> str:
+    """Return why a cell is to be made: nothing where its result is there, ``NEW``, or what has changed.
+
+    Raises:
+        UserError: If the weights are not there, or what lies in the result's place is none.
+    """
+    path, asked = cell.path(results), cell.asked()
+    if not path.is_file():
+        return NEW
+    changed = changed_options(Result.read(path).asked, asked)
+    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    return f"options have changed: {shown}" if changed else ""
+
+
+def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two that were asked, each as ``name: old → new``."""
+    old, new = _flat(before), _flat(after)
+    names = [*old, *(name for name in new if name not in old)]
+    return [f"{name}: {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        parts = ((name if key == "init_args" else f"{name}.{key}".lstrip("."), part) for key, part in value.items())
+    elif isinstance(value, list | tuple) and value:
+        parts = ((f"{name}[{place}]", part) for place, part in enumerate(value))
+    else:
+        return {name: value}
+    return {key: some for where, part in parts for key, some in _flat(part, where).items()}

@@ -1,0 +1,121 @@
+"""The command ``python train.py board``."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from editable.board.cell import NEW, forget, make, num_runs, state_of
+from editable.board.page import write_page
+from editable.board.plan import Board, Cell
+from editable.board.run import FailedRun
+from editable.errors import UserError
+from editable.tables import Table
+
+__all__ = ["board"]
+
+DESCRIPTION = """Make every editor's result on every network by every protocol, and the page of them.
+
+What is there is not made again, unless its options have changed; what was interrupted is gone on with by the same
+command; what fails is told at the end, and tried again by the next one. An editor of yours is an entry in the file."""
+
+
+def board(args: Sequence[str]) -> None:
+    """Run ``python train.py board``.
+
+    Args:
+        args: Command line arguments after the subcommand.
+
+    Raises:
+        UserError: If the file is no board, a name is none of it, or, after all others are made, cells have failed.
+    """
+    parser = ArgumentParser(prog="train.py board", description=DESCRIPTION, exit_on_error=False)
+    parser.add_argument("--board", default="results/board.yaml", help="the file that says what is on the board")
+    parser.add_argument("--results", default="results", help="folder of <network>/<protocol>/<editor>.json")
+    parser.add_argument("--page", default="docs/board.md", help="the page; its figure goes into figures/ beside it")
+    parser.add_argument("--runs", default="runs/board", help="folder for runs, until the result of a cell is there")
+    parser.add_argument("--only", nargs="+", default=[], help="names of networks, protocols or editors")
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="tell what would be made, and make nothing")
+    parser.add_argument("--page_only", "--page-only", action="store_true", help="make the page of what is there")
+    arguments = parser.parse_args(list(args))
+    plan, console = Board.read(arguments.board), Console()
+    failed: dict[str, str] = {}
+    if not arguments.page_only:
+        cells = plan.only(arguments.only)
+        wanted, failed = _wanted(cells, arguments.results)
+        runs = sum(num_runs(cell) for cell, _ in wanted)
+        _say(
+            console,
+            f"of {len(cells)} cells {len(cells) - len(wanted) - len(failed)} are there, {len(wanted)} are to be made "
+            f"by {runs} runs, {len(failed)} cannot be made",
+        )
+        if arguments.dry_run:
+            rows = [(cell.name, num_runs(cell), why) for cell, why in wanted]
+            console.print(Table(("cell", "runs", "why"), rows).terminal())
+        else:
+            failed |= _make(console, wanted, arguments.results, arguments.runs)
+    if not arguments.dry_run:
+        number = write_page(plan, arguments.results, arguments.page)
+        _say(console, f"page: {arguments.page}, {number} of {len(plan.cells)} results")
+    reasons = {reason: [name for name in failed if failed[name] == reason] for reason in failed.values()}
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        _say(console, f"not made: {names[0]}{more}: {reason}")
+    if failed and not arguments.dry_run:
+        raise UserError(f"{len(failed)} of {len(cells)} cells of the board could not be made, as is told above")
+
+
+def _wanted(cells: Sequence[Cell], results: str) -> tuple[list[tuple[Cell, str]], dict[str, str]]:
+    """Return the cells that are to be made, each with why; and why others cannot be."""
+    wanted, failed = [], {}
+    for cell in cells:
+        try:
+            why = state_of(cell, results)
+        except UserError as error:
+            failed[cell.name] = str(error)
+            continue
+        if why:
+            wanted.append((cell, why))
+    return wanted, failed
+
+
+def _make(console: Console, wanted: Sequence[tuple[Cell, str]], results: str, runs: str) -> dict[str, str]:
+    """Make cells, one after the other; return why some have failed."""
+    failed, done = {}, 0
+    bars = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("runs", total=sum(num_runs(cell) for cell, _ in wanted))
+        for cell, why in wanted:
+            if why != NEW:
+                _say(console, f"made again: {cell.name}: {why}")
+            try:
+                result = make(cell, runs, partial(_show, progress, task, done))
+            except (FailedRun, UserError) as error:
+                failed[cell.name] = str(error)
+                _say(console, f"failed: {cell.name}: {error}")
+            else:
+                result.write(cell.path(results))
+                forget(cell, runs)
+                figures = result.figures
+                holds, harm = f"{100 * figures.success:.1f} % hold", f"{100 * figures.harm:+.2f} points"
+                _say(console, f"made: {cell.name}: {holds}, {harm}, {result.seconds:.0f} s")
+            done += num_runs(cell)
+    return failed
+
+
+def _show(progress: Progress, task: TaskID, before: int, what: str, number: int) -> None:
+    progress.update(task, description=what, completed=before + number)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,292 @@
+"""What is on the board: networks, protocols and editors of a file, and the cells that they make."""
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from editable.errors import UserError, require_at_least, require_within
+from editable.mistakes import one_sentence
+from editable.text_files import read_text, require_keys
+from editable.yaml_text import load_yaml
+
+__all__ = ["Board", "Cell", "with_constants"]
+
+COMMANDS = ("test", "stream")
+KEYS = {
+    "networks": {"title", "network", "weights", "made_by", "data", "options", "search", "names"},
+    "protocols": {"title", "command", "options", "search"},
+    "editors": {"title", "editor", "layers", "around", "callbacks", "options", "search", "protocols"},
+}
+NEEDED = {
+    "networks": ("title", "network", "data"),
+    "protocols": ("title", "command", "options", "search"),
+    "editors": ("title", "editor", "layers"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One editor on one network by one protocol.
+
+    Attributes:
+        network: Its name.
+        protocol: Its name.
+        editor: Its name.
+        titles: What the page calls the three, in this order.
+        command: Subcommand of ``train.py``.
+        config: Configuration of the run that is reported, before constants are chosen.
+        search: That of the runs by which they are chosen.
+        candidates: Constants to choose among, each by dotted names in ``evaluation.editor``; none that nothing is
+            searched for.
+        success: Share of edits that has to hold: of the candidates by which it does, the least harm is chosen.
+        weights: File of the network's weights, if it has one.
+        made_by: Configuration that trains them, if one does.
+    """
+
+    network: str
+    protocol: str
+    editor: str
+    titles: tuple[str, str, str]
+    command: str
+    config: dict[str, Any]
+    search: dict[str, Any]
+    candidates: tuple[dict[str, Any], ...]
+    success: float
+    weights: str | None = None
+    made_by: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the cell is called on the terminal."""
+        return f"{self.network} · {self.protocol} · {self.editor}"
+
+    def path(self, results: str | Path) -> Path:
+        """Return where its result is kept."""
+        return Path(results) / self.network / self.protocol / f"{self.editor}.json"
+
+    def asked(self) -> dict[str, Any]:
+        """Return all that the outcome depends on, but for code and machine, as JSON holds it.
+
+        Raises:
+            UserError: If the weights are not there.
+        """
+        return {**self.asked_without_weights(), "weights": self._fingerprint()}
+
+    def asked_without_weights(self) -> dict[str, Any]:
+        """Return the same without the fingerprint of the weights, which may be elsewhere."""
+        return {
+            "command": self.command,
+            "config": self.config,
+            "search": self.search if self.candidates else None,
+            "candidates": list(self.candidates),
+            "success": self.success,
+            "weights": None,
+        }
+
+    def _fingerprint(self) -> str | None:
+        if self.weights is None:
+            return None
+        if not Path(self.weights).is_file():
+            how = f", made by python train.py fit --config {self.made_by}" if self.made_by else ""
+            raise UserError(f"the weights of {self.network} are not there: '{self.weights}'{how}")
+        digest = hashlib.sha256()
+        with Path(self.weights).open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is on the board.
+
+    Attributes:
+        cells: In the order of the file: by network, protocol, editor.
+        most: Largest number of candidates that an editor may choose its constants among.
+        success: As in :class:`Cell`.
+        protocols: Title of each protocol by name.
+    """
+
+    cells: tuple[Cell, ...]
+    most: int
+    success: float
+    protocols: dict[str, str]
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Board":
+        """Read it from a YAML file; ``docs/board.md`` says what is in one.
+
+        Raises:
+            UserError: If the file is not there or not what a board is.
+        """
+        try:
+            content = load_yaml(read_text(path))
+        except FileNotFoundError as error:
+            raise UserError(f"there is no board at '{path}'") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"'{path}' cannot be read as YAML ({one_sentence(str(error))})") from error
+        sections = _mapping(content, f"'{path}'")
+        require_keys(sections, {*KEYS, "candidates", "success"}, f"'{path}'")
+        most, success = sections.get("candidates", 1), sections.get("success", 0.95)
+        require_at_least(1, candidates=most)
+        require_within("(0, 1]", success=success)
+        entries = {kind: _entries(sections, kind, path) for kind in KEYS}
+        names = [name for some in entries.values() for name in some]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"'{path}' has two entries '{name}': each name stands once, so that --only can tell")
+        cells = [
+            _cell(names, entries, most, success)
+            for names in product(entries["networks"], entries["protocols"], entries["editors"])
+            if names[1] in (entries["editors"][names[2]].get("protocols") or entries["protocols"])
+        ]
+        return cls(tuple(cells), most, success, {name: some["title"] for name, some in entries["protocols"].items()})
+
+    def only(self, names: Sequence[str]) -> list[Cell]:
+        """Return the cells of some networks, protocols and editors; of a kind that none is named of, all.
+
+        Raises:
+            UserError: If a name is none of the board's; it tells the near one.
+        """
+        kinds = [{cell.network for cell in self.cells}, set(self.protocols), {cell.editor for cell in self.cells}]
+        for name in names:
+            if not any(name in kind for kind in kinds):
+                known = sorted(set.union(*kinds))
+                near = get_close_matches(name, known, n=1) or known
+                raise UserError(f"the board has no network, protocol or editor '{name}': did you mean {near[0]}?")
+        wanted = [kind & set(names) or kind for kind in kinds]
+        return [
+            cell
+            for cell in self.cells
+            if all(name in some for name, some in zip((cell.network, cell.protocol, cell.editor), wanted, strict=True))
+        ]
+
+
+def _cell(
+    names: tuple[str, str, str], entries: Mapping[str, Mapping[str, Mapping[str, Any]]], most: int, success: float
+) -> Cell:
+    network, protocol, editor = (
+        entries[kind][name] for kind, name in zip(("networks", "protocols", "editors"), names, strict=True)
+    )
+    where = f"'{names[2]}' on '{names[0]}'"
+    editor = {key: _filled(value, network.get("names") or {}, where) for key, value in editor.items()}
+    command, weights = protocol["command"], network.get("weights")
+    model: dict[str, Any] = {"network": network["network"], "weights": weights}
+    if editor.get("around"):
+        model = {"network": {"class_path": editor["around"], "init_args": model}}
+    config = {
+        "seed_everything": 0,
+        "model": {"class_path": "editable.tasks.ClassificationTask", "init_args": model},
+        "data": network["data"],
+        "evaluation": {"editor": editor["editor"], "editable_layers": editor["layers"]},
+    }
+    if editor.get("callbacks"):
+        config["trainer"] = {"callbacks": editor["callbacks"]}
+    for options in (protocol["options"], network.get("options") or {}, editor.get("options") or {}):
+        config = _merged(config, _of_command(options, command))
+    grid = _mapping(editor.get("search") or {}, f"the search of {where}")
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"the search of {where} needs a list of values of {name}, got {values!r}")
+    number = math.prod(map(len, grid.values()))
+    if number > most:
+        raise UserError(f"{where} has {number} candidates, but the board lets every editor try {most} at most")
+    candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
+    for candidate in candidates:
+        with_constants(config, candidate)  # raises for names of nothing
+    titles = (network["title"], protocol["title"], editor["title"])
+    search = config
+    for options in (protocol["search"], network.get("search") or {}):
+        search = _merged(search, _of_command(options, command))
+    made_by = network.get("made_by")
+    return Cell(*names, titles, command, config, search, tuple(candidates), success, weights, made_by)
+
+
+def _of_command(options: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Return options without those of another command."""
+    return {key: value for key, value in options.items() if key not in COMMANDS or key == command}
+
+
+def with_constants(config: Mapping[str, Any], constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with other constants of its editor.
+
+    Args:
+        config: Of a run.
+        constants: By names from the editor on: ``rule.learning_rate`` is ``init_args.rule.init_args.learning_rate``.
+
+    Raises:
+        UserError: If a name leads nowhere.
+    """
+    changed = copy.deepcopy(dict(config))
+    for name, value in constants.items():
+        node = changed["evaluation"]["editor"]
+        *way, last = name.split(".")
+        for step in way:
+            node = _arguments(node, name).get(step)
+        _arguments(node, name)[last] = value
+    return changed
+
+
+def _arguments(node: Any, name: str) -> dict[str, Any]:
+    if not isinstance(node, dict) or "class_path" not in node:
+        raise UserError(f"the search names the constant '{name}', but the editor has no part of that name")
+    arguments: dict[str, Any] = node.setdefault("init_args", {})
+    return arguments
+
+
+def _filled(value: Any, names: Mapping[str, Any], where: str) -> Any:
+    """Put what a network calls so in the place of ``$name``."""
+    if isinstance(value, str) and value.startswith("$"):
+        if value[1:] not in names:
+            raise UserError(f"{where} needs '{value[1:]}' among the network's names, which has {sorted(names)}")
+        return copy.deepcopy(names[value[1:]])
+    if isinstance(value, dict):
+        return {key: _filled(part, names, where) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_filled(part, names, where) for part in value]
+    return value
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, the second winning; arguments of a class go when another takes its place."""
+    merged = copy.deepcopy(dict(first))
+    for key, value in second.items():
+        before = merged.get(key)
+        merged[key] = copy.deepcopy(value)
+        if isinstance(before, dict) and isinstance(value, dict):
+            kind = before.get("class_path")
+            if value.get("class_path", kind) == kind:
+                merged[key] = _merged(before, value)
+    return merged
+
+
+def _entries(sections: Mapping[str, Any], kind: str, path: str | Path) -> dict[str, dict[str, Any]]:
+    entries = _mapping(sections.get(kind), f"'{kind}' in '{path}'")
+    for name, entry in entries.items():
+        where = f"'{name}' among the {kind} of '{path}'"
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"{where} must be called by letters, digits, - and _: it names a file")
+        require_keys(_mapping(entry, where), KEYS[kind], where)
+        missing = [key for key in NEEDED[kind] if key not in entry]
+        if missing:
+            raise UserError(f"{where} has no '{missing[0]}'")
+        if kind == "protocols" and entry["command"] not in COMMANDS:
+            raise UserError(f"{where} has the command {entry['command']!r}: known are {', '.join(COMMANDS)}")
+        for known in entry.get("protocols") or ():
+            if known not in sections["protocols"]:
+                raise UserError(f"{where} has the protocol '{known}', which is none of the board's")
+    return entries
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UserError(f"{where} must have names with something behind each, got {value!r:.80}")
+    return value
