@@ -91,7 +91,9 @@ def page_of(board: Board, results: Sequence[Result]) -> str:
     texts = {"success": f"{100 * board.success:g}", "most": board.most}
     sections = [INTRODUCTION.format_map(texts), _missing(board, results)]
     if results:
-        sections.append(f"![Harm of every editor]({FIGURE})\n\nFilled: at least {texts['success']} % hold.")
+        sections.append(
+            f"![Harm of every editor]({FIGURE})\n\nFilled: at least {texts['success']} % hold; dashed: 0.25 points."
+        )
     for table in _tables(board, results):
         before = sorted({f"{100 * some.figures.error_before:.2f}" for some in table})
         numbers = sorted({some.figures.num_edits for some in table})

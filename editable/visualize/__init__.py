@@ -4,8 +4,7 @@ One kind of figure a file, on the common ground of ``drawing.py``; no file knows
 text are :mod:`editable.tables`.
 """
 
-from editable.visualize.board import plot_board
-from editable.visualize.comparison import plot_comparison
+from editable.visualize.comparison import plot_board, plot_comparison
 from editable.visualize.contact_sheet import plot_contact_sheet
 from editable.visualize.edits import plot_drawdown, plot_edited_images, plot_success
 from editable.visualize.generated import plot_generated, plot_outlined, plot_samples

@@ -1,6 +1,6 @@
-"""The figure that compares evaluated networks: what their edits cost, and how good they are unedited."""
+"""Figures that compare: evaluated networks by what their edits cost and how good they are unedited; editors by harm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import colormaps
@@ -8,9 +8,13 @@ from matplotlib.figure import Figure
 
 from editable.visualize.drawing import name_lines, save_figure
 
-__all__ = ["plot_comparison"]
+__all__ = ["plot_board", "plot_comparison"]
 
 LONGEST_NAME = 28
+PANELS_IN_A_ROW = 3
+LINEAR = 0.25
+"""Points of harm up to which the axis is linear; beyond, it is logarithmic."""
+TICKS = (-10, -1, -LINEAR, 0, LINEAR, 1, 10)
 
 
 def plot_comparison(
@@ -61,4 +65,38 @@ def plot_comparison(
         axes.axvline(0, color="black", linewidth=0.8)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
+    save_figure(figure, path)
+
+
+def plot_board(path: str | Path, panels: Mapping[str, Sequence[tuple[str, float, bool]]]) -> None:
+    """Draw a panel for each network and protocol, in which each editor is a point at its harm.
+
+    Args:
+        path: The PNG file.
+        panels: By title, editors from the top down: name, harm as a fraction, and whether its edits hold, which fills
+            the point.
+    """
+    columns = min(PANELS_IN_A_ROW, len(panels))
+    rows = -(-len(panels) // columns)
+    most = max(map(len, panels.values()))
+    harms = [100 * harm for editors in panels.values() for _, harm, _ in editors]
+    figure = Figure(figsize=(5.2 * columns, rows * (1.3 + 0.27 * most)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, editors) in zip(grid.flat, panels.items(), strict=False):
+        for place, (_, harm, holds) in enumerate(editors):
+            color = "tab:blue" if holds else "tab:gray"
+            axes.plot(100 * harm, place, marker="o", color=color, markerfacecolor=color if holds else "none")
+        axes.set_yticks(range(len(editors)), [name_lines(name, 26, 2) for name, _, _ in editors], fontsize=8)
+        axes.set_ylim(most - 0.5, -0.5)
+        axes.set_xscale("symlog", linthresh=LINEAR, linscale=0.7)
+        axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(min(-LINEAR, 1.3 * min(harms)), max(1.0, 1.3 * max(harms)))
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.axvline(LINEAR, color="tab:red", linewidth=0.8, linestyle="--")
+        axes.grid(alpha=0.3)
+        axes.set_title(name_lines(title, 60, 2), fontsize=9)
+        axes.set_xlabel("harm, points of error rate")
     save_figure(figure, path)
