@@ -29,27 +29,43 @@ def paths() -> list[Path]:
     return [Path("results/digits") / protocol / f"{editor}.json" for protocol, editor in CELLS]
 
 
-def start() -> subprocess.Popen:
+def start(*arguments: str) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "train.py"), "board"]
+    command = [sys.executable, str(ROOT / "train.py"), "board", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_board_goes_on(signum: signal.Signals):
+def kill_in_the_second_cell(signum: signal.Signals) -> tuple[int, str]:
+    """Start the board, and kill it when the first result is there; return its status and what it has said."""
     write(Path("results/board.yaml"))
     killed = start()
-    there = paths()
     while not Path("runs/board/digits/independent/rmsprop").exists():  # the second cell has begun
         assert killed.poll() is None, killed.communicate()
         time.sleep(0.05)
     killed.send_signal(signum)
     _, said = killed.communicate(timeout=90)
-    if signum == signal.SIGTERM:
-        assert killed.returncode == 128 + signum
-        assert "interrupted by SIGTERM: go on with the same command" in said
-    assert [path.is_file() for path in there] == [True, False, False, False]
+    assert [path.is_file() for path in paths()] == [True, False, False, False]
+    return killed.returncode, said
+
+
+@pytest.mark.slow
+def test_a_killed_board_goes_on_with_what_is_missing():
+    assert kill_in_the_second_cell(signal.SIGKILL)[0] == -signal.SIGKILL
+    first = paths()[0].stat().st_mtime_ns
+    again = start("--only", "independent")
+    told, said = again.communicate(timeout=600)
+    assert again.returncode == 0, told + said
+    assert "of 2 cells 1 are there, 1 are to be made by 1 runs" in told
+    assert [path.is_file() for path in paths()] == [True, True, False, False]
+    assert paths()[0].stat().st_mtime_ns == first
+
+
+@pytest.mark.slow
+def test_an_interrupted_board_goes_on_to_the_end():
+    status, said = kill_in_the_second_cell(signal.SIGTERM)
+    there = paths()
+    assert status == 128 + signal.SIGTERM
+    assert "interrupted by SIGTERM: go on with the same command" in said
     first = there[0].stat().st_mtime_ns
     again = start()
     told, said = again.communicate(timeout=600)
@@ -70,8 +86,7 @@ def test_a_killed_board_goes_on(signum: signal.Signals):
     page = Path("docs/board.md").read_text()
     assert "0 of 4 results are missing." in page
     assert page.count("| RMSProp |") == 2 + 1  # and among what each was given
-    if signum == signal.SIGTERM:  # else the run that was under way ends by itself, some time
-        assert not list(Path("runs/board/digits").glob("*/*"))
+    assert not list(Path("runs/board/digits").glob("*/*"))
 
 
 def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture):
