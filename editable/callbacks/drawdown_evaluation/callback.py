@@ -20,9 +20,17 @@ from editable.callbacks.drawdown_evaluation.unfinished import (
     read_progress,
     require_kept,
 )
-from editable.callbacks.run.context import datamodule_of, network_of, require_gradients, run_folder, run_folder_here
+from editable.callbacks.run.context import (
+    datamodule_of,
+    image_data,
+    network_of,
+    require_gradients,
+    run_folder,
+    run_folder_here,
+)
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.outcome_file import write_outcome
+from editable.callbacks.run.placed import needs_place, place, split_for
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.data.edits.edit_streams import Edits
 from editable.editing import (
@@ -186,6 +194,9 @@ class DrawdownEvaluation(Callback):
             )
         network = network_of(pl_module)
         require_splittable(network)
+        if self.editor_for(pl_module).own_layers is not None:
+            split_for(self.editor_for(pl_module), network, None)
+            return
         select_parameters(network, self.editable_layers_for(pl_module))  # raises for names that match nothing
         if any(map(is_quantised, network.modules())):
             SplitNetwork(network, self.editable_layers_for(pl_module)).require_gradients()
@@ -195,16 +206,27 @@ class DrawdownEvaluation(Callback):
         return self.editor if self.editor is not None else getattr(pl_module, "editor", None)
 
     def editable_layers_for(self, pl_module: LightningModule) -> Any:
-        """Return the editable layers that were given or else the task's own."""
+        """Return the layers that the editor brings, those that were given, or else the task's own."""
+        own = getattr(self.editor_for(pl_module), "own_layers", None)
+        if own is not None:
+            return list(own)
         return self.editable_layers if self.editable_layers is not None else getattr(pl_module, "editable_layers", None)
 
     def make_evaluator(
         self, pl_module: LightningModule, loader: DataLoader, sampling: SamplingSettings | None
     ) -> EditEvaluator:
-        """Return what judges edits of a task's network on the images of a loader, by these settings."""
+        """Return what judges edits of a task's network on the images of a loader, by these settings.
+
+        An editor that needs more than the samples of an edit is at its place then, by training images.
+        """
+        editor = self.editor_for(pl_module).to(pl_module.device)
+        split = split_for(editor, network_of(pl_module), self.editable_layers_for(pl_module))
+        if needs_place(editor):
+            references = image_data(pl_module.trainer, "an editor's references").unaugmented_training_images()
+            editor = place(editor, split, references, loader.batch_size or 1, pl_module.device)
         return EditEvaluator(
-            SplitNetwork(network_of(pl_module), self.editable_layers_for(pl_module)),
-            self.editor_for(pl_module).to(pl_module.device),
+            split,
+            editor,
             loader,
             len(loader.dataset),  # type: ignore[arg-type]
             pl_module.device,

@@ -15,6 +15,7 @@ from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEdi
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.kept_edit import put_edited, write_edit
+from editable.callbacks.run.placed import needs_place, place
 from editable.callbacks.run.same_images import SameImages
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
@@ -92,6 +93,12 @@ class ImageEdit(Subcommand):
         self.evaluation.check(pl_module, trainer.test_loop.inference_mode)
         data = image_data(trainer, WHAT)
         asked = AskedImages(self.images, self.labels, data)
+        editor: BaseEditor = self.evaluation.editor_for(pl_module)
+        if editor.own_layers is not None:
+            raise UserError(
+                f"{type(editor).__name__} gives the network a layer of its own, which no patch of the network can "
+                "hold: correct the images by stream (stream.edits TableEdits), or take another editor"
+            )
         self._split = SplitNetwork(network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
         self._split.require_gradients()
         self._edited, self._params = self._edit(trainer, pl_module, self._split, asked, data)
@@ -174,6 +181,8 @@ class ImageEdit(Subcommand):
         require_logits(before, len(images))
         refuse_impossible(names, images, labels, before, data.classes)
         editor: BaseEditor = self.evaluation.editor_for(pl_module).to(pl_module.device).with_strict_success()
+        if needs_place(editor):
+            editor = place(editor, split, data.unaugmented_training_images(), data.batch_size, pl_module.device)
         together = torch.cat([images, learnt.flatten(0, 1)])
         targets = torch.cat([labels, labels.repeat_interleave(learnt.shape[1])])
         if is_predicted(logits(together, params), targets).all():

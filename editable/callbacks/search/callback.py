@@ -142,8 +142,8 @@ class LearningRateSearch(Subcommand):
     def _search(self, trainer: Trainer, pl_module: LightningModule, dataloaders: Any) -> None:
         loader = whole_loader(dataloaders)
         num_images = len(loader.dataset)  # type: ignore[arg-type]
-        editor = self.evaluation.editor_for(pl_module)
         evaluator = self.evaluation.make_evaluator(pl_module, loader, self.sampling)
+        editor = evaluator.editor
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{self.split} images through the unedited network", total=num_images)
             base = evaluator.measure_base(partial(progress.advance, task))

@@ -1,10 +1,8 @@
 """Many corrections of a trained network, in a stream or together: what holds, what it costs, and what is promised."""
 
-import copy
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.placed import place, split_for
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.stream.kept import write_weights
 from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
@@ -32,14 +31,13 @@ from editable.editing import (
     BasePredictions,
     Correction,
     Decision,
-    EditSite,
     HarmBudget,
     Spending,
     StreamEvaluator,
     StreamState,
     points_of,
 )
-from editable.errors import UserError, require_at_least, require_seed
+from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import SplitNetwork, fingerprint
 
 __all__ = ["CorrectionStream"]
@@ -114,6 +112,7 @@ class CorrectionStream(Subcommand):
         require_at_least(1, num_edits=num_edits)
         require_at_least(0, held_out=held_out)
         require_seed(seed=seed)
+        require_within("(0, 1)", level=level)
         self.evaluation, self.protocol, self.num_edits = evaluation, protocol, num_edits
         self.edits = self._bound = edits or NaturalMistakeEdits()
         self.halves, self.seed, self.held_out, self.references = halves, seed, held_out, references
@@ -143,15 +142,15 @@ class CorrectionStream(Subcommand):
         )
         with closing(evaluator), progress_bars(trainer) as progress:
 
-            def place(references: Dataset) -> None:
+            def take_up(references: Dataset) -> None:
                 task = progress.add_task(f"reference images for {type(editor).__name__}", total=None)
-                batches = partial(_batches, references, batch_size=loader.batch_size or 1)
-                evaluator.editor = editor.at(EditSite(split, batches, pl_module.device))
+                evaluator.editor = place(editor, split, references, loader.batch_size or 1, pl_module.device)
                 progress.remove_task(task)
 
-            references: Dataset = image_data(trainer, WHAT).unaugmented_training_images()
+            references: Dataset = dataset
             if self.references == "train":
-                place(references)  # which may set up a layer of the editor's own, that features are read behind
+                references = image_data(trainer, WHAT).unaugmented_training_images()
+                take_up(references)  # which may set up a layer of the editor's own, that features are read behind
             base = _measure(evaluator, loader, progress)
             certify = self.budget is not None
             parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, certify, self.held_out)
@@ -160,7 +159,7 @@ class CorrectionStream(Subcommand):
             if self.references == "rest":
                 references = Subset(dataset, parts.rest.tolist())
                 before = fingerprint(split.network.state_dict())
-                place(references)
+                take_up(references)
                 if fingerprint(split.network.state_dict()) != before:
                     _measure(evaluator, loader, progress)
             number = len(parts.edits.indices)
@@ -201,11 +200,10 @@ class CorrectionStream(Subcommand):
         if editor is None:
             raise UserError(f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor")
         editor = editor.to(pl_module.device).with_strict_success()
-        network = editor.furnish(copy.deepcopy(network_of(pl_module)))
-        layers = editor.own_layers or self.evaluation.editable_layers_for(pl_module)
+        layers = self.evaluation.editable_layers_for(pl_module)
         if layers is None:
             raise UserError(f"{type(pl_module).__name__} brings no editable layers: name them, such as [fc]")
-        return editor, SplitNetwork(network, list(layers))
+        return editor, split_for(editor, network_of(pl_module), layers)
 
     def _make_stream(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
         """Make the corrections that are left, one after the other; one that is not kept leaves all as it was."""
@@ -379,9 +377,3 @@ def _correction(
     seen: Tensor = image[:0] if views is None else views[index]
     judged, edited = seen.tensor_split([len(seen) - num_edited])
     return Correction(torch.cat([image, edited]), judged, changes[index], label)
-
-
-def _batches(dataset: Dataset, number: int, batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Return batches of images that are drawn by a fixed seed, the same ones each time."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:number]  # type: ignore[arg-type]
-    return DataLoader(Subset(dataset, order.sort().values.tolist()), batch_size=batch_size)
