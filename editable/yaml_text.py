@@ -46,6 +46,7 @@ def load_yaml(text: str, path: str = "") -> Any:
     A plain ``7``, ``0.5``, ``true`` or ``null`` is a number, a truth value or nothing. What else YAML would take for
     one of these, such as ``007``, ``1e3`` or ``yes``, stays the text that it is, so that it can be a name: an option
     that wants a number or a truth value reads it as YAML does. ``json.dumps`` of what is no text is the text again.
+    So does a line whose keys have no values, as ``{step}``, which names files, and ``a:``.
 
     Args:
         text: Of a file, or what stands behind an option.
@@ -64,11 +65,22 @@ def load_yaml(text: str, path: str = "") -> Any:
         if node is None:
             return text if text.strip() else None  # a comment, which on the command line may be a name
         _count(node, {}, _shown(text, path))
+        if "\n" not in text.strip() and _has_keys_alone(node):
+            return text
         return loader.construct_document(node)
     except RecursionError:
         raise UserError(f"{_shown(text, path)} is nested too deeply") from None
     finally:
         loader.dispose()
+
+
+def _has_keys_alone(node: yaml.Node) -> bool:
+    """Return whether this is a mapping, not empty, in which nothing stands behind any key."""
+    return (
+        isinstance(node, yaml.MappingNode)
+        and bool(node.value)
+        and all(isinstance(value, yaml.ScalarNode) and not value.value and not value.style for _, value in node.value)
+    )
 
 
 def _count(node: yaml.Node, counted: dict[int, int], source: str) -> int:

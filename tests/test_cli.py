@@ -242,6 +242,15 @@ def test_appended_callback_leaves_those_of_the_configuration(capsys: pytest.Capt
     assert names == ["ModelCheckpoint", "ModelCheckpoint", "LearningRateMonitor"]
 
 
+@pytest.mark.parametrize("pattern", ["{step}", "{step:03d}", "{epoch}-{val_loss:.2f}", "a{step}"])
+def test_names_of_checkpoints_are_patterns(pattern: str, capsys: pytest.CaptureFixture) -> None:
+    callback = ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.filename={pattern}"]
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={DIGITS}", *callback, "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["trainer"]["callbacks"][-1]["init_args"]["filename"] == pattern
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -33,6 +33,10 @@ from editable.yaml_text import load_yaml
         ("'3'", "3"),
         ("# no comment", "# no comment"),
         ("crane [bird]", "crane [bird]"),
+        ("{step}", "{step}"),
+        ("{step:03d}", "{step:03d}"),
+        ("{val_loss:.2f}", "{val_loss:.2f}"),
+        ("a:", "a:"),
         ("[003, 3, null, 'null']", ["003", 3, None, "null"]),
     ],
 )
@@ -42,6 +46,12 @@ def test_what_is_typed_can_be_known(text: str, value: object):
     assert type(loaded) is type(value)
     if not isinstance(value, str | list | None):
         assert json.dumps(loaded) == text
+
+
+def test_keys_alone_are_text_in_one_line_only():
+    assert load_yaml("{}") == {}
+    assert load_yaml("{a: null}") == {"a": None}
+    assert load_yaml("evaluation:\ntrainer:") == {"evaluation": None, "trainer": None}
 
 
 @pytest.mark.parametrize("name", ["003", "3", "null", "yes", "1e3", "1.0e+3", "~", "true", "0x1F", "a: b", "猫", "- x"])
