@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from editable.callbacks.run.context import network_of
+from editable.callbacks.run.context import network_of, require_float32
 from editable.callbacks.run.edit_loop import progress_bars, validates_alone
 from editable.callbacks.site.moment import MomentSettings
 from editable.errors import UserError
@@ -71,6 +71,7 @@ class WhitenedExtraLayer(Callback):
                 f"the extra layer '{name}' is not the identity any more, and whitening would change what it computes: "
                 "leave out WhitenedExtraLayer, or start from weights without an extra layer"
             )
+        require_float32(trainer, type(self).__name__)
         images = self.moment.images(trainer)
         block = LayerBlock(network, f"{name}.expand")
         memory = make_memory(tuple(block.weight.shape), block.geometry)

@@ -1,8 +1,8 @@
 """Networks, their weights, and dividing a network at its first editable parameter.
 
 ``networks`` has them by name, ``split`` divides them; ``selection.py`` chooses parameters by name patterns,
-``weights.py`` loads them as data, ``finite.py`` refuses NaN, ``fingerprint.py`` tells them apart. Nothing here knows
-edits or data. Start with ``split/split_network.py``.
+``weights.py`` loads them as data and writes them, ``finite.py`` refuses NaN, ``fingerprint.py`` tells them apart.
+Nothing here knows edits or data. Start with ``split/split_network.py``.
 """
 
 from editable.models.fingerprint import fingerprint
@@ -26,7 +26,7 @@ from editable.models.split.linear_tail import LinearTail, linear_tail
 from editable.models.split.modes import evaluation_mode
 from editable.models.split.scoring_form import ScoringForm, ScoringSettings, Weights
 from editable.models.split.split_network import Features, SplitNetwork
-from editable.models.weights import check_fit, load_weights, read_checkpoint
+from editable.models.weights import check_fit, load_weights, read_checkpoint, write_weights
 
 __all__ = [
     "Codebook",
@@ -68,4 +68,5 @@ __all__ = [
     "read_checkpoint",
     "select_parameters",
     "torchvision_model",
+    "write_weights",
 ]

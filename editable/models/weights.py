@@ -1,5 +1,6 @@
-"""Load a network's weights from a file, as data and never as code."""
+"""Load a network's weights from a file, as data and never as code, and write them."""
 
+import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -8,15 +9,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from editable.atomic import write_atomically
 from editable.errors import UserError
 from editable.models.networks.codebook import ROWS, Codebook, codebook_rows
 from editable.models.state_dicts import FoundState, find_state, optional_names
-from editable.models.tied import tied_names
+from editable.models.tied import spread_tied, tied_names
 
-__all__ = ["check_fit", "load_weights", "read_checkpoint"]
+__all__ = ["check_fit", "load_weights", "read_checkpoint", "write_weights"]
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -62,6 +64,25 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         for name, tensor in network.state_dict().items():
             if name in found.state:
                 tensor.copy_(found.state[name])
+
+
+def write_weights(
+    path: str | Path, network: nn.Module, params: Mapping[str, Tensor] | None = None, record: Any = None
+) -> None:
+    """Write a network's state dict as a safetensors file, whole or not at all.
+
+    A tensor under several names is in the file under each of them, so that whoever reads it needs not know which it is.
+
+    Args:
+        path: The file.
+        network: The network.
+        params: In place of its own parameters, by name; one under any name of a tensor is so under all.
+        record: What the file tells of itself, as JSON holds it: its metadata ``record``.
+    """
+    state = network.state_dict() | spread_tied(network, params or {})
+    tensors = {name: some.detach().cpu().contiguous().clone() for name, some in state.items()}
+    with write_atomically(Path(path)) as temporary:
+        save_file(tensors, temporary, None if record is None else {"record": json.dumps(record)})
 
 
 def _say_where(found: FoundState, path: Path) -> None:

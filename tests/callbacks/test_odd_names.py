@@ -7,16 +7,14 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors.torch import save_file
 
-from editable.cli import main
 from editable.models import cifar_resnet
+from tests.callbacks.small_commands import CONCEPT, EDITOR, FEW, make_images, rule, run, told
+from tests.callbacks.small_commands import settings as small_settings
 
 COMPOSED = "caf\u00e9"
 NAMES = sorted(
@@ -24,12 +22,7 @@ NAMES = sorted(
 )
 TYPED = [COMPOSED if unicodedata.normalize("NFC", name) == COMPOSED else name for name in NAMES]
 """As they are asked for: of the accent, the form that the folder's name has not."""
-PATCH = {"class_path": "editable.rewriting.PatchFinder"}
-CONCEPT = {
-    "class_path": "editable.rewriting.ConceptReplacement",
-    "init_args": {"finder": PATCH, "stylizer": "editable.data.surroundings"},
-}
-FEW = {"num_steps": 2}
+NETWORK: dict[str, Any] = {"layers": [1, 1, 1, 1], "num_classes": len(NAMES), "width": 4}
 HARD = [TYPED.index(name) for name in ("null", "003", "a|b", COMPOSED)]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,17 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four training and two test images of each class, outlines of some, and weights."""
-    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, count in (("train", 4), ("test", 2)):
-        for name in NAMES:
-            (root / "images" / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / "images" / split / name / f"{number}.png")
-    (root / "texture.png").symlink_to(root / "images" / "train" / "yes" / "0.png")
+    root = tmp_path_factory.mktemp("data")
+    make_images(root, NAMES)
     torch.manual_seed(0)
-    save_file(network().state_dict(), root / "weights.safetensors")
+    save_file(cifar_resnet(**NETWORK).state_dict(), root / "weights.safetensors")
     return root
 
 
@@ -57,72 +43,9 @@ def _own_folder(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("data").symlink_to(images)
 
 
-def network() -> torch.nn.Module:
-    return cifar_resnet(layers=(1, 1, 1, 1), num_classes=len(NAMES), width=4)
-
-
-def settings(name: str, **sections: Any) -> dict[str, Any]:
-    """A configuration, in which all test images have a patch that was planted in a class's training images."""
-    return {
-        "model": {
-            "class_path": "editable.tasks.ClassificationTask",
-            "init_args": {
-                "network": {
-                    "class_path": "editable.models.cifar_resnet",
-                    "init_args": {"num_classes": len(NAMES), "width": 4, "layers": [1, 1, 1, 1]},
-                },
-                "weights": "data/weights.safetensors",
-            },
-        },
-        "data": {
-            "class_path": "editable.data.ImageFolderDataModule",
-            "init_args": {
-                "root": "data/images",
-                "num_workers": 0,
-                "image_size": 16,
-                "cue": {
-                    "class_path": "editable.data.PlantedPatch",
-                    "init_args": {"class_name": name, "test_share": 1.0},
-                },
-            },
-        },
-        "evaluation": {"num_edits": 0},
-        "trainer": {
-            "accelerator": "cpu",
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "logger": {
-                "class_path": "lightning.pytorch.loggers.CSVLogger",
-                "init_args": {"save_dir": "runs", "name": "run"},
-            },
-        },
-        **sections,
-    }
-
-
-def run(command: str, content: dict[str, Any], *options: str) -> Path:
-    """Run a command; return its folder. Names stand in the configuration as PyYAML writes them."""
-    Path("config.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-    main([command, "--config=config.yaml", *options])
-    return max(Path("runs", "run").iterdir(), key=lambda folder: int(folder.name.partition("_")[2]))
-
-
-def rule(*names: str) -> dict[str, Any]:
-    """A rule of one outlined test image of each class."""
-    box = [0, 8, 16, 16]
-    masks = [{"image": f"{name}/1.png", "box": box} for name in names]
-    Path("masks.json").write_text(json.dumps({"masks": masks}), encoding="utf-8")
-    return {
-        "class_path": "editable.data.RewriteRule",
-        "init_args": {"masks": "masks.json", "root": "data/images/test", "texture": "data/texture.png"},
-    }
-
-
-def told(folder: Path) -> str:
-    """Return the text of a run's report as Markdown shows it."""
-    tokens = MarkdownIt("commonmark").enable("table").parse((folder / "report.md").read_text(encoding="utf-8"))
-    lines = [token.children or [] for token in tokens if token.type == "inline"]
-    return "\n".join("".join(part.content for part in line) for line in lines)
+def settings(planted: str, **sections: Any) -> dict[str, Any]:
+    network = {"class_path": "editable.models.cifar_resnet", "init_args": {**NETWORK}}
+    return small_settings(planted, network, "data/weights.safetensors", **sections)
 
 
 @pytest.mark.parametrize("position", HARD)
@@ -176,7 +99,7 @@ def test_new_class(position: int) -> None:
         Path("old", split).mkdir(parents=True)
         for name in NAMES[:position] + NAMES[position + 1 :]:
             Path("old", split, name).symlink_to(Path("data/images", split, name).resolve())
-    small = cifar_resnet(layers=(1, 1, 1, 1), num_classes=len(NAMES) - 1, width=4)
+    small = cifar_resnet(**{**NETWORK, "num_classes": len(NAMES) - 1})
     save_file(small.state_dict(), "old.safetensors")
     content = settings(TYPED[position - 1])
     content["data"]["init_args"]["root"] = "old"
@@ -203,12 +126,8 @@ def test_stream() -> None:
         rows = [(f"{name}/0.png", label) for name, label in zip(TYPED, wanted, strict=True)]
         csv.writer(file).writerows([("image", "label"), *rows])
     table = {"class_path": "editable.data.TableEdits", "init_args": {"table": "edits.csv"}}
-    editor = {
-        "class_path": "editable.editing.Editor",
-        "init_args": {"rule": {"class_path": "editable.editing.Adam", "init_args": {"learning_rate": 0.01}}},
-    }
     content = settings("null", stream={"edits": table})
-    content["evaluation"] |= {"editor": editor, "editable_layers": ["all"]}
+    content["evaluation"] |= {"editor": EDITOR, "editable_layers": ["all"]}
     folder = run("stream", content)
     with (folder / "corrections.csv").open(newline="", encoding="utf-8") as file:
         found = [(int(row["index"]), int(row["new_label"])) for row in csv.DictReader(file)]

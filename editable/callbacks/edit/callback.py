@@ -66,6 +66,7 @@ class ImageEdit(Subcommand):
 
     command = "edit"
     leaves = (report.PATCH, report.CHECKPOINT)
+    in_any_precision = True
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

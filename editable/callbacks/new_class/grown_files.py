@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_file
 
 from editable.atomic import write_atomically
-from editable.models import GrownNetwork, Pooling
+from editable.models import GrownNetwork, Pooling, write_weights
 
 __all__ = ["grown_configuration", "write_grown_network"]
 
@@ -27,9 +26,7 @@ def write_grown_network(folder: Path, grown: GrownNetwork, layer: str, pooling: 
     Returns:
         Path of the configuration; none where there is none.
     """
-    state = {name: tensor.cpu().contiguous() for name, tensor in grown.state_dict().items()}
-    with write_atomically(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
+    write_weights(folder / WEIGHTS, grown)
     content = grown_configuration(folder, layer, pooling)
     if content is None:
         return None

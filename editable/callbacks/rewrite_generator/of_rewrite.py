@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editable.atomic import write_atomically
 from editable.callbacks.rewrite_generator.outcome import (
     GeneratorRewriteOutcome,
     RewriteFigures,
@@ -16,7 +14,7 @@ from editable.callbacks.rewrite_generator.outcome import (
     metrics,
 )
 from editable.callbacks.rewrite_generator.report import WEIGHTS, write
-from editable.models import generate
+from editable.models import generate, write_weights
 from editable.rewriting import resize_mask
 from editable.rewriting.generators.generator_rewrite import GeneratorRewrite
 from editable.rewriting.keys.erase_problem import EraseRule
@@ -91,11 +89,7 @@ def write_generator_report(
 
 def write_rewritten(rewrite: GeneratorRewrite, folder: str | Path) -> None:
     """Write the rewritten generator's weights as ``rewritten.safetensors`` into a folder."""
-    network = rewrite.problem.block.network
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    state |= {name: tensor.cpu().contiguous() for name, tensor in rewrite.result.params.items()}
-    with write_atomically(Path(folder) / WEIGHTS) as temporary:
-        save_file(state, temporary)
+    write_weights(Path(folder) / WEIGHTS, rewrite.problem.block.network, rewrite.result.params)
 
 
 def _figures(rewrite: GeneratorRewrite) -> RewriteFigures:

@@ -12,7 +12,15 @@ from torch import nn
 from editable.data import ImageDataModule
 from editable.errors import UserError
 
-__all__ = ["datamodule_of", "image_data", "network_of", "require_gradients", "run_folder", "run_folder_here"]
+__all__ = [
+    "datamodule_of",
+    "image_data",
+    "network_of",
+    "require_float32",
+    "require_gradients",
+    "run_folder",
+    "run_folder_here",
+]
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -67,6 +75,20 @@ def image_data(trainer: Trainer, what: str) -> ImageDataModule:
             f"{type(data).__name__}"
         )
     return data
+
+
+def require_float32(trainer: Trainer, what: str) -> None:
+    """Raise a :class:`UserError` where the trainer turns a network into another type than float32.
+
+    Args:
+        trainer: Of the run.
+        what: What needs float32, for the message: ``rewrite``.
+    """
+    if trainer.precision in ("16-true", "bf16-true", "64-true"):
+        raise UserError(
+            f"trainer.precision is {trainer.precision}, but {what} looks at a network in float32: take 32-true, or "
+            "bf16-mixed, which computes its predictions in bfloat16"
+        )
 
 
 def require_gradients(inference_mode: bool, what: str) -> None:

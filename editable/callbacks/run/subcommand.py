@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from editable.callbacks.run.context import run_folder, run_folder_here
+from editable.callbacks.run.context import require_float32, run_folder, run_folder_here
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.errors import Interrupted, UserError
 from editable.tables import Table
@@ -28,17 +28,21 @@ class Subcommand(Callback):
         leaves: Names of the files that it leaves besides its report; where one is there already, it does not run.
         kept: Name of the file that an interrupted run is resumed from, by the option ``resume``; none where there is no
             such option.
+        in_any_precision: Whether it runs where the network is not in float32, as by ``bf16-true``.
         outcome: What came out; none before it has run.
     """
 
     command: ClassVar[str]
     leaves: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[str | None] = None
+    in_any_precision: ClassVar[bool] = False
     outcome: Any = None
     _own_folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a folder that has a file of somebody else's in the place of one's own, before anything is computed."""
+        """Refuse a precision that does not do, and a folder with a file of somebody else's in one's place."""
+        if not self.in_any_precision:
+            require_float32(trainer, self.command)
         folder = run_folder(trainer)  # on every rank
         if folder == self._own_folder or not trainer.is_global_zero:
             return

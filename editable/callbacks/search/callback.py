@@ -79,6 +79,7 @@ class LearningRateSearch(Subcommand):
 
     command, kept = "search", STATE
     leaves = (STATE, report.CONFIGURATION)
+    in_any_precision = True
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(

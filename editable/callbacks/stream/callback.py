@@ -20,7 +20,6 @@ from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.placed import place, split_for
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.stream.kept import write_weights
 from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
 from editable.callbacks.stream.parts import Halves, Parts, divide
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
@@ -38,7 +37,7 @@ from editable.editing import (
     points_of,
 )
 from editable.errors import UserError, require_at_least, require_seed, require_within
-from editable.models import SplitNetwork, fingerprint
+from editable.models import SplitNetwork, fingerprint, write_weights
 
 __all__ = ["CorrectionStream"]
 
@@ -92,6 +91,7 @@ class CorrectionStream(Subcommand):
 
     command, kept = "stream", STATE
     leaves = (STATE, report.WEIGHTS)
+    in_any_precision = True
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
