@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jsonargparse import Namespace, _typehints
+from jsonargparse._parameter_resolvers import get_signature_parameters
 from lightning.pytorch.utilities import rank_zero_warn
 
 __all__ = ["arguments_go_with_their_class"]
@@ -84,7 +85,6 @@ def _items(arguments: Any) -> dict[str, Any]:
 
 
 def _own_defaults(class_path: str) -> dict[str, Any]:
-    """Return the defaults in the signature of a class, or of a function that makes one."""
-    made = _typehints.import_object(class_path)
-    parameters = inspect.signature(made).parameters.values()
-    return {some.name: some.default for some in parameters if some.default is not some.empty}
+    """Return the defaults of a class, or of a function that makes one, with those of what ``**kwargs`` go to."""
+    parameters = get_signature_parameters(_typehints.import_object(class_path), None)
+    return {some.name: some.default for some in parameters if some.default is not inspect.Parameter.empty}

@@ -380,6 +380,13 @@ FILES = [
     bad("test", "NoSuchData", "--data=NoSuchData"),
     bad("test", "NoSuch", "--model.network.class_path=torch.nn.NoSuch"),
     bad("test", "data have 10 classes, but the network has 7", "--model.network.num_classes=7"),
+    bad(
+        "edit",
+        "data have 10 classes, but the network has 7: make the network with num_classes=10",
+        "--edit.images=3",
+        "--edit.labels=9",
+        "--model.network.num_classes=7",
+    ),
     bad("test", "no_module", "--model.network.class_path=no_module.Network"),
 ]
 EDITS = [

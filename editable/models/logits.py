@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from editable.errors import UserError
 
-__all__ = ["logits_of", "require_logits", "say_what_is_taken"]
+__all__ = ["logits_of", "require_logits", "require_num_classes", "say_what_is_taken"]
 
 NAMES = ("logits", "output", "out", "pred")
 """Keys of a dict, or attributes of an object, that hold logits; the first that is there is taken."""
@@ -58,6 +58,15 @@ def require_logits(logits: Tensor, num_images: int) -> None:
         )
     if not logits.is_floating_point():
         raise UserError(f"the network's output is of type {logits.dtype}, but logits are floating-point numbers")
+
+
+def require_num_classes(num_classes: int, expected: int) -> None:
+    """Raise a :class:`UserError` unless a network has as many logits as the data have classes."""
+    if expected != num_classes:
+        raise UserError(
+            f"the data have {expected} classes, but the network has {num_classes}: make the network with "
+            f"num_classes={expected}"
+        )
 
 
 def _taken(output: Any) -> tuple[Any, str]:

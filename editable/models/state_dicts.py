@@ -43,10 +43,10 @@ class FoundState(NamedTuple):
 def find_state(network: nn.Module, content: Any) -> FoundState | None:
     """Return the state dict that fits a network best; a place where all names fit wins over others.
 
-    Looked for, in this order: a state dict at the top, or under one of :data:`ENTRIES` or another key; names as they
-    are, behind ``network.`` (a task's checkpoint), or behind any other prefix (``module.``, ``_orig_mod.``, ``model.``
-    and such, also several). A name that is missing is made up for by another name of the same tensor, as
-    ``safetensors.save_model`` leaves them out.
+    Looked for, in this order: a state dict at the top, or under one of :data:`ENTRIES` or another key, but none of an
+    optimizer or a scheduler; names as they are, behind ``network.`` (a task's checkpoint), or behind any other prefix
+    (``module.``, ``_orig_mod.``, ``model.`` and such, also several). A name that is missing is made up for by another
+    name of the same tensor, as ``safetensors.save_model`` leaves them out.
 
     Args:
         network: The network to be loaded.
@@ -89,8 +89,14 @@ def _entries(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str
         name = str(key).lower()
         return "ema" in name or "average" in name, ENTRIES.index(name) if name in ENTRIES else len(ENTRIES)
 
-    for key in sorted(content, key=rank):
+    for key in sorted((some for some in content if not _is_of_training(some)), key=rank):
         yield from _entries(content[key], f"{path}.{key}" if path else str(key), depth + 1)
+
+
+def _is_of_training(key: Any) -> bool:
+    """Return whether what a key names is never a network, though it holds tensors as large as a network's."""
+    # An optimizer's state is by the number of the parameter.
+    return isinstance(key, int) or any(part in str(key).lower() for part in ("optim", "scheduler"))
 
 
 def _prefixes(network: nn.Module, state: State) -> list[str]:

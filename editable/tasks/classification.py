@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from editable.data.classes import check_same_classes
 from editable.errors import UserError
 from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights, logits_of
-from editable.models.logits import require_logits, say_what_is_taken
+from editable.models.logits import require_logits, require_num_classes, say_what_is_taken
 from editable.tasks.optimizers import check_optimizer
 
 __all__ = ["ClassificationTask"]
@@ -176,11 +176,7 @@ class ClassificationTask(LightningModule):
     def _check_num_classes(self, num_classes: int) -> None:
         """Compare the number of logits with the number of classes that the data module, where there is one, names."""
         expected = getattr(getattr(self._trainer, "datamodule", None), "num_classes", num_classes)
-        if expected != num_classes:
-            raise UserError(
-                f"the data have {expected} classes, but the network has {num_classes}: make the network with "
-                f"num_classes={expected}"
-            )
+        require_num_classes(num_classes, expected)
 
     def _evaluation_step(self, stage: str, loss: Metric, error: Metric, batch: Batch, batch_idx: int) -> None:
         images, labels = batch

@@ -80,6 +80,16 @@ class Payload:
         return (print, ("code from a checkpoint ran",))
 
 
+def moments() -> dict[str, Any]:
+    """Return what an optimizer keeps after a step: tensors as large as the network's, by number."""
+    network = small()
+    optimizer = torch.optim.Adam(network.parameters())
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -92,6 +102,8 @@ class Payload:
             "only the final classifier 'fc' differs, with 100 classes in the file and 10",
         ),
         (lambda: {"epoch": 1}, "holds no state dict"),
+        (lambda: {"epoch": 1, "optimizer": moments()}, "holds no state dict, but a dict with 'epoch', 'optimizer'"),
+        (lambda: moments(), "holds no state dict, but a dict with 'state', 'param_groups'"),
         (lambda: [1, 2], "holds no state dict"),
         (lambda: {**small().state_dict(), "payload": Payload()}, "Python objects"),
     ],

@@ -24,7 +24,7 @@ from editable.editing import BaseEditor, EditRecord
 from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork
-from editable.models.logits import require_logits
+from editable.models.logits import require_logits, require_num_classes
 
 __all__ = ["ImageEdit"]
 
@@ -180,6 +180,7 @@ class ImageEdit(Subcommand):
 
         before = logits(images, params)
         require_logits(before, len(images))
+        require_num_classes(before.shape[1], data.num_classes)
         refuse_impossible(names, images, labels, before, data.classes)
         editor: BaseEditor = self.evaluation.editor_for(pl_module).to(pl_module.device).with_strict_success()
         if needs_place(editor):
