@@ -227,8 +227,11 @@ class BaseEditor(nn.Module, ABC):
             return repr(self)
 
     def _stack(self, params: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the parameters of E edits with a leading dimension E."""
-        return {name: torch.stack([own[name] for own in params]) for name in params[0]}
+        """Return the parameters of E edits with a leading dimension E.
+
+        Of layers to which edits add rows, an edit that has fewer gets rows of zeros, which do nothing, behind its own.
+        """
+        return {name: _stacked([own[name] for own in params]) for name in params[0]}
 
     def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return ``l_e(params, inputs, targets)`` with whether the edit has succeeded.
@@ -302,6 +305,14 @@ def _labels(targets: Any, shape: torch.Size, device: torch.device) -> Tensor:
             f"there are labels of shape {list(labels.shape)} for samples of shape {list(shape)}: give one for each"
         )
     return spread
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    """Stack tensors, with zeros behind those that have fewer rows."""
+    if all(some.shape == tensors[0].shape for some in tensors):
+        return torch.stack(tensors)
+    rows = max(map(len, tensors))
+    return torch.stack([torch.cat([some, some.new_zeros(rows - len(some), *some.shape[1:])]) for some in tensors])
 
 
 @contextmanager

@@ -159,19 +159,6 @@ class CodebookEditor(BaseEditor):
             torch.tensor(num_steps, device=targets.device),
         )
 
-    def _stack(self, params: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the rows of E edits with a leading dimension E, empty ones behind those of an edit that has fewer."""
-        most = {name: max(len(own[name]) for own in params) for name in params[0]}
-        return {
-            name: torch.stack(
-                [
-                    torch.cat([own[name], own[name].new_zeros(rows - len(own[name]), *own[name].shape[1:])])
-                    for own in params
-                ]
-            )
-            for name, rows in most.items()
-        }
-
     def _with_rows(self, name: str, params: Mapping[str, Tensor], keys: Tensor, values: Tensor) -> dict[str, Tensor]:
         """Return the codebook's parameters with a row for each key [N, c], behind those that stay.
 
