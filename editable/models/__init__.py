@@ -9,7 +9,8 @@ from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
 from editable.models.logits import logits_of
 from editable.models.memory_format import lay_out_channels_last
-from editable.models.networks.codebook import Codebook, add_codebook
+from editable.models.networks.codebook import Codebook
+from editable.models.networks.codebook_network import CodebookNetwork, add_codebook
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
 from editable.models.networks.extra_layer import ExtraLayer, add_extra_layer
@@ -30,6 +31,7 @@ from editable.models.weights import check_fit, load_weights, read_checkpoint, wr
 
 __all__ = [
     "Codebook",
+    "CodebookNetwork",
     "Discriminator",
     "ExtraLayer",
     "Features",

@@ -1,7 +1,7 @@
 """A memory of corrections: the features of what was edited, and the label each was given, by nearest key."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,14 @@ from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
 from editable.editing.linear.linear_layer import reading, require_finite_samples, warn_of_missed
-from editable.errors import UserError, require_at_least, require_not_negative, require_within
+from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_within
 from editable.models import Codebook, add_codebook, evaluation_mode
 from editable.models.logits import require_logits
+from editable.models.networks.codebook import ROWS
 from editable.rewriting import InverseMoment, Regularisation, SecondMoment
 
 __all__ = ["CodebookEditor"]
 
-PARTS = ("match.weight", "thresholds", "values")
 SAME = 1 - 1e-5
 """Cosine from which two samples are one."""
 
@@ -35,23 +35,45 @@ class CodebookEditor(BaseEditor):
     r"""Keeps a key for each edited sample, and gives its label to whatever is near it: one step, no gradients.
 
     GRACE's idea (Hartvigsen et al., NeurIPS 2023) in whitened space: a :class:`~editable.models.Codebook` behind the
-    classifier compares q(h) = M(h − μ)/‖M(h − μ)‖, M = (Σ_c + ε·mean eigenvalue·I)^{-1/2}, with the keys of edited
-    samples. An input fires where its cosine with a key is at least the key's threshold; the nearest such key decides.
-    Whatever does not fire is what it was, bit for bit. Taking back an edit is deleting its rows.
+    logits reads what goes into some layers. The cosine of an input with the key of an edited sample is
 
-    A key's threshold is the least one, or higher where more reference images than are allowed would fire it.
+    .. math:: c = \sum_l w_l \cos(M_l (h_l - μ_l),\, M_l (h_l' - μ_l)), \qquad M_l = (Σ_l + ε \bar λ_l I)^{-1/2}
+
+    with mean μ_l, centred second moment Σ_l and mean eigenvalue λ̄_l of each layer over reference images. An input fires
+    where c is at least the key's threshold; the nearest such key decides. A key's threshold is the least one, or higher
+    where more reference images than are allowed would fire it.
+
+    With β > 0, a key also speaks for its label, and against the one that its sample was mistaken for by the unedited
+    network, to whatever is within its radius:
+
+    .. math:: z ← z + β \left( \frac{(c - t)_+}{1 - t} \right)^p (e_{asked} - e_{mistaken})
+
+    Samples that were right have no such part. Whatever does not fire, and is within no radius, is what it was, bit for
+    bit. The thresholds do not limit how many images are within a radius; :meth:`Codebook.fires` counts both. Taking
+    back an edit is deleting its rows.
+
+    With ``merge``, keys of one edit with equal values that are all that near to each other become their normalised
+    mean, with the sum of their β, as long as each of their samples still fires and gets its label; others stay. Edits
+    are not merged with each other, so that each can still be taken back. A later key of another label may come nearer
+    to a sample than the merged key that stands for it.
 
     Args:
         threshold: The least cosine at which an input fires.
         firing_rate: Largest share of reference images, which need no labels, that one key may fire at.
         margin: By how much a raised label leads all others, in logits.
-        epsilon: Added to each eigenvalue of the centred second moment, relative to their mean.
-        num_references: Number of images, neither edited nor judged, for the moment and the thresholds.
-        classifier: The name of the linear layer behind which the codebook goes; by default it is found, in a network
-            that torch.fx can trace.
+        epsilon: Added to each eigenvalue of a layer's centred second moment, relative to their mean.
+        num_references: Number of images, neither edited nor judged, for the moments and the thresholds.
+        layers: The names of the layers whose input is read, maps and tokens by mean and standard deviation over
+            positions; by default the classifier, which is found in a network that torch.fx can trace.
+        layer_weights: w, one for each layer, which are divided by their sum; by default all alike.
+        strength: β, in logits; 0 for none.
+        radius: t, the cosine from which a key speaks to an input.
+        power: p.
+        merge: The least cosine of keys that are merged; by default none are.
 
     Raises:
-        UserError: If a number is out of its range; at a network without a codebook.
+        UserError: If a number is out of its range; at a network without a codebook, or with one of another number of
+            layers.
     """
 
     own_layers = ("codebook",)
@@ -63,22 +85,34 @@ class CodebookEditor(BaseEditor):
         margin: float = 1.0,
         epsilon: float = 1e-2,
         num_references: int = 10_000,
-        classifier: str | None = None,
+        layers: Sequence[str] | None = None,
+        layer_weights: Sequence[float] | None = None,
+        strength: float = 0.0,
+        radius: float = 0.1,
+        power: float = 3.0,
+        merge: float | None = None,
     ) -> None:
         super().__init__(1, margin)
-        require_within("(0, 1]", threshold=threshold)
+        require_within("(0, 1]", threshold=threshold, layer_weights=layer_weights, merge=merge)
         require_within("[0, 1]", firing_rate=firing_rate)
-        require_not_negative(epsilon=epsilon)
+        require_within("[0, 1)", radius=radius)
+        require_not_negative(epsilon=epsilon, strength=strength)
+        require_positive(power=power)
         require_at_least(1, num_references=num_references)
+        if layer_weights is not None and len(layer_weights) != (1 if layers is None else len(layers)):
+            raise UserError(
+                f"layer_weights has {len(layer_weights)} numbers, but must have one for each layer of layers"
+            )
         self.threshold, self.firing_rate, self.epsilon = threshold, firing_rate, epsilon
-        self.num_references, self.classifier = num_references, classifier
+        self.num_references, self.layers, self.layer_weights = num_references, layers, layer_weights
+        self.strength, self.radius, self.power, self.merge = strength, radius, power, merge
         self._place: tuple[str, Codebook] | None = None  # in a tuple, for a codebook is no module of the editor
         self._references = torch.zeros(0, 0)
 
     def furnish(self, network: nn.Module) -> nn.Module:
-        """Put a codebook behind the classifier, unless there is one; see :meth:`BaseEditor.furnish`."""
+        """Put a codebook behind the logits, unless there is one; see :meth:`BaseEditor.furnish`."""
         there = any(isinstance(module, Codebook) for module in network.modules())
-        return network if there else add_codebook(network, self.classifier, self.margin)
+        return network if there else add_codebook(network, self.layers, self.margin)
 
     @torch.no_grad()
     def at(self, site: EditSite) -> "CodebookEditor":
@@ -89,13 +123,18 @@ class CodebookEditor(BaseEditor):
         )
         if codebook is None:
             raise UserError(f"{type(network).__name__} has no codebook: furnish it first, or give it add_codebook")
-        with evaluation_mode(network), reading(network.get_submodule(name.rpartition(".")[0])) as read:
+        if self.layers is not None and len(self.layers) != len(codebook.sizes):
+            raise UserError(
+                f"{type(network).__name__} has a codebook that reads {len(codebook.sizes)} layers, but layers names "
+                f"{len(self.layers)}: name those that it reads"
+            )
+        with evaluation_mode(network), reading(codebook) as read:
             for images, _ in site.image_batches(self.num_references):
                 network(images)
         features = torch.cat(read)
-        require_finite_samples(features, "what the classifier reads of reference images")
+        require_finite_samples(features, "what the codebook reads of reference images")
         if len(codebook.thresholds) == 1:
-            self._whiten(codebook, features.double())
+            self._set_up(codebook, features)
         editor = copy.copy(self)
         editor._place, editor._references = (name, codebook), codebook.query(features)
         return editor
@@ -148,8 +187,20 @@ class CodebookEditor(BaseEditor):
         edited = {name: param.detach().clone() for name, param in params.items()}
         num_steps = 0
         if keep_right or not is_predicted(logits, targets).all():
-            edited |= self._with_rows(name, edited, read[0], functional.one_hot(targets, logits.shape[1]))
-            logits, num_steps = forward(inputs, edited), 1
+            empty = {f"{name}.{part}": params[f"{name}.{part}"][:1] for part in ROWS}
+            rows = self._rows(read[0], targets, forward(inputs, {**params, **empty}))
+            own = {part: edited[f"{name}.{part}"] for part in ROWS}
+            stays = ~(own["match.weight"] @ read[0].T > SAME).any(dim=1)
+            last = (~(read[0] @ read[0].T > SAME).triu(1).any(dim=1)).nonzero().flatten().tolist()
+            groups = self._groups(rows, last)
+            while True:
+                new = self._merged(rows, groups)
+                edited |= {f"{name}.{part}": torch.cat([own[part][stays], new[part].to(own[part])]) for part in ROWS}
+                logits, num_steps = forward(inputs, edited), 1
+                missed = set((~is_predicted(logits, targets)).nonzero().flatten().tolist())
+                if not any(len(group) > 1 and missed.intersection(group) for group in groups):
+                    break
+                groups = [part for group in groups for part in (_apart(group) if missed & {*group} else [group])]
         right = is_predicted(logits, targets)
         warn_of_missed(right)
         return EditResult(
@@ -159,17 +210,59 @@ class CodebookEditor(BaseEditor):
             torch.tensor(num_steps, device=targets.device),
         )
 
-    def _with_rows(self, name: str, params: Mapping[str, Tensor], keys: Tensor, values: Tensor) -> dict[str, Tensor]:
-        """Return the codebook's parameters with a row for each key [N, c], behind those that stay.
+    def _rows(self, keys: Tensor, targets: Tensor, unedited: Tensor) -> dict[str, Tensor]:
+        """Return a row for each sample, by part, from its key [N, c], label [N] and the unedited logits [N, classes].
 
-        Of equal keys the last one stays: what was asked last.
+        A row's threshold is not among them: it depends on what is merged.
         """
-        last = ~(keys @ keys.T > SAME).triu(1).any(dim=1)
-        keys, values = keys[last], values[last]
-        own = {part: params[f"{name}.{part}"] for part in PARTS}
-        stays = ~(own["match.weight"] @ keys.T > SAME).any(dim=1)
-        new = {"match.weight": keys, "thresholds": self._thresholds(keys), "values": values}
-        return {f"{name}.{part}": torch.cat([own[part][stays], new[part].to(own[part])]) for part in PARTS}
+        values = functional.one_hot(targets, unedited.shape[1])
+        mistaken = unedited.argmax(dim=1)
+        pushes = (mistaken != targets) & (self.strength > 0)
+        values = values - functional.one_hot(mistaken, unedited.shape[1]) * pushes[:, None]
+        return {"match.weight": keys, "values": values, "strengths": self.strength * pushes.to(keys)}
+
+    def _groups(self, rows: Mapping[str, Tensor], samples: list[int]) -> list[list[int]]:
+        """Return the samples by number, in groups that one key can stand for, each with the first group that it fits.
+
+        All of a group have the same value, are near to each other, and fire at their mean.
+        """
+        if self.merge is None:
+            return _apart(samples)
+        keys, values = rows["match.weight"], rows["values"]
+        groups: list[list[int]] = []
+        group_of: dict[int, list[int]] = {}
+        for sample in samples:
+            alike = (keys @ keys[sample] >= self.merge) & (values == values[sample]).all(dim=1)
+            near = set(alike.nonzero().flatten().tolist())
+            candidates = {id(group): group for other, group in group_of.items() if other in near}
+            fitting = (group for group in candidates.values() if near.issuperset(group))
+            group = next((group for group in fitting if self._all_fire(keys[[*group, sample]])), None)
+            if group is None:
+                group = []
+                groups.append(group)
+            group.append(sample)
+            group_of[sample] = group
+        return groups
+
+    def _all_fire(self, keys: Tensor) -> bool:
+        """Return whether samples whose keys [n, c] are given fire at the mean of these."""
+        mean = functional.normalize(keys.mean(dim=0, keepdim=True))
+        return bool((keys @ mean.T >= self._thresholds(mean)).all())
+
+    def _merged(self, rows: Mapping[str, Tensor], groups: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Return one row for each group of samples, by part."""
+        if all(len(group) == 1 for group in groups):
+            chosen = [group[0] for group in groups]
+            parts = {part: some[chosen] for part, some in rows.items()}
+        else:
+            keys = [rows["match.weight"][list(group)] for group in groups]
+            means = [some if len(some) == 1 else functional.normalize(some.mean(dim=0, keepdim=True)) for some in keys]
+            parts = {
+                "match.weight": torch.cat(means),
+                "values": rows["values"][[group[0] for group in groups]],
+                "strengths": torch.stack([rows["strengths"][list(group)].sum() for group in groups]),
+            }
+        return {**parts, "thresholds": self._thresholds(parts["match.weight"])}
 
     def _thresholds(self, keys: Tensor) -> Tensor:
         """Return the least threshold at which a key [N, c] fires at no more references than are allowed, [N]."""
@@ -180,10 +273,22 @@ class CodebookEditor(BaseEditor):
         cosines = self._references @ keys.T
         return (cosines.topk(allowed + 1, dim=0).values[-1] + 1e-6).clamp(least, SAME)
 
-    def _whiten(self, codebook: Codebook, features: Tensor) -> None:
-        mean = features.mean(dim=0)
-        moment = SecondMoment(len(mean))
-        moment.update((features - mean).T.cpu())
-        inverse = InverseMoment(moment, Regularisation(epsilon=self.epsilon))
-        codebook.mean.copy_(mean)
-        codebook.whitening.copy_(inverse.whiten(torch.eye(len(mean), dtype=torch.float64)))
+    def _set_up(self, codebook: Codebook, features: Tensor) -> None:
+        """Whiten each layer's features, by reference images, and set weights and kernel."""
+        weights = self.layer_weights or [1.0] * len(codebook.sizes)
+        parts = features.double().split(codebook.sizes, dim=1)
+        for index, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+            space = codebook.get_submodule(f"spaces.{index}")
+            mean = part.mean(dim=0)
+            moment = SecondMoment(len(mean))
+            moment.update((part - mean).T.cpu())
+            inverse = InverseMoment(moment, Regularisation(epsilon=self.epsilon))
+            space.get_buffer("mean").copy_(mean)
+            space.get_buffer("whitening").copy_(inverse.whiten(torch.eye(len(mean), dtype=torch.float64)))
+            space.get_buffer("weight").fill_(weight / sum(weights))
+        codebook.radius.fill_(self.radius)
+        codebook.power.fill_(self.power)
+
+
+def _apart(samples: Sequence[int]) -> list[list[int]]:
+    return [[sample] for sample in samples]

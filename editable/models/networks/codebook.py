@@ -1,79 +1,133 @@
-"""A codebook behind a classifier: inputs near one of its keys get the key's label, all others are as they were."""
+"""A codebook behind logits: inputs near one of its keys get the key's label, all others are as they were."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from editable.errors import UserError, require_positive
-from editable.models.networks.classifier import find_classifier
+from editable.errors import require_positive
 
-__all__ = ["Codebook", "add_codebook", "codebook_rows"]
+__all__ = ["Codebook", "codebook_rows"]
 
-ROWS = ("match.weight", "thresholds", "values")
+ROWS = ("match.weight", "thresholds", "values", "strengths")
 """What a codebook has a row of for each key."""
+
+
+class Space(nn.Module):
+    r"""Where what one layer reads is compared: :math:`h ↦ \sqrt{w}\, M(h - μ)/\lVert M(h - μ) \rVert`.
+
+    Args:
+        features: Length of h.
+        weight: w, its share of the cosine, in (0, 1].
+
+    Attributes:
+        mean: μ, [features].
+        whitening: M, [features, features].
+        weight: w, [].
+    """
+
+    mean: Tensor
+    whitening: Tensor
+    weight: Tensor
+
+    def __init__(self, features: int, weight: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("whitening", torch.eye(features))
+        self.register_buffer("weight", torch.tensor(weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return vectors of length √w, or zeros, of features [N, features]."""
+        whitened = (x - self.mean) @ self.whitening.T
+        return whitened / whitened.norm(dim=-1, keepdim=True).clamp(min=1e-12) * self.weight.sqrt()
 
 
 class Codebook(nn.Module):
     r"""Raises the label of the nearest key above all others, where an input is near enough.
 
-    .. math:: q(h) = \frac{M (h - μ)}{\lVert M (h - μ) \rVert}, \qquad
+    It reads h = (h_1, …, h_L), what L layers read, each whitened by itself:
+
+    .. math:: q(h) = \left( \sqrt{w_l}\, \frac{M_l (h_l - μ_l)}{\lVert M_l (h_l - μ_l) \rVert} \right)_{l = 1}^L,
+        \qquad \sum_l w_l = 1
+
+    so that q · k is the mean of the layers' cosines by the weights w. Of the keys that an input is within reach of,
+    each adds to the logits by a kernel of compact support; then the nearest one whose threshold it passes decides:
+
+    .. math:: z ← z + \sum_r β_r \left( \frac{(q \cdot k_r - t)_+}{1 - t} \right)^p v_r, \qquad
         r = \arg\max_{r:\, q \cdot k_r ≥ τ_r} q \cdot k_r
 
-    Where there is no such row r, the logits are those of the classifier, bit for bit. (GRACE, Hartvigsen et al.,
-    NeurIPS 2023, has Euclidean balls; here the space is whitened, in which features of different images are hardly
-    alike.)
+    Where there is no such row, and no key with β_r ≠ 0 within t, the logits are the network's, bit for bit. (GRACE,
+    Hartvigsen et al., NeurIPS 2023, has Euclidean balls in one layer and no kernel; here the space is whitened, in
+    which features of different images are hardly alike.)
 
     The first row has a key of zeros and never fires, so that there is always one. Rows are parameters, so that an edit
     gives more of them in place of the layer's own.
 
     Args:
-        features: Length of h, the classifier's input.
+        features: Length of each h_l; one number where there is one layer.
         classes: Number of logits.
         margin: By how much a raised label leads all others, in logits.
 
     Attributes:
-        match: Its weight has the keys, unit vectors [R, features].
+        match: Its weight has the keys, unit vectors [R, Σ features].
         thresholds: τ, cosines in (0, 1], [R].
-        values: What to raise, the asked label's unit vector, [R, classes].
-        mean: μ, [features].
-        whitening: M, [features, features].
+        values: v, 1 at the asked label, −1 at the one that it was mistaken for where the kernel takes it back,
+            [R, classes].
+        strengths: β, what the kernel adds at the key itself, in logits, [R].
+        spaces: μ_l, M_l and w_l, for each layer.
+        radius: t, the cosine from which the kernel is more than zero, in [0, 1), [].
+        power: p, [].
 
     Raises:
         UserError: If a number is not positive.
     """
 
-    mean: Tensor
-    whitening: Tensor
+    radius: Tensor
+    power: Tensor
 
-    def __init__(self, features: int, classes: int, margin: float = 1.0) -> None:
+    def __init__(self, features: int | Sequence[int], classes: int, margin: float = 1.0) -> None:
         super().__init__()
         require_positive(features=features, classes=classes, margin=margin)
         self.margin = margin
-        self.match = nn.Linear(features, 1, bias=False)
+        self.sizes = [features] if isinstance(features, int) else list(features)
+        self.match = nn.Linear(sum(self.sizes), 1, bias=False)
         nn.init.zeros_(self.match.weight)
         self.thresholds = nn.Parameter(torch.ones(1))
         self.values = nn.Parameter(torch.zeros(1, classes))
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("whitening", torch.eye(features))
+        self.strengths = nn.Parameter(torch.zeros(1))
+        self.spaces = nn.ModuleList(Space(size, 1 / len(self.sizes)) for size in self.sizes)
+        self.register_buffer("radius", torch.tensor(0.0))
+        self.register_buffer("power", torch.tensor(1.0))
 
     def query(self, x: Tensor) -> Tensor:
-        """Return q of features [N, features]."""
-        whitened = (x - self.mean) @ self.whitening.T
-        return whitened / whitened.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        """Return q of features [N, Σ features], those of all layers side by side."""
+        ends = accumulate(self.sizes)  # slices, since torch.fx cannot unpack what a split gives
+        parts = [x[..., end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
+        return torch.cat([space(part) for space, part in zip(self.spaces, parts, strict=True)], dim=-1)
+
+    def kernel(self, cosines: Tensor) -> Tensor:
+        """Return what the kernel gives for cosines, zero outside its radius and for NaN."""
+        inside = (cosines - self.radius) / (1 - self.radius)
+        return torch.where(inside > 0, inside.clamp(min=0) ** self.power, 0.0)
 
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
-        """Return logits [N, classes] of features [N, features] and the classifier's logits [N, classes]."""
+        """Return logits [N, classes] of features [N, Σ features] and the network's logits [N, classes]."""
         cosines = self.match(self.query(x))
+        logits = logits + (self.kernel(cosines) * self.strengths) @ self.values
         best, row = cosines.masked_fill(cosines < self.thresholds, -1.0).max(dim=-1)
-        value = self.values.index_select(0, row)
-        raised = value > 0
+        raised = self.values.index_select(0, row) > 0
         highest = logits.masked_fill(raised, -torch.inf).amax(dim=-1)
         own = logits.masked_fill(~raised, -torch.inf).amax(dim=-1)
         lift = (highest + self.margin - own).clamp(min=0)
-        return torch.where((best > 0).unsqueeze(-1), logits + lift.unsqueeze(-1) * value, logits)
+        return torch.where(raised & (best > 0).unsqueeze(-1), logits + lift.unsqueeze(-1), logits)
+
+    def fires(self, x: Tensor) -> Tensor:
+        """Return which features [N, Σ features] any key touches, by its threshold or its kernel, bool [N]."""
+        cosines = self.match(self.query(x))
+        pushed = (self.kernel(cosines) > 0) & (self.strengths != 0)
+        return (((cosines >= self.thresholds) & (cosines > 0)) | pushed).any(dim=-1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take as many rows as the state has."""
@@ -84,13 +138,15 @@ class Codebook(nn.Module):
 
     def resize(self, rows: int) -> None:
         """Make room for R rows, which are then empty."""
-        for module, name in ((self.match, "weight"), (self, "thresholds"), (self, "values")):
-            own = getattr(module, name)
-            setattr(module, name, nn.Parameter(own.new_zeros(rows, *own.shape[1:]), own.requires_grad))
+        for name in ROWS:
+            place, _, attribute = name.rpartition(".")
+            module = self.get_submodule(place)
+            own = getattr(module, attribute)
+            setattr(module, attribute, nn.Parameter(own.new_zeros(rows, *own.shape[1:]), own.requires_grad))
 
     def extra_repr(self) -> str:
         """Show sizes."""
-        return f"features={self.match.weight.shape[1]}, classes={self.values.shape[1]}, rows={len(self.thresholds) - 1}"
+        return f"features={self.sizes}, classes={self.values.shape[1]}, rows={len(self.thresholds) - 1}"
 
 
 def codebook_rows(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -108,44 +164,3 @@ def codebook_rows(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, 
             if len(counts) == 1 and 0 not in counts:
                 found[name] = counts.pop()
     return found
-
-
-class CodebookLinear(nn.Linear):
-    """A linear classifier with a codebook behind it; its own parameters keep their names.
-
-    Args:
-        classifier: The layer whose weight and bias it takes, the same objects.
-        margin: Of the codebook.
-    """
-
-    def __init__(self, classifier: nn.Linear, margin: float = 1.0) -> None:
-        super().__init__(classifier.in_features, classifier.out_features, classifier.bias is not None, device="meta")
-        self.weight, self.bias = classifier.weight, classifier.bias
-        self.codebook = Codebook(classifier.in_features, classifier.out_features, margin).to(classifier.weight)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return logits [N, classes] of features [N, features]."""
-        return self.codebook(input, functional.linear(input, self.weight, self.bias))
-
-
-def add_codebook(network: nn.Module, name: str | None = None, margin: float = 1.0) -> nn.Module:
-    """Put a codebook behind a network's classifier, its last linear layer; it computes what it did before.
-
-    The pattern ``codebook`` names its rows to `select_parameters`; all other parameters keep their names.
-
-    Args:
-        network: The classifier, from images [N, C, H, W] to logits [N, classes]; it is changed.
-        name: The name of the linear layer that gives the logits; by default it is found.
-        margin: By how much a raised label leads all others, in logits.
-
-    Returns:
-        The same network.
-
-    Raises:
-        UserError: If there is a codebook already, or the last layer is not linear or cannot be found.
-    """
-    if any(isinstance(module, Codebook) for module in network.modules()):
-        raise UserError(f"{type(network).__name__} has a codebook already: one is enough")
-    name, classifier = find_classifier(network, "a codebook", name)
-    network.set_submodule(name, CodebookLinear(classifier, margin).train(classifier.training))
-    return network

@@ -1,16 +1,15 @@
 """A classifier grown by new classes: for each, one new filter beside a layer, and one new logit that reads only it."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from editable.errors import UserError, require_at_least
-from editable.models.logits import logits_of
+from editable.models.networks.tapping import run_tapped
 from editable.models.weights import load_weights
 
 __all__ = ["GrownNetwork", "NewLogit", "Pooling", "grow_classes"]
@@ -80,28 +79,9 @@ class GrownNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits [N, K + number of new classes]."""
-        with _tapping([(self.base.get_submodule(name), new) for name, new in self._pairs()]) as found:
-            logits = logits_of(self.base(x))
-        if isinstance(x, fx.Proxy):
-            self._tap_traced(x.tracer, found)
-        for (name, _), values in zip(self._pairs(), found, strict=True):
-            if len(values) != 1:
-                raise UserError(
-                    f"'{name}' is used at {len(values)} places in a forward pass of {type(self.base).__name__}: the "
-                    "filter of a new class reads what goes into a layer at one place, so choose another layer"
-                )
-        return torch.cat([logits, *(values[0] for values in found)], dim=1)
-
-    def _pairs(self) -> Iterator[tuple[str, nn.Module]]:
-        return zip(self.layers, self.new_logits, strict=True)
-
-    def _tap_traced(self, tracer: Any, found: list[list[Any]]) -> None:
-        """Add the new logits to a graph in the making, in which hooks on torch's own layers do not run."""
-        for (name, new), values in zip(self._pairs(), found, strict=True):
-            target = tracer.path_of_module(self.base.get_submodule(name))
-            for node in [node for node in tracer.graph.nodes if node.op == "call_module" and node.target == target]:
-                with tracer.graph.inserting_before(node):
-                    values.append(new(tracer.proxy(node.all_input_nodes[0])))
+        taps = list(zip(self.layers, self.new_logits, strict=True))
+        logits, new = run_tapped(self.base, x, taps, "the filter of a new class")
+        return torch.cat([logits, *new], dim=1)
 
 
 def grow_classes(
@@ -172,24 +152,3 @@ def _find_layer(network: nn.Module, name: str) -> nn.Conv2d:
             f"'{name}', and {what}"
         )
     return module
-
-
-@contextmanager
-def _tapping(pairs: Sequence[tuple[nn.Module, nn.Module]]) -> Iterator[list[list[Any]]]:
-    """Collect what new logits make of the inputs of layers, each time that these are called.
-
-    At once, since a network may later write into such an input in place.
-    """
-    found: list[list[Any]] = [[] for _ in pairs]
-
-    def collect(new: nn.Module, values: list[Any]) -> Any:
-        return lambda _, args: values.append(new(args[0]))
-
-    handles = [
-        layer.register_forward_pre_hook(collect(new, values)) for (layer, new), values in zip(pairs, found, strict=True)
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()

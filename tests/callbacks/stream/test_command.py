@@ -77,7 +77,7 @@ def test_corrected_weights_are_taken_up_by_other_commands(weights, capsys):
     # Corrections go on where they ended: the first ones are made already.
     again, further = run("stream", *grown, "--evaluation.editor=CodebookEditor", "--stream.num_edits=3")
     assert further["stream_retention"] == 1
-    rows = [len(load_file(some / "corrected.safetensors")["fc.codebook.thresholds"]) for some in (folder, again)]
+    rows = [len(load_file(some / "corrected.safetensors")["codebook.thresholds"]) for some in (folder, again)]
     assert rows[1] == rows[0] + 3
 
 

@@ -165,7 +165,7 @@ def test_a_change_of_shape_is_refused():
     site = EditSite(split, lambda number: [(images_of(40, seed=9), torch.zeros(40, dtype=torch.int64))])
     search = StrengthSearch(CodebookEditor()).at(site)
     features, labels = some_edits(split, 1)
-    with pytest.raises(UserError, match=r"CodebookEditor changes the shape of '8\.codebook"):
+    with pytest.raises(UserError, match=r"CodebookEditor changes the shape of 'codebook"):
         search(split.suffix, split.params, features, labels)
 
 

@@ -192,7 +192,7 @@ def test_bytes_are_those_of_changed_tensors_and_new_rows():
     place = Place("codebook")
     evaluator = place.evaluator()
     state, *_ = evaluator.correct(0, evaluator.start)
-    assert evaluator.num_bytes(state.params) == 8 * 2 * (24 + 1 + NUM_CLASSES)  # an image and one view
+    assert evaluator.num_bytes(state.params) == 8 * 2 * (24 + 2 + NUM_CLASSES)  # an image and one view
 
 
 def test_a_tie_is_no_label():

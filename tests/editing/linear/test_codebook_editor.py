@@ -11,7 +11,7 @@ from editable.errors import UserError
 from editable.models import Codebook, SplitNetwork
 from tests.editing.linear.small import features_of, other_labels, references, small_network, vectors
 
-KEYS, THRESHOLDS, VALUES = "fc.codebook.match.weight", "fc.codebook.thresholds", "fc.codebook.values"
+KEYS, THRESHOLDS, VALUES = "codebook.match.weight", "codebook.thresholds", "codebook.values"
 
 
 def bound(
@@ -202,14 +202,15 @@ def test_edits_apart_are_the_same_edits():
 
 def test_rows_that_are_there_stay_and_so_does_their_space():
     """A network that was edited and saved is edited further."""
-    x, network = vectors(2), small_network()
-    editor, site = bound(network)
+    x = vectors(2)
+    editor, site = bound()
+    network = site.split.network
     labels = other_labels(small_network(), x)
     result = edit(editor, site, x[:1], labels[:1])
     network.load_state_dict(network.state_dict() | result.params)
-    whitening = network.fc.codebook.whitening.clone()
-    again, site = bound(network, epsilon=0.5)
-    assert torch.equal(network.fc.codebook.whitening, whitening)
+    space = {name: some.clone() for name, some in network.codebook.named_buffers()}
+    again, site = bound(network, epsilon=0.5, radius=0.7, power=5.0)
+    assert all(torch.equal(some, space[name]) for name, some in network.codebook.named_buffers())
     result = edit(again, site, x[1:], labels[1:])
     assert len(result.params[KEYS]) == 3
     assert logits_of(site, x, result.params).argmax(dim=1).equal(labels)
@@ -245,9 +246,9 @@ class Untraceable(nn.Module):
 def test_networks_that_cannot_be_traced():
     with pytest.raises(UserError, match=r"torch.fx cannot trace: give its name, its last linear layer is 'network.fc'"):
         CodebookEditor().furnish(Untraceable())
-    editor = CodebookEditor(classifier="network.fc")
+    editor = CodebookEditor(layers=["network.fc"])
     network = editor.furnish(Untraceable()).eval()
-    assert isinstance(network.network.fc.codebook, Codebook)
+    assert isinstance(network.codebook, Codebook)
     with pytest.warns(UserWarning, match="trace"):
         split = SplitNetwork(network, "codebook")
     site, x = EditSite(split, references), vectors(3)
@@ -256,7 +257,7 @@ def test_networks_that_cannot_be_traced():
     assert result.success
     expected = edit(*bound(), x, labels)
     for name, some in expected.params.items():
-        torch.testing.assert_close(result.params[f"network.{name}"], some, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(result.params[name], some, rtol=1e-9, atol=1e-9)
 
 
 def nothing(number: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -18,7 +18,7 @@ def with_rows(number: int, seed: int = 0) -> torch.nn.Module:
     network = add_codebook(small_network(seed=seed)).eval()
     codebook = next(module for module in network.modules() if isinstance(module, Codebook))
     codebook.resize(1 + number)
-    features = network[:7](images_and_labels(number, seed=7)[0])
+    features = network.base[:7](images_and_labels(number, seed=7)[0])
     with torch.no_grad():
         codebook.match.weight[1:] = codebook.query(features)
         codebook.thresholds[0] = 1
@@ -38,14 +38,14 @@ def test_weights_bring_their_rows(number, there, tmp_path: Path):
     assert all(param.requires_grad for param in network.parameters())
 
 
-@pytest.mark.parametrize("part", ["match.weight", "thresholds", "values"])
+@pytest.mark.parametrize("part", ["match.weight", "thresholds", "values", "strengths"])
 def test_parts_that_do_not_agree_are_refused_and_nothing_is_changed(part, tmp_path: Path):
     state = {name: some.clone() for name, some in with_rows(4).state_dict().items()}
-    state[f"7.codebook.{part}"] = state[f"7.codebook.{part}"][:2].clone()
+    state[f"codebook.{part}"] = state[f"codebook.{part}"][:2].clone()
     save_file(state, tmp_path / "w.safetensors")
     network = with_rows(1)
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(UserError, match=r"do not fit Sequential: .* of another shape") as error:
+    with pytest.raises(UserError, match=r"do not fit CodebookNetwork: .* of another shape") as error:
         load_weights(network, tmp_path / "w.safetensors")
     assert "\n" not in str(error.value)
     torch.testing.assert_close(dict(network.state_dict()), dict(before), rtol=0, atol=0)
@@ -55,13 +55,13 @@ def test_parts_that_do_not_agree_are_refused_and_nothing_is_changed(part, tmp_pa
 def test_no_rows_and_other_classes_are_refused(damage, tmp_path: Path):
     state = {name: some.clone() for name, some in with_rows(4).state_dict().items()}
     for part, value in damage.items():
-        state[f"7.codebook.{part}"] = value.double()
+        state[f"codebook.{part}"] = value.double()
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="of another shape"):
         load_weights(with_rows(1), tmp_path / "w.safetensors")
 
 
 def test_rows_are_counted_by_name():
-    assert codebook_rows(with_rows(2), with_rows(4).state_dict()) == {"7.codebook": 5}
+    assert codebook_rows(with_rows(2), with_rows(4).state_dict()) == {"codebook": 5}
     assert codebook_rows(with_rows(2), small_network().state_dict()) == {}
     assert codebook_rows(small_network(), with_rows(4).state_dict()) == {}

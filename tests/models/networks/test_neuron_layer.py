@@ -69,7 +69,7 @@ def test_more_rows_in_place_of_its_own_and_from_a_state(network: nn.Module):
 def test_mistakes(network: nn.Module):
     with pytest.raises(UserError, match="Sequential has neurons behind its classifier already"):
         add_neurons(network)
-    with pytest.raises(UserError, match="Sequential has a codebook behind its classifier already"):
+    with pytest.raises(UserError, match="CodebookNetwork has a codebook behind its classifier already"):
         add_neurons(add_codebook(small_network()))
     with pytest.raises(UserError, match="a layer of neurons goes with a linear layer, but '2' of Sequential is a ReLU"):
         add_neurons(small_network(), "2")
