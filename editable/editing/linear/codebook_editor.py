@@ -93,11 +93,11 @@ class CodebookEditor(BaseEditor):
         merge: float | None = None,
     ) -> None:
         super().__init__(1, margin)
-        require_within("(0, 1]", threshold=threshold, layer_weights=layer_weights, merge=merge)
+        require_within("(0, 1]", threshold=threshold, merge=merge)
         require_within("[0, 1]", firing_rate=firing_rate)
         require_within("[0, 1)", radius=radius)
         require_not_negative(epsilon=epsilon, strength=strength)
-        require_positive(power=power)
+        require_positive(power=power, layer_weights=layer_weights)
         require_at_least(1, num_references=num_references)
         if layer_weights is not None and len(layer_weights) != (1 if layers is None else len(layers)):
             raise UserError(

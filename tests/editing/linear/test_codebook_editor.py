@@ -1,6 +1,7 @@
 """The memory of corrections: whom keys fire at, which one decides, and that each is taken back by deleting its rows."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from editable.models import Codebook, SplitNetwork
 from tests.editing.linear.small import features_of, other_labels, references, small_network, vectors
 
 KEYS, THRESHOLDS, VALUES = "codebook.match.weight", "codebook.thresholds", "codebook.values"
+STRENGTHS = "codebook.strengths"
 
 
 def bound(
-    network: nn.Module | None = None, dtype: torch.dtype = torch.float64, **options: float
+    network: nn.Module | None = None, dtype: torch.dtype = torch.float64, **options: Any
 ) -> tuple[CodebookEditor, EditSite]:
     """An editor at a furnished network."""
     network = small_network(dtype=dtype) if network is None else network
@@ -47,15 +49,15 @@ def logits_of(site: EditSite, inputs: Tensor, params: dict[str, Tensor]) -> Tens
     return site.split.suffix(site.split.prefix(inputs), params)
 
 
-def whitened(inputs: Tensor, epsilon: float) -> Tensor:
+def whitened(inputs: Tensor, epsilon: float, layer: str = "fc") -> Tensor:
     """q(h), written out: (Σ_c + ε·mean eigenvalue·I)^{-1/2} by its eigenvectors."""
     network = small_network()
-    features = features_of("fc", network, vectors(150, seed=2))
+    features = features_of(layer, network, vectors(150, seed=2))
     mean = features.sum(dim=0) / 150
     moment = sum(torch.outer(h - mean, h - mean) for h in features) / 150
     values, vectors_ = torch.linalg.eigh(moment)
     root = vectors_ @ torch.diag((values + epsilon * values.sum() / len(values)) ** -0.5) @ vectors_.T
-    rows = [root @ (h - mean) for h in features_of("fc", network, inputs)]
+    rows = [root @ (h - mean) for h in features_of(layer, network, inputs)]
     return torch.stack([row / row.square().sum().sqrt() for row in rows])
 
 
@@ -164,10 +166,13 @@ def test_of_equal_samples_the_last_one_counts():
     assert logits_of(site, x, after).argmax(dim=1).tolist() == [3, 1]
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_deleting_rows_takes_back_an_edit_exactly(dtype: torch.dtype):
+def test_deleting_rows_takes_back_an_edit_exactly(dtype: torch.dtype, strength: float):
+    """What a sample was mistaken for is asked of the unedited network, not of one that other edits have changed."""
     x, others = vectors(5, dtype=dtype), vectors(300, seed=9, dtype=dtype)
-    editor, site = bound(dtype=dtype, threshold=0.2, firing_rate=0.2)
+    options = {"layers": ["hidden", "fc"], "strength": strength, "radius": 0.0} if strength else {}
+    editor, site = bound(dtype=dtype, threshold=0.2, firing_rate=0.2, **options)
     labels = other_labels(small_network(dtype=dtype), x)
     each = stream(editor, site, x, labels)
     for gone in range(5):
@@ -260,6 +265,172 @@ def test_networks_that_cannot_be_traced():
         torch.testing.assert_close(result.params[name], some, rtol=1e-9, atol=1e-9)
 
 
+def cosines(inputs: Tensor, others: Tensor, shares: dict[str, float], epsilon: float = 1e-2) -> Tensor:
+    """Σ_l w_l cos of what layers read, [inputs, others]."""
+    total = torch.zeros(len(inputs), len(others), dtype=torch.float64)
+    for layer, share in shares.items():
+        total += share * (whitened(inputs, epsilon, layer) @ whitened(others, epsilon, layer).T)
+    return total
+
+
+SHARES = {"hidden": 0.25, "fc": 0.75}
+
+
+def two_layers(**options: Any) -> tuple[CodebookEditor, EditSite]:
+    return bound(layers=["hidden", "fc"], layer_weights=[1, 3], **{"epsilon": 0.05} | options)
+
+
+def test_cosines_of_several_layers_are_averaged():
+    x, own = vectors(6), vectors(150, seed=2)
+    editor, site = two_layers(threshold=0.3, firing_rate=0.05)
+    result = edit(editor, site, x, other_labels(small_network(), x))
+    assert result.success
+    keys = result.params[KEYS][1:]
+    torch.testing.assert_close(keys @ keys.T, cosines(x, x, SHARES, 0.05), rtol=1e-9, atol=1e-9)
+    assert keys.shape[1] == 11 + 7
+    for of_key, threshold in zip(cosines(x, own, SHARES, 0.05), result.params[THRESHOLDS][1:], strict=True):
+        assert float(threshold) == pytest.approx(max(0.3, sorted(of_key.tolist(), reverse=True)[7]), abs=2e-6)
+
+
+@pytest.mark.parametrize(("radius", "power"), [(0.0, 1.0), (0.3, 2.0), (0.6, 3.5)])
+def test_a_key_speaks_for_its_label_within_its_radius(radius: float, power: float):
+    """Plainly: β·((c − t)₊/(1 − t))^p (asked − mistaken) of each key whose sample was wrong; no threshold is passed."""
+    x, others, strength = vectors(8), vectors(300, seed=9), 0.6
+    labels = other_labels(small_network(), x)
+    with torch.no_grad():
+        before, mistaken = small_network()(others), small_network()(x).argmax(dim=1)
+    labels[3] = mistaken[3]
+    editor, site = two_layers(threshold=1.0, strength=strength, radius=radius, power=power)
+    after = logits_of(site, others, edit(editor, site, x, labels).params)
+    near = cosines(others, x, SHARES, 0.05)
+    expected = before.clone()
+    for i in range(300):
+        for key in range(8):
+            if key != 3 and float(near[i, key]) > radius:
+                push = strength * ((float(near[i, key]) - radius) / (1 - radius)) ** power
+                expected[i, labels[key]] += push
+                expected[i, mistaken[key]] -= push
+    torch.testing.assert_close(after, expected, rtol=1e-9, atol=1e-9)
+    outside = (near[:, [0, 1, 2, 4, 5, 6, 7]] <= radius).all(dim=1)
+    assert outside.sum() > 3
+    assert torch.equal(after[outside], before[outside]), "bit for bit"
+    assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("options", [{}, {"strength": 0.7, "radius": 0.2}, {"strength": 5.0, "radius": 0.0}])
+def test_what_is_asked_is_given_whatever_other_keys_say(options: dict[str, float]):
+    x = vectors(20)
+    labels = other_labels(small_network(), x)
+    for editor, site in (bound(**options), two_layers(**options)):
+        assert edit(editor, site, x, labels).success
+        assert logits_of(site, x, stream(editor, site, x, labels)[-1]).argmax(dim=1).equal(labels)
+
+
+def test_fires_counts_thresholds_and_radii():
+    x, others = vectors(5), vectors(300, seed=9)
+    editor, site = two_layers(threshold=0.2, firing_rate=0.1, strength=0.5, radius=0.5)
+    result = edit(editor, site, x, other_labels(small_network(), x))
+    network = site.split.network
+    before, after = logits_of(site, others, site.split.params), logits_of(site, others, result.params)
+    network.load_state_dict(network.state_dict() | result.params)
+    read = torch.cat([features_of(layer, small_network(), others) for layer in SHARES], dim=1)
+    fires = network.codebook.fires(read)
+    assert fires.any()
+    assert not fires[(after != before).any(dim=1)].logical_not().any()
+    assert torch.equal(after[~fires], before[~fires])
+
+
+def views(of: Tensor, number: int, spread: float = 0.15) -> Tensor:
+    """Samples near each of some, one behind the other."""
+    noise = torch.randn(len(of), number, of.shape[1], generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return (of[:, None] + spread * noise).flatten(0, 1)
+
+
+def plain_groups(x: Tensor, labels: Tensor, mistaken: Tensor, merge: float, threshold: float) -> list[list[int]]:
+    """One sample after the other joins the first group that it fits: near to all, all fire at the mean.
+
+    Then groups in which a sample is nearer to the mean of one with another label are taken apart, until there is none.
+    """
+    q, groups = whitened(x, 1e-2), []
+
+    def mean(group: list[int]) -> Tensor:
+        total = sum(q[i] for i in group)
+        return total / total.norm()
+
+    for sample in range(len(x)):
+        for group in groups:
+            alike = all(labels[i] == labels[sample] and mistaken[i] == mistaken[sample] for i in group)
+            near = all(float(q[i] @ q[sample]) >= merge for i in group)
+            if alike and near and all(float(q[i] @ mean([*group, sample])) >= threshold for i in [*group, sample]):
+                group.append(sample)
+                break
+        else:
+            groups.append([sample])
+    while True:
+        nearest = [max(groups, key=lambda group: float(q[i] @ mean(group))) for i in range(len(x))]
+        missed = {i for i in range(len(x)) if labels[nearest[i][0]] != labels[i]}
+        if not any(len(group) > 1 and missed & set(group) for group in groups):
+            return groups
+        groups = [part for group in groups for part in ([[i] for i in group] if missed & set(group) else [group])]
+
+
+@pytest.mark.parametrize("merge", [0.2, 0.6, 0.9])
+@pytest.mark.parametrize("threshold", [0.3, 0.9])
+def test_keys_are_merged_where_all_they_stand_for_still_fire(merge: float, threshold: float):
+    x = views(vectors(6), 5)
+    with torch.no_grad():
+        mistaken = small_network()(x).argmax(dim=1)
+    labels = (mistaken + 1) % 4
+    options = {"threshold": threshold, "firing_rate": 1.0, "strength": 0.3}
+    without, result = (edit(*bound(**options, **more), x, labels) for more in ({}, {"merge": merge}))
+    assert without.success
+    assert result.success
+    groups, q = plain_groups(x, labels, mistaken, merge, threshold), whitened(x, 1e-2)
+    assert len(result.params[KEYS]) == 1 + len(groups)
+    assert len(without.params[KEYS]) == 31
+    assert 4 < len(groups) < 30
+    for row, group in enumerate(groups, 1):
+        mean = sum(q[i] for i in group)
+        torch.testing.assert_close(result.params[KEYS][row], mean / mean.norm(), rtol=1e-9, atol=1e-9)
+        assert float(result.params[STRENGTHS][row]) == pytest.approx(0.3 * len(group))
+        assert torch.equal(result.params[VALUES][row], without.params[VALUES][1 + group[0]])
+
+
+def test_what_would_lose_its_label_is_not_merged():
+    """A sample whose mean is farther from it than the key of an earlier edit keeps its own key."""
+    x = views(vectors(1), 6, spread=0.5)
+    editor, site = bound(threshold=0.05, firing_rate=1.0, merge=0.1)
+    first = edit(editor, site, x[:1] + 0.02, [2])
+    kept = first.params
+    result, _ = editor.extend(site.split.suffix, kept, site.split.prefix(x), torch.full((6,), 3), {})
+    assert result.success
+    alone, _ = editor.extend(site.split.suffix, site.split.params, site.split.prefix(x), torch.full((6,), 3), {})
+    assert len(alone.params[KEYS]) < len(result.params[KEYS]) <= 8
+    assert logits_of(site, x[:1] + 0.02, result.params).argmax() == 2
+    assert all(torch.equal(result.params[name][:2], kept[name]) for name in kept), "earlier edits are left alone"
+
+
+def test_merged_keys_fire_at_no_more_references_than_are_allowed_and_are_taken_back():
+    x = views(vectors(4), 5, spread=0.05)
+    editor, site = bound(threshold=0.05, firing_rate=0.02, merge=0.5)
+    labels = other_labels(small_network(), x[::5]).repeat_interleave(5)
+    params, each = dict(site.split.params), []
+    for i in range(4):
+        part = slice(5 * i, 5 * i + 5)
+        result, _ = editor.extend(site.split.suffix, params, site.split.prefix(x[part]), labels[part], {})
+        params = result.params
+        each.append(len(params[KEYS]))
+    assert each[-1] < 15
+    own = whitened(vectors(150, seed=2), 1e-2)
+    assert ((own @ params[KEYS][1:].T >= params[THRESHOLDS][1:]).sum(dim=0) <= 3).all()
+    left = {name: torch.cat([some[: each[0]], some[each[1] :]]) for name, some in params.items()}
+    never = dict(site.split.params)
+    for i in (0, 2, 3):
+        part = slice(5 * i, 5 * i + 5)
+        never = editor.extend(site.split.suffix, never, site.split.prefix(x[part]), labels[part], {})[0].params
+    assert all(torch.equal(never[name], left[name]) for name in left), "as if it had never been made"
+
+
 def nothing(number: int) -> Iterator[tuple[Tensor, Tensor]]:
     yield from ()
 
@@ -291,3 +462,11 @@ def test_mistakes():
     x[1, 0] = torch.nan
     with pytest.raises(UserError, match=r"what the codebook reads is NaN or infinite for 1 of 2 samples \(number 1\)"):
         edit(editor, site, x, [0, 1])
+    with pytest.raises(UserError, match=r"layer_weights has 1 numbers, but must have one for each layer of layers"):
+        CodebookEditor(layers=["hidden", "fc"], layer_weights=[1.0])
+    with pytest.raises(UserError, match=r"layer_weights must be positive, got \[0.5, 0\]"):
+        CodebookEditor(layers=["hidden", "fc"], layer_weights=[0.5, 0])
+    with pytest.raises(UserError, match=r"has a codebook that reads 1 layers, but layers names 2: name those"):
+        CodebookEditor(layers=["hidden", "fc"]).at(site)
+    with pytest.raises(UserError, match="Sequential has no 'hiden'"):
+        CodebookEditor(layers=["hiden"]).furnish(small_network())
