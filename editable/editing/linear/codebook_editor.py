@@ -20,7 +20,7 @@ from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
 from editable.editing.linear.linear_layer import reading, require_finite_samples, warn_of_missed
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_within
-from editable.models import Codebook, add_codebook, evaluation_mode
+from editable.models import Codebook, CodebookNetwork, add_codebook, evaluation_mode
 from editable.models.logits import require_logits
 from editable.models.networks.codebook import ROWS
 from editable.rewriting import InverseMoment, Regularisation, SecondMoment
@@ -57,6 +57,12 @@ class CodebookEditor(BaseEditor):
     are not merged with each other, so that each can still be taken back. A later key of another label may come nearer
     to a sample than the merged key that stands for it.
 
+    The defaults, and all of ``configs/cifar10/stream_codebook.yaml``, were chosen on the half of CIFAR-10's test images
+    whose mistakes were edited, each image judged without the keys of its own edit: of the settings on a grid under
+    which at least 96 % of further views get their labels, the one with the fewest wrong images, then the fewest broken
+    ones, then the highest threshold. The kernel is off by default: on the other half it mends about as many images as
+    it breaks, and both are many more than without it.
+
     Args:
         threshold: The least cosine at which an input fires.
         firing_rate: Largest share of reference images, which need no labels, that one key may fire at.
@@ -72,7 +78,7 @@ class CodebookEditor(BaseEditor):
         merge: The least cosine of keys that are merged; by default none are.
 
     Raises:
-        UserError: If a number is out of its range; at a network without a codebook, or with one of another number of
+        UserError: If a number is out of its range; at a network without a codebook, or whose codebook reads other
             layers.
     """
 
@@ -80,7 +86,7 @@ class CodebookEditor(BaseEditor):
 
     def __init__(
         self,
-        threshold: float = 0.5,
+        threshold: float = 0.48,
         firing_rate: float = 1e-3,
         margin: float = 1.0,
         epsilon: float = 1e-2,
@@ -89,7 +95,7 @@ class CodebookEditor(BaseEditor):
         layer_weights: Sequence[float] | None = None,
         strength: float = 0.0,
         radius: float = 0.1,
-        power: float = 3.0,
+        power: float = 1.0,
         merge: float | None = None,
     ) -> None:
         super().__init__(1, margin)
@@ -111,6 +117,7 @@ class CodebookEditor(BaseEditor):
 
     def furnish(self, network: nn.Module) -> nn.Module:
         """Put a codebook behind the logits, unless there is one; see :meth:`BaseEditor.furnish`."""
+        self._require_layers(network)
         there = any(isinstance(module, Codebook) for module in network.modules())
         return network if there else add_codebook(network, self.layers, self.margin)
 
@@ -123,11 +130,7 @@ class CodebookEditor(BaseEditor):
         )
         if codebook is None:
             raise UserError(f"{type(network).__name__} has no codebook: furnish it first, or give it add_codebook")
-        if self.layers is not None and len(self.layers) != len(codebook.sizes):
-            raise UserError(
-                f"{type(network).__name__} has a codebook that reads {len(codebook.sizes)} layers, but layers names "
-                f"{len(self.layers)}: name those that it reads"
-            )
+        self._require_layers(network)
         with evaluation_mode(network), reading(codebook) as read:
             for images, _ in site.image_batches(self.num_references):
                 network(images)
@@ -272,6 +275,15 @@ class CodebookEditor(BaseEditor):
             return keys.new_full((len(keys),), least)
         cosines = self._references @ keys.T
         return (cosines.topk(allowed + 1, dim=0).values[-1] + 1e-6).clamp(least, SAME)
+
+    def _require_layers(self, network: nn.Module) -> None:
+        """Refuse a codebook that is there and reads other layers than are named."""
+        for module in network.modules():
+            if isinstance(module, CodebookNetwork) and self.layers is not None and module.layers != tuple(self.layers):
+                raise UserError(
+                    f"{type(network).__name__} has a codebook already, which reads {', '.join(module.layers)}, but "
+                    f"layers names {', '.join(self.layers)}: name those that it reads, or none"
+                )
 
     def _set_up(self, codebook: Codebook, features: Tensor) -> None:
         """Whiten each layer's features, by reference images, and set weights and kernel."""

@@ -466,7 +466,12 @@ def test_mistakes():
         CodebookEditor(layers=["hidden", "fc"], layer_weights=[1.0])
     with pytest.raises(UserError, match=r"layer_weights must be positive, got \[0.5, 0\]"):
         CodebookEditor(layers=["hidden", "fc"], layer_weights=[0.5, 0])
-    with pytest.raises(UserError, match=r"has a codebook that reads 1 layers, but layers names 2: name those"):
-        CodebookEditor(layers=["hidden", "fc"]).at(site)
+    other = CodebookEditor(layers=["hidden", "fc"])
+    for act in (lambda: other.at(site), lambda: other.furnish(site.split.network)):
+        with pytest.raises(
+            UserError, match=r"has a codebook already, which reads fc, but layers names hidden, fc: name"
+        ):
+            act()
+    assert CodebookEditor(layers=["fc"]).furnish(site.split.network) is site.split.network
     with pytest.raises(UserError, match="Sequential has no 'hiden'"):
         CodebookEditor(layers=["hiden"]).furnish(small_network())
