@@ -151,4 +151,7 @@ def _digest(tensors: Mapping[str, Tensor], described: Mapping[str, str]) -> str:
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): some.to(device) for name, some in tensors.items() if name.startswith(prefix)}
+    # In memory of their own: products may have other last bits where a tensor begins at an odd place of the file.
+    return {
+        name.removeprefix(prefix): some.clone().to(device) for name, some in tensors.items() if name.startswith(prefix)
+    }

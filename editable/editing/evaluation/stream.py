@@ -240,12 +240,8 @@ class StreamEvaluator:
         start = time.perf_counter()
         result, editor = self.editor.extend(self.split.suffix, state.params, features, labels, state.editor)
         seconds = time.perf_counter() - start
-        params = {name: param.detach() for name, param in result.params.items()}
-        return (
-            StreamState(params, {name: some.detach() for name, some in editor.items()}),
-            bool(result.success),
-            seconds,
-        )
+        after = StreamState(*(_laid_out(tensors) for tensors in (result.params, editor)))
+        return after, bool(result.success), seconds
 
     def correct_together(self, number: int) -> tuple[StreamState, bool, float]:
         """Make the first ``number`` corrections in one edit of the unedited network; returned as by :meth:`correct`."""
@@ -255,8 +251,7 @@ class StreamEvaluator:
         start = time.perf_counter()
         result = self.editor(self.split.suffix, self._base, features, labels)
         seconds = time.perf_counter() - start
-        params = {name: param.detach() for name, param in result.params.items()}
-        return StreamState(params, {}), bool(result.success), seconds
+        return StreamState(_laid_out(result.params), {}), bool(result.success), seconds
 
     def cost(self, params: Mapping[str, Tensor], indices: Tensor) -> Cost:
         """Run a corrected network over some images of the data set, int64 [N]."""
@@ -308,6 +303,11 @@ def points_of(num_corrections: int) -> list[int]:
     """Return after which corrections a stream is looked at: 1, 2, 5, 10, 20, 50, … and the last one."""
     points = {factor * 10**power for power in range(len(str(num_corrections))) for factor in (1, 2, 5)}
     return sorted({point for point in points if point < num_corrections} | {num_corrections})
+
+
+def _laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they would come back from a file: other strides may give products other last bits."""
+    return {name: some.detach().contiguous() for name, some in tensors.items()}
 
 
 def _share(which: Tensor) -> float:
