@@ -1,7 +1,9 @@
 """Many corrections of one network: each on top of the last, or together; what holds of them, and what they cost."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -238,7 +240,8 @@ class StreamEvaluator:
         features, labels = self._samples[number]
         self._samples[number] = ((), labels)  # it is asked once
         start = time.perf_counter()
-        result, editor = self.editor.extend(self.split.suffix, state.params, features, labels, state.editor)
+        with _without_words():
+            result, editor = self.editor.extend(self.split.suffix, state.params, features, labels, state.editor)
         seconds = time.perf_counter() - start
         after = StreamState(*(_laid_out(tensors) for tensors in (result.params, editor)))
         return after, bool(result.success), seconds
@@ -249,7 +252,8 @@ class StreamEvaluator:
         features = tuple(map(torch.cat, zip(*(own for own, _ in some), strict=True)))
         labels = torch.cat([own for _, own in some])
         start = time.perf_counter()
-        result = self.editor(self.split.suffix, self._base, features, labels)
+        with _without_words():
+            result = self.editor(self.split.suffix, self._base, features, labels)
         seconds = time.perf_counter() - start
         return StreamState(_laid_out(result.params), {}), bool(result.success), seconds
 
@@ -303,6 +307,14 @@ def points_of(num_corrections: int) -> list[int]:
     """Return after which corrections a stream is looked at: 1, 2, 5, 10, 20, 50, … and the last one."""
     points = {factor * 10**power for power in range(len(str(num_corrections))) for factor in (1, 2, 5)}
     return sorted({point for point in points if point < num_corrections} | {num_corrections})
+
+
+@contextmanager
+def _without_words() -> Iterator[None]:
+    """Leave out an editor's warning of what does not succeed, at each correction anew: the outcome counts it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* do not get their labels")
+        yield
 
 
 def _laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
