@@ -1,24 +1,24 @@
 """Networks, their weights, and dividing a network at its first editable parameter.
 
-``networks`` has them by name, ``split`` divides them; ``selection.py`` chooses parameters by name patterns,
-``weights.py`` loads them as data and writes them, ``finite.py`` refuses NaN, ``fingerprint.py`` tells them apart.
-Nothing here knows edits or data. Start with ``split/split_network.py``.
+``networks`` has them by name, ``added`` what is put into one, ``split`` divides them; ``selection.py`` chooses parameters
+by name patterns, ``weights.py`` loads them as data and writes them, ``finite.py`` refuses NaN, ``fingerprint.py`` tells
+them apart. Nothing here knows edits or data. Start with ``split/split_network.py``.
 """
 
+from editable.models.added.codebook import Codebook
+from editable.models.added.codebook_network import CodebookNetwork, add_codebook
+from editable.models.added.extra_layer import ExtraLayer, add_extra_layer
+from editable.models.added.grown_network import GrownNetwork, Pooling, grow_classes
+from editable.models.added.neuron_layer import Neurons, add_neurons
 from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
 from editable.models.logits import logits_of
 from editable.models.memory_format import lay_out_channels_last
-from editable.models.networks.codebook import Codebook
-from editable.models.networks.codebook_network import CodebookNetwork, add_codebook
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
-from editable.models.networks.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.networks.feature_network import feature_network
 from editable.models.networks.generator import Discriminator, Generator
-from editable.models.networks.grown_network import GrownNetwork, Pooling, grow_classes
 from editable.models.networks.latents import LatentSampler, NormalLatents, default_latents, generate
-from editable.models.networks.neuron_layer import Neurons, add_neurons
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
 from editable.models.networks.vision_transformer import cifar_vit

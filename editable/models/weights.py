@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from editable.atomic import write_atomically
 from editable.errors import UserError
-from editable.models.networks.codebook import ROWS, Codebook, codebook_rows
+from editable.models.added.codebook import ROWS, Codebook, codebook_rows
 from editable.models.state_dicts import FoundState, find_state, optional_names
 from editable.models.tied import spread_tied, tied_names
 

@@ -93,6 +93,7 @@ class CorrectionStream(Subcommand):
     leaves = (STATE, report.WEIGHTS)
     in_any_precision = True
     summary, write = staticmethod(report.summary), staticmethod(report.write)
+    _unfinished: UnfinishedStream | None = None
 
     def __init__(
         self,
@@ -119,7 +120,6 @@ class CorrectionStream(Subcommand):
         self.budget = None if budget is None else HarmBudget(budget, level, counts)
         self.resume = None if resume is None else Path(resume)
         self.outcome: StreamOutcome | None = None
-        self._unfinished: UnfinishedStream | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the stream fail, before anything is computed."""

@@ -21,8 +21,8 @@ from editable.editing.editors.site import EditSite
 from editable.editing.linear.linear_layer import reading, require_finite_samples, warn_of_missed
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_within
 from editable.models import Codebook, CodebookNetwork, add_codebook, evaluation_mode
+from editable.models.added.codebook import ROWS
 from editable.models.logits import require_logits
-from editable.models.networks.codebook import ROWS
 from editable.rewriting import InverseMoment, Regularisation, SecondMoment
 
 __all__ = ["CodebookEditor"]

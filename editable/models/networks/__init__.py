@@ -1,4 +1,4 @@
-"""Networks by name: backbones, the generator, and layers that are added to a network to be edited. One a file.
+"""Networks by name: backbones and the generator, one a file; what is added to one is the room ``added``.
 
-Start with ``resnet.py``, or ``extra_layer.py`` for what is added. Nothing here knows how a network is divided.
+Start with ``resnet.py``. Nothing here knows how a network is divided.
 """

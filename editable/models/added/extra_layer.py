@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from editable.errors import UserError, require_width
-from editable.models.networks.classifier import find_classifier
+from editable.models.added.classifier import find_classifier
 from editable.models.weights import load_weights
 
 __all__ = ["ExtraLayer", "add_extra_layer"]

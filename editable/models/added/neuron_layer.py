@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from editable.errors import UserError, require_positive
-from editable.models.networks.classifier import find_classifier
-from editable.models.networks.codebook import Codebook
+from editable.models.added.classifier import find_classifier
+from editable.models.added.codebook import Codebook
 
 __all__ = ["Neurons", "add_neurons"]
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from editable.errors import UserError
 from editable.models import Codebook, add_codebook, load_weights
-from editable.models.networks.codebook import codebook_rows
+from editable.models.added.codebook import codebook_rows
 from tests.tasks.reference import NUM_CLASSES, images_and_labels, small_network
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from editable.errors import UserError, require_at_least
-from editable.models.networks.tapping import run_tapped
+from editable.models.added.tapping import run_tapped
 from editable.models.weights import load_weights
 
 __all__ = ["GrownNetwork", "NewLogit", "Pooling", "grow_classes"]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from editable.errors import UserError
+from editable.models.added.classifier import find_classifier
+from editable.models.added.codebook import Codebook
+from editable.models.added.tapping import run_tapped, tapping
 from editable.models.logits import logits_of
-from editable.models.networks.classifier import find_classifier
-from editable.models.networks.codebook import Codebook
-from editable.models.networks.tapping import run_tapped, tapping
 from editable.models.split.modes import evaluation_mode
 from editable.models.weights import load_weights
 
