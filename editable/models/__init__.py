@@ -1,8 +1,8 @@
 """Networks, their weights, and dividing a network at its first editable parameter.
 
-``networks`` has them by name, ``added`` what is put into one, ``split`` divides them; ``selection.py`` chooses parameters
-by name patterns, ``weights.py`` loads them as data and writes them, ``finite.py`` refuses NaN, ``fingerprint.py`` tells
-them apart. Nothing here knows edits or data. Start with ``split/split_network.py``.
+``networks`` has them by name, ``added`` what is put into one, ``split`` divides them; ``selection.py`` chooses
+parameters by name patterns, ``weights.py`` loads them as data and writes them, ``finite.py`` refuses NaN,
+``fingerprint.py`` tells them apart. Nothing here knows edits or data. Start with ``split/split_network.py``.
 """
 
 from editable.models.added.codebook import Codebook
