@@ -22,15 +22,15 @@ from editable.callbacks.drawdown_evaluation.unfinished import (
 )
 from editable.callbacks.run.context import (
     datamodule_of,
-    image_data,
     network_of,
     require_gradients,
     run_folder,
     run_folder_here,
 )
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.outcome_file import write_outcome
-from editable.callbacks.run.placed import needs_place, place, split_for
+from editable.callbacks.run.placed import needs_place, place, split_for, training_images
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.data.edits.edit_streams import Edits
 from editable.editing import (
@@ -222,8 +222,7 @@ class DrawdownEvaluation(Callback):
         editor = self.editor_for(pl_module).to(pl_module.device)
         split = split_for(editor, network_of(pl_module), self.editable_layers_for(pl_module))
         if needs_place(editor):
-            references = image_data(pl_module.trainer, "an editor's references").unaugmented_training_images()
-            editor = place(editor, split, references, loader.batch_size or 1, pl_module.device)
+            editor = place(editor, split, training_images(pl_module.trainer), loader.batch_size or 1, pl_module.device)
         return EditEvaluator(
             split,
             editor,
@@ -277,6 +276,8 @@ class DrawdownEvaluation(Callback):
         settings = {name: getattr(self, name) for name in (*names, "generality_seed", "edited_views")}
         layers = list(self.editable_layers_for(pl_module))
         settings |= {"editable_layers": layers, "processes": trainer.world_size}
+        if needs_place(evaluator.editor):
+            settings["references"] = images_identity(training_images(trainer))
         identity = edits_identity(network_of(pl_module), evaluator, base, edits, dataset, settings)
         self._unfinished = UnfinishedEdits(run_folder(trainer), trainer.global_rank, identity)
         return None if self.resume is None else read_progress(self.resume, trainer.global_rank, identity)

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from editable.callbacks.run.context import image_data
 from editable.editing import BaseEditor, EditSite
 from editable.models import SplitNetwork
 
-__all__ = ["needs_place", "place", "split_for"]
+__all__ = ["needs_place", "place", "split_for", "training_images"]
 
 
 def needs_place(editor: BaseEditor) -> bool:
@@ -45,6 +47,11 @@ def place(
         device: Where the network lives.
     """
     return editor.at(EditSite(split, partial(_batches, references, batch_size=batch_size), device))
+
+
+def training_images(trainer: Trainer) -> Dataset:
+    """Return the images of a run's data module that are neither edited nor scored, without augmentation."""
+    return image_data(trainer, "an editor that needs reference images").unaugmented_training_images()
 
 
 def _batches(dataset: Dataset, number: int, batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
