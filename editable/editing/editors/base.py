@@ -226,6 +226,11 @@ class BaseEditor(nn.Module, ABC):
         except UserError:
             return repr(self)
 
+    def _refuse_differentiable(self, differentiable: bool) -> None:
+        """Raise a :class:`UserError` where an editor without gradients is asked to keep the graph."""
+        if differentiable:
+            raise UserError(f"{type(self).__name__} cannot be differentiated: train with Editor and an update rule")
+
     def _stack(self, params: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the parameters of E edits with a leading dimension E.
 

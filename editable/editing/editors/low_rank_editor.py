@@ -102,8 +102,7 @@ class LowRankEditor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit of all samples; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
-        if differentiable:
-            raise UserError("LowRankEditor cannot be differentiated: train with Editor and an update rule")
+        self._refuse_differentiable(differentiable)
         return self._edit(forward, params, inputs, targets, self.seed)
 
     def extend(

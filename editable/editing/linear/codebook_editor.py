@@ -155,8 +155,7 @@ class CodebookEditor(BaseEditor):
 
         It cannot be differentiated.
         """
-        if differentiable:
-            raise UserError("CodebookEditor cannot be differentiated: train with Editor and an update rule")
+        self._refuse_differentiable(differentiable)
         return self._edit(forward, params, inputs, targets, keep_right=False)
 
     @torch.no_grad()

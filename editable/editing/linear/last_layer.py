@@ -112,8 +112,7 @@ class LastLayerRetraining(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit of all samples; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
-        if differentiable:
-            raise UserError("LastLayerRetraining cannot be differentiated: train with Editor and an update rule")
+        self._refuse_differentiable(differentiable)
         return self.extend(forward, params, inputs, targets, {})[0]
 
     @torch.no_grad()

@@ -74,8 +74,7 @@ class LeastSquaresEditor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit of all samples; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
-        if differentiable:
-            raise UserError(f"{type(self).__name__} cannot be differentiated: train with Editor and an update rule")
+        self._refuse_differentiable(differentiable)
         return self.extend(forward, params, inputs, targets, {})[0]
 
     def extend(

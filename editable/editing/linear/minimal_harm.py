@@ -92,8 +92,7 @@ class MinimalHarmEditor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit of all samples; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
-        if differentiable:
-            raise UserError("MinimalHarmEditor cannot be differentiated: train with Editor and an update rule")
+        self._refuse_differentiable(differentiable)
         targets = check_edit(params, inputs, targets)
         return self.extend(forward, params, inputs, targets, {})[0]
 

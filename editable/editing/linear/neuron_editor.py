@@ -114,8 +114,7 @@ class NeuronEditor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Add a unit for each label that is asked for; see :meth:`BaseEditor.forward`. It cannot be differentiated."""
-        if differentiable:
-            raise UserError("NeuronEditor cannot be differentiated: train with Editor and an update rule")
+        self._refuse_differentiable(differentiable)
         return self.extend(forward, params, inputs, targets, {})[0]
 
     @torch.no_grad()
