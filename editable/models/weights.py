@@ -5,7 +5,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from editable.atomic import write_atomically
 from editable.errors import UserError
-from editable.models.added.codebook import ROWS, Codebook, codebook_rows
+from editable.models.added.row_layer import RowLayer, row_counts
 from editable.models.state_dicts import FoundState, find_state, optional_names
 from editable.models.tied import spread_tied, tied_names
 
@@ -56,10 +56,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     state = found.state | dict.fromkeys(found.unexpected, torch.empty(0)) if found.num_mistakes else found.state
     check_fit(network, state, f"the weights in '{path}'")
     _say_where(found, path)
-    for name, rows in codebook_rows(network, found.state).items():
-        codebook = network.get_submodule(name)
-        assert isinstance(codebook, Codebook)
-        codebook.resize(rows)
+    for name, rows in row_counts(network, found.state).items():
+        cast(RowLayer, network.get_submodule(name)).resize(rows)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if name in found.state:
@@ -153,8 +151,9 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     missing = [name for name in expected if name not in state and name not in optional]
     unexpected = [name for name in state if name not in expected]
     shapes = {name: tensor.shape for name, tensor in expected.items()}
-    for name, rows in codebook_rows(network, state).items():
-        shapes |= {f"{name}.{part}": (rows, *shapes[f"{name}.{part}"][1:]) for part in ROWS}
+    for layer, rows in row_counts(network, state).items():
+        for part in cast(RowLayer, network.get_submodule(layer)).rows:
+            shapes[f"{layer}.{part}"] = torch.Size((rows, *shapes[f"{layer}.{part}"][1:]))
     reshaped = [name for name in expected if name in state and state[name].shape != shapes[name]]
     if not (missing or unexpected or reshaped):
         _check_values(network, state, source)

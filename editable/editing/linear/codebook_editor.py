@@ -21,7 +21,6 @@ from editable.editing.editors.site import EditSite
 from editable.editing.linear.linear_layer import reading, require_finite_samples, warn_of_missed
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_within
 from editable.models import Codebook, CodebookNetwork, add_codebook, evaluation_mode
-from editable.models.added.codebook import ROWS
 from editable.models.logits import require_logits
 from editable.rewriting import InverseMoment, Regularisation, SecondMoment
 
@@ -189,15 +188,17 @@ class CodebookEditor(BaseEditor):
         edited = {name: param.detach().clone() for name, param in params.items()}
         num_steps = 0
         if keep_right or not is_predicted(logits, targets).all():
-            empty = {f"{name}.{part}": params[f"{name}.{part}"][:1] for part in ROWS}
+            empty = {f"{name}.{part}": params[f"{name}.{part}"][:1] for part in Codebook.rows}
             rows = self._rows(read[0], targets, forward(inputs, {**params, **empty}))
-            own = {part: edited[f"{name}.{part}"] for part in ROWS}
+            own = {part: edited[f"{name}.{part}"] for part in Codebook.rows}
             stays = ~(own["match.weight"] @ read[0].T > SAME).any(dim=1)
             last = (~(read[0] @ read[0].T > SAME).triu(1).any(dim=1)).nonzero().flatten().tolist()
             groups = self._groups(rows, last)
             while True:
                 new = self._merged(rows, groups)
-                edited |= {f"{name}.{part}": torch.cat([own[part][stays], new[part].to(own[part])]) for part in ROWS}
+                edited |= {
+                    f"{name}.{part}": torch.cat([own[part][stays], new[part].to(own[part])]) for part in Codebook.rows
+                }
                 logits, num_steps = forward(inputs, edited), 1
                 missed = set((~is_predicted(logits, targets)).nonzero().flatten().tolist())
                 if not any(len(group) > 1 and missed.intersection(group) for group in groups):

@@ -1,18 +1,15 @@
 """A codebook behind logits: inputs near one of its keys get the key's label, all others are as they were."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from editable.errors import require_positive
+from editable.models.added.row_layer import RowLayer
 
-__all__ = ["Codebook", "codebook_rows"]
-
-ROWS = ("match.weight", "thresholds", "values", "strengths")
-"""What a codebook has a row of for each key."""
+__all__ = ["Codebook"]
 
 
 class Space(nn.Module):
@@ -44,7 +41,7 @@ class Space(nn.Module):
         return whitened / whitened.norm(dim=-1, keepdim=True).clamp(min=1e-12) * self.weight.sqrt()
 
 
-class Codebook(nn.Module):
+class Codebook(RowLayer):
     r"""Raises the label of the nearest key above all others, where an input is near enough.
 
     It reads h = (h_1, …, h_L), what L layers read, each whitened by itself:
@@ -84,6 +81,7 @@ class Codebook(nn.Module):
         UserError: If a number is not positive.
     """
 
+    rows = ("match.weight", "thresholds", "values", "strengths")
     radius: Tensor
     power: Tensor
 
@@ -129,38 +127,6 @@ class Codebook(nn.Module):
         pushed = (self.kernel(cosines) > 0) & (self.strengths != 0)
         return (((cosines >= self.thresholds) & (cosines > 0)) | pushed).any(dim=-1)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take as many rows as the state has."""
-        rows = state_dict.get(f"{prefix}thresholds")
-        if isinstance(rows, Tensor) and rows.ndim == 1:
-            self.resize(len(rows))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def resize(self, rows: int) -> None:
-        """Make room for R rows, which are then empty."""
-        for name in ROWS:
-            place, _, attribute = name.rpartition(".")
-            module = self.get_submodule(place)
-            own = getattr(module, attribute)
-            setattr(module, attribute, nn.Parameter(own.new_zeros(rows, *own.shape[1:]), own.requires_grad))
-
     def extra_repr(self) -> str:
         """Show sizes."""
         return f"features={self.sizes}, classes={self.values.shape[1]}, rows={len(self.thresholds) - 1}"
-
-
-def codebook_rows(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return how many rows a state dict has for each codebook of a network, by the codebook's name.
-
-    Args:
-        network: The network, whose codebooks may have other numbers of rows.
-        state: A state dict; a codebook that is not in it, or whose parts do not agree, is left out.
-    """
-    found = {}
-    for name, module in network.named_modules():
-        if isinstance(module, Codebook):
-            parts = [state.get(f"{name}.{part}") for part in ROWS]
-            counts = {len(part) if part is not None and part.ndim else 0 for part in parts}
-            if len(counts) == 1 and 0 not in counts:
-                found[name] = counts.pop()
-    return found

@@ -1,7 +1,5 @@
 """Neurons behind a classifier: each adds to the logits of the inputs that it fires at, all others are as they were."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,11 +7,12 @@ from torch.nn import functional
 from editable.errors import UserError, require_positive
 from editable.models.added.classifier import find_classifier
 from editable.models.added.codebook import Codebook
+from editable.models.added.row_layer import RowLayer
 
 __all__ = ["Neurons", "add_neurons"]
 
 
-class Neurons(nn.Module):
+class Neurons(RowLayer):
     r"""Adds v·ReLU(uᵀh + b) to the logits for each neuron (T-Patcher, Huang et al., ICLR 2023).
 
     .. math:: z ← z + \sum_r v_r \, \mathrm{ReLU}(u_r^\top h + b_r)
@@ -35,6 +34,8 @@ class Neurons(nn.Module):
         UserError: If a number is not positive.
     """
 
+    rows = ("keys.weight", "keys.bias", "values")
+
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         require_positive(features=features, classes=classes)
@@ -46,19 +47,6 @@ class Neurons(nn.Module):
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
         """Return logits [N, classes] of features [N, features] and the classifier's logits [N, classes]."""
         return logits + functional.relu(self.keys(x)) @ self.values
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take as many rows as the state has."""
-        rows = state_dict.get(f"{prefix}values")
-        if isinstance(rows, Tensor) and rows.ndim == 2:
-            self.resize(len(rows))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def resize(self, rows: int) -> None:
-        """Make room for R rows, which are then empty."""
-        for module, name in ((self.keys, "weight"), (self.keys, "bias"), (self, "values")):
-            own = getattr(module, name)
-            setattr(module, name, nn.Parameter(own.new_zeros(rows, *own.shape[1:]), own.requires_grad))
 
     def extra_repr(self) -> str:
         """Show sizes."""

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from editable.errors import UserError
-from editable.models import Codebook, add_codebook, load_weights
-from editable.models.added.codebook import codebook_rows
+from editable.models import Codebook, Neurons, add_codebook, add_neurons, load_weights, write_weights
+from editable.models.added.row_layer import row_counts
 from tests.tasks.reference import NUM_CLASSES, images_and_labels, small_network
 
 
@@ -62,6 +62,18 @@ def test_no_rows_and_other_classes_are_refused(damage, tmp_path: Path):
 
 
 def test_rows_are_counted_by_name():
-    assert codebook_rows(with_rows(2), with_rows(4).state_dict()) == {"codebook": 5}
-    assert codebook_rows(with_rows(2), small_network().state_dict()) == {}
-    assert codebook_rows(small_network(), with_rows(4).state_dict()) == {}
+    assert row_counts(with_rows(2), with_rows(4).state_dict()) == {"codebook": 5}
+    assert row_counts(with_rows(2), small_network().state_dict()) == {}
+    assert row_counts(small_network(), with_rows(4).state_dict()) == {}
+
+
+def test_rows_of_neurons_load_as_well(tmp_path: Path):
+    grown, loaded = add_neurons(small_network()), add_neurons(small_network())
+    (neurons,) = (module for module in grown.modules() if isinstance(module, Neurons))
+    neurons.resize(4)
+    torch.nn.init.normal_(neurons.values)
+    write_weights(tmp_path / "grown.safetensors", grown)
+    load_weights(loaded, tmp_path / "grown.safetensors")
+    state = loaded.state_dict()
+    assert state.keys() == grown.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in grown.state_dict().items())

@@ -1,0 +1,50 @@
+"""Layers with a row for each edit: how many there are is the weights' to say, not the layer's."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+__all__ = ["RowLayer", "row_counts"]
+
+
+class RowLayer(nn.Module):
+    """A layer to which edits add rows; a state dict is loaded with as many as it has.
+
+    Attributes:
+        rows: Names of the parameters that have a row for each edit, in their first dimension.
+    """
+
+    rows: ClassVar[tuple[str, ...]]
+
+    def resize(self, rows: int) -> None:
+        """Make room for R rows, which are then empty."""
+        for name in self.rows:
+            path, _, attribute = name.rpartition(".")
+            module, own = self.get_submodule(path), self.get_parameter(name)
+            setattr(module, attribute, nn.Parameter(own.new_zeros(rows, *own.shape[1:]), own.requires_grad))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take as many rows as the state has."""
+        name = self.rows[-1]
+        rows = state_dict.get(prefix + name)
+        if isinstance(rows, Tensor) and rows.ndim == self.get_parameter(name).ndim:
+            self.resize(len(rows))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def row_counts(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return how many rows a state dict has for each layer of rows of a network, by the layer's name.
+
+    Args:
+        network: The network, whose layers may have other numbers of rows.
+        state: A state dict; a layer that is not in it, or whose parts do not agree, is left out.
+    """
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, RowLayer):
+            parts = [state.get(f"{name}.{part}") for part in module.rows]
+            counts = {len(part) if part is not None and part.ndim else 0 for part in parts}
+            if len(counts) == 1 and 0 not in counts:
+                found[name] = counts.pop()
+    return found
