@@ -1,7 +1,8 @@
 """A cell of the board: constants are chosen by edits that are not reported, and then the reported run is made."""
 
+import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,24 @@ __all__ = ["NEW", "changed_options", "forget", "make", "num_runs", "state_of"]
 NEW = "new"
 
 
-def num_runs(cell: Cell) -> int:
-    """Return how many runs of ``train.py`` a cell takes."""
-    return 1 + len(cell.candidates)
+def num_runs(cells: Iterable[Cell], results: str | Path) -> int:
+    """Return how many runs of ``train.py`` cells take: the search that several have in common is made once."""
+    number, searches = 0, set()
+    for cell in cells:
+        search = json.dumps([cell.network, cell.editor, _search_of(cell)])
+        known = search in searches or _searched_before(cell, results) is not None
+        number += 1 + (0 if known else len(cell.candidates))
+        searches.add(search)
+    return number
 
 
-def make(cell: Cell, folder: str | Path, begin: Callable[[str, int], None]) -> Result:
+def make(cell: Cell, folder: str | Path, results: str | Path, begin: Callable[[str, int], None]) -> Result:
     """Choose the constants of a cell's editor, and make the reported run with them.
 
     Args:
         cell: What is asked.
         folder: For the runs; those of an interrupted cell are taken up from there.
+        results: Of other cells, one of which may have had the very same search.
         begin: Called before each run with what it is, and the number of runs before it.
 
     Raises:
@@ -35,21 +43,25 @@ def make(cell: Cell, folder: str | Path, begin: Callable[[str, int], None]) -> R
     asked = cell.asked()
     place = Path(folder) / cell.network / cell.protocol / cell.editor
     version = f"{commit()} {asked['weights']}"
-    searched = []
-    for number, constants in enumerate(cell.candidates):
-        begin(f"{cell.name}: candidate {number + 1} of {len(cell.candidates)}", number)
-        try:
-            found = run(cell.command, with_constants(cell.search, constants), place, version)
-            Figures.of(cell.command, found.metrics)
-            searched.append(Candidate(constants, found.metrics, found.seconds))
-        except (FailedRun, UserError) as error:
-            searched.append(Candidate(constants, None, 0.0, str(error)))
-    if searched and all(some.failed for some in searched):
-        raise FailedRun(f"all {len(searched)} candidates have failed, the last one because {searched[-1].failed}")
-    figures = [None if some.metrics is None else Figures.of(cell.command, some.metrics) for some in searched]
+    searched = _searched_before(cell, results)
+    number = 0
+    if searched is None:
+        searched = []
+        for number, constants in enumerate(cell.candidates):
+            begin(f"{cell.name}: candidate {number + 1} of {len(cell.candidates)}", number)
+            try:
+                found = run(cell.search_command, with_constants(cell.search, constants), place, version)
+                Figures.of(cell.search_command, found.metrics)
+                searched.append(Candidate(constants, found.metrics, found.seconds))
+            except (FailedRun, UserError) as error:
+                searched.append(Candidate(constants, None, 0.0, str(error)))
+        number = len(searched)
+        if searched and all(some.failed for some in searched):
+            raise FailedRun(f"all {number} candidates have failed, the last one because {searched[-1].failed}")
+    figures = [None if some.metrics is None else Figures.of(cell.search_command, some.metrics) for some in searched]
     constants = searched[best_of(figures, cell.success)].constants if searched else {}
     config = with_constants(cell.config, constants)
-    begin(f"{cell.name}: the reported run", len(searched))
+    begin(f"{cell.name}: the reported run", number)
     found = run(cell.command, config, place, version)
     Figures.of(cell.command, found.metrics)
     return Result(
@@ -67,6 +79,28 @@ def make(cell: Cell, folder: str | Path, begin: Callable[[str, int], None]) -> R
         asked,
         surroundings(),
     )
+
+
+def _searched_before(cell: Cell, results: str | Path) -> list[Candidate] | None:
+    """Return the candidates of another protocol's result that was searched for by the very same runs, if there is one.
+
+    Raises:
+        UserError: If the weights are not there, or a file among the results is none.
+    """
+    if not cell.candidates:
+        return []
+    wanted = _search_of(cell)
+    for path in sorted((Path(results) / cell.network).glob(f"*/{cell.editor}.json")):
+        other = Result.read(path)
+        if {name: other.asked.get(name) for name in wanted} == wanted:
+            return other.searched
+    return None
+
+
+def _search_of(cell: Cell) -> dict[str, Any]:
+    """Return what a search depends on."""
+    asked = cell.asked()
+    return {name: asked[name] for name in ("search", "search_command", "candidates", "weights")}
 
 
 def forget(cell: Cell, folder: str | Path) -> None:

@@ -53,14 +53,14 @@ def board(args: Sequence[str]) -> None:
     if not arguments.page_only:
         cells = plan.only(arguments.only)
         wanted, failed = _wanted(cells, arguments.results)
-        runs = sum(num_runs(cell) for cell, _ in wanted)
+        runs = num_runs((cell for cell, _ in wanted), arguments.results)
         _say(
             console,
             f"of {len(cells)} cells {len(cells) - len(wanted) - len(failed)} are there, {len(wanted)} are to be made "
             f"by {runs} runs, {len(failed)} cannot be made",
         )
         if arguments.dry_run:
-            rows = [(cell.name, num_runs(cell), why) for cell, why in wanted]
+            rows = [(cell.name, num_runs([cell], arguments.results), why) for cell, why in wanted]
             console.print(Table(("cell", "runs", "why"), rows).terminal())
         else:
             failed |= _make(console, wanted, arguments.results, arguments.runs)
@@ -94,12 +94,13 @@ def _make(console: Console, wanted: Sequence[tuple[Cell, str]], results: str, ru
     failed, done = {}, 0
     bars = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("runs", total=sum(num_runs(cell) for cell, _ in wanted))
+        task = progress.add_task("runs", total=num_runs((cell for cell, _ in wanted), results))
         for cell, why in wanted:
+            number = num_runs([cell], results)
             if why != NEW:
                 _say(console, f"made again: {cell.name}: {why}")
             try:
-                result = make(cell, runs, partial(_show, progress, task, done))
+                result = make(cell, runs, results, partial(_show, progress, task, done))
             except (FailedRun, UserError) as error:
                 failed[cell.name] = str(error)
                 _say(console, f"failed: {cell.name}: {error}")
@@ -109,7 +110,7 @@ def _make(console: Console, wanted: Sequence[tuple[Cell, str]], results: str, ru
                 figures = result.figures
                 holds, harm = f"{100 * figures.success:.1f} % hold", f"{100 * figures.harm:+.2f} points"
                 _say(console, f"made: {cell.name}: {holds}, {harm}, {result.seconds:.0f} s")
-            done += num_runs(cell)
+            done += number
     return failed
 
 

@@ -44,6 +44,7 @@ class Cell:
         command: Subcommand of ``train.py``.
         config: Configuration of the run that is reported, before constants are chosen.
         search: That of the runs by which they are chosen.
+        search_command: Their subcommand.
         candidates: Constants to choose among, each by dotted names in ``evaluation.editor``; none that nothing is
             searched for.
         success: Share of edits that has to hold: of the candidates by which it does, the least harm is chosen.
@@ -58,6 +59,7 @@ class Cell:
     command: str
     config: dict[str, Any]
     search: dict[str, Any]
+    search_command: str
     candidates: tuple[dict[str, Any], ...]
     success: float
     weights: str | None = None
@@ -86,6 +88,7 @@ class Cell:
             "command": self.command,
             "config": self.config,
             "search": self.search if self.candidates else None,
+            "search_command": self.search_command if self.candidates else None,
             "candidates": list(self.candidates),
             "success": self.success,
             "weights": None,
@@ -178,20 +181,16 @@ def _cell(
     )
     where = f"'{names[2]}' on '{names[0]}'"
     editor = {key: _filled(value, network.get("names") or {}, where) for key, value in editor.items()}
-    command, weights = protocol["command"], network.get("weights")
-    model: dict[str, Any] = {"network": network["network"], "weights": weights}
-    if editor.get("around"):
-        model = {"network": {"class_path": editor["around"], "init_args": model}}
-    config = {
-        "seed_everything": 0,
-        "model": {"class_path": "editable.tasks.ClassificationTask", "init_args": model},
-        "data": network["data"],
-        "evaluation": {"editor": editor["editor"], "editable_layers": editor["layers"]},
-    }
-    if editor.get("callbacks"):
-        config["trainer"] = {"callbacks": editor["callbacks"]}
-    for options in (protocol["options"], network.get("options") or {}, editor.get("options") or {}):
-        config = _merged(config, _of_command(options, command))
+    config = _config(network, protocol, editor)
+    searching = entries["protocols"].get(protocol["search"], {}) if isinstance(protocol["search"], str) else protocol
+    if not isinstance(searching.get("search"), dict):
+        raise UserError(
+            f"'{names[1]}' among the protocols must have the options of its search, or name a protocol that has some, "
+            f"got {protocol['search']!r}"
+        )
+    search = _config(network, searching, editor)
+    for options in (searching["search"], network.get("search") or {}):
+        search = _merged(search, _of_command(options, searching["command"]))
     grid = _mapping(editor.get("search") or {}, f"the search of {where}")
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
@@ -203,11 +202,37 @@ def _cell(
     for candidate in candidates:
         with_constants(config, candidate)  # raises for names of nothing
     titles = (network["title"], protocol["title"], editor["title"])
-    search = config
-    for options in (protocol["search"], network.get("search") or {}):
-        search = _merged(search, _of_command(options, command))
-    made_by = network.get("made_by")
-    return Cell(*names, titles, command, config, search, tuple(candidates), success, weights, made_by)
+    weights = network.get("weights")
+    return Cell(
+        *names,
+        titles,
+        protocol["command"],
+        config,
+        search,
+        searching["command"],
+        tuple(candidates),
+        success,
+        weights,
+        network.get("made_by"),
+    )
+
+
+def _config(network: Mapping[str, Any], protocol: Mapping[str, Any], editor: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run, with the editor's constants as they stand in the file."""
+    model: dict[str, Any] = {"network": network["network"], "weights": network.get("weights")}
+    if editor.get("around"):
+        model = {"network": {"class_path": editor["around"], "init_args": model}}
+    config = {
+        "seed_everything": 0,
+        "model": {"class_path": "editable.tasks.ClassificationTask", "init_args": model},
+        "data": network["data"],
+        "evaluation": {"editor": editor["editor"], "editable_layers": editor["layers"]},
+    }
+    if editor.get("callbacks"):
+        config["trainer"] = {"callbacks": editor["callbacks"]}
+    for options in (protocol["options"], network.get("options") or {}, editor.get("options") or {}):
+        config = _merged(config, _of_command(options, protocol["command"]))
+    return config
 
 
 def _of_command(options: Mapping[str, Any], command: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from editable.board import Board, cell
-from editable.board.cell import changed_options, make, state_of
+from editable.board.cell import changed_options, make, num_runs, state_of
+from editable.board.result import Result
 from editable.board.run import FailedRun, FinishedRun
 from tests.board.results import metrics
 from tests.board.small import content, write
@@ -50,7 +51,7 @@ def test_constants_are_chosen_by_what_is_not_reported(outcomes, chosen, monkeypa
     runs = Runs(outcomes)
     monkeypatch.setattr(cell, "run", runs)
     told: list[tuple[str, int]] = []
-    result = make(some_cell(), "work", lambda what, number: told.append((what, number)))
+    result = make(some_cell(), "work", "results", lambda what, number: told.append((what, number)))
     assert runs.made == [(0.01, True), (0.1, True), (chosen, False)]
     assert [number for _, number in told] == [0, 1, 2]
     assert result.constants == {"rule.learning_rate": chosen}
@@ -65,22 +66,41 @@ def test_constants_are_chosen_by_what_is_not_reported(outcomes, chosen, monkeypa
 def test_nothing_to_choose(monkeypatch: pytest.MonkeyPatch):
     runs = Runs({0.01: (1.0, 0.0)})
     monkeypatch.setattr(cell, "run", runs)
-    result = make(some_cell(editor="rmsprop"), "work", lambda what, number: None)
+    result = make(some_cell(editor="rmsprop"), "work", "results", lambda what, number: None)
     assert runs.made == [(0.01, False)]
     assert (result.constants, result.searched) == ({}, [])
+
+
+def test_a_search_that_protocols_share_is_made_once(monkeypatch: pytest.MonkeyPatch):
+    runs = Runs({0.01: (1.0, 0.02), 0.1: (1.0, 0.01)})
+    monkeypatch.setattr(cell, "run", runs)
+    board = content()
+    board["protocols"]["together"] = board["protocols"]["stream"] | {"search": "stream"}
+    board["protocols"]["together"]["options"] = {"stream": {"num_edits": 3, "protocol": "together"}}
+    cells = Board.read(write(Path("board.yaml"), board)).only(["stream", "together", "gd"])
+    assert num_runs(cells, "results") == 4
+    for number, some in enumerate(cells):
+        assert num_runs([some], "results") == (1 if number else 3)
+        make(some, "work", "results", lambda what, number: None).write(some.path("results"))
+    assert runs.made == [(0.01, True), (0.1, True), (0.1, False), (0.1, False)]
+    first, second = (Result.read(some.path("results")) for some in cells)
+    assert first.searched == second.searched
+    assert first.config["stream"].get("protocol") != second.config["stream"]["protocol"]
+    Path("own.safetensors").write_bytes(b"others")
+    assert num_runs(cells, "results") == 4
 
 
 def test_all_have_failed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cell, "run", Runs({0.01: "first", 0.1: "no such layer"}))
     with pytest.raises(FailedRun, match="all 2 candidates have failed, the last one because no such layer"):
-        make(some_cell(), "work", lambda what, number: None)
+        make(some_cell(), "work", "results", lambda what, number: None)
 
 
 def test_what_has_changed_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cell, "run", Runs({0.01: (1.0, 0.0), 0.1: (1.0, 0.1), 0.2: (1.0, 0.0)}))
     one = some_cell()
     assert state_of(one, "results") == "new"
-    make(one, "work", lambda what, number: None).write(one.path("results"))
+    make(one, "work", "results", lambda what, number: None).write(one.path("results"))
     assert state_of(one, "results") == ""
     board = content()
     board["editors"]["gd"]["search"]["rule.learning_rate"] = [0.01, 0.2]

@@ -47,6 +47,15 @@ def test_options_of_another_command_are_left_out():
     assert "stream" not in cell(content(), "independent").search
 
 
+def test_a_search_may_be_that_of_another_protocol():
+    board = content()
+    board["protocols"]["independent"]["search"] = "stream"
+    some, other = cell(board, "independent"), cell(board)
+    assert (some.command, some.search_command) == ("test", "stream")
+    assert (some.search, some.candidates) == (other.search, other.candidates)
+    assert "stream" not in some.config
+
+
 def test_an_editor_may_put_the_network_into_another():
     board = content()
     board["networks"]["digits"]["names"]["moment"] = {"num_images": 7}
@@ -123,6 +132,11 @@ def with_value(value: Any, *way: str) -> Callable[[dict[str, Any]], None]:
     [
         (without("editors"), "'editors' in 'board.yaml' must have names"),
         (without("networks", "digits", "data"), "'digits' among the networks of 'board.yaml' has no 'data'"),
+        (
+            with_value("streams", "protocols", "independent", "search"),
+            "or name a protocol that has some, got 'streams'",
+        ),
+        (with_value("independent", "protocols", "independent", "search"), "must have the options of its search"),
         (without("networks", "digits", "names", "chain"), "'gd' on 'digits' needs 'chain' among the network's names"),
         (with_value(1, "editors", "gd", "lr"), "has the unknown key 'lr'"),
         (with_value("fit", "protocols", "stream", "command"), "has the command 'fit': known are test, stream"),

@@ -26,10 +26,11 @@ class CIFAR10DataModule(ImageDataModule):
         download: download the data set into root if it is not there.
         batch_size: images in a batch, per device.
         num_workers: worker processes that load images; 0 loads in the main process.
-        seed: seed of the training order, the augmentation, the held-out part and the limited part.
+        seed: seed of the training order, the augmentation, the held-out part and the limited parts.
         validation_fraction: part of the training images to hold out for validation, from 0 to below 1; 0 fits without
             validation.
         train_limit: number of training images to use, chosen by seed; null uses all.
+        test_limit: number of test images to use, likewise; their positions are counted among themselves.
         mean: mean of each channel, on a scale of 0 to 1.
         std: standard deviation of each channel, on a scale of 0 to 1.
         augmentation: none, or crop_flip: a random crop with padding 4 and a horizontal flip.
@@ -50,8 +51,11 @@ class CIFAR10DataModule(ImageDataModule):
         mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
         std: Sequence[float] = (0.2023, 0.1994, 0.2010),
         augmentation: Literal["none", "crop_flip"] = "crop_flip",
+        test_limit: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation)
+        super().__init__(
+            batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation, test_limit
+        )
         self.root = Path(root).expanduser()
         self.download = download
 

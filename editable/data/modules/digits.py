@@ -23,10 +23,11 @@ class DigitsDataModule(ImageDataModule):
     Args:
         batch_size: images in a batch, per device.
         num_workers: worker processes that load images; 0 loads in the main process.
-        seed: seed of the training order, the augmentation, the held-out part and the limited part.
+        seed: seed of the training order, the augmentation, the held-out part and the limited parts.
         validation_fraction: part of the training images to hold out for validation, from 0 to below 1; 0 fits without
             validation.
         train_limit: number of training images to use, chosen by seed; null uses all.
+        test_limit: number of test images to use, likewise; their positions are counted among themselves.
         mean: mean of the one channel, on a scale of 0 to 1.
         std: standard deviation of the one channel, on a scale of 0 to 1.
         augmentation: none, or shift: a random crop with padding 1.
@@ -45,8 +46,11 @@ class DigitsDataModule(ImageDataModule):
         mean: Sequence[float] = (0.3053,),
         std: Sequence[float] = (0.3760,),
         augmentation: Literal["none", "shift"] = "shift",
+        test_limit: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation)
+        super().__init__(
+            batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation, test_limit
+        )
 
     @property
     def classes(self) -> list[str]:

@@ -82,6 +82,7 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: seed of the training order, the augmentation, the held-out part and the limited part.
         validation_fraction: part of the training images to hold out for validation, from 0 to below 1.
         train_limit: number of training images to use, chosen by seed; ``None`` uses all.
+        test_limit: number of test images to use, likewise; their positions are counted among themselves.
         mean: mean of each channel, on a scale of 0 to 1.
         std: standard deviation of each channel, on a scale of 0 to 1.
         augmentation: name of the augmentation, see :func:`~editable.data.modules.augmentations.make_augmentation`.
@@ -105,9 +106,10 @@ class ImageDataModule(LightningDataModule, ABC):
         mean: Sequence[float],
         std: Sequence[float],
         augmentation: str,
+        test_limit: int | None = None,
     ) -> None:
         super().__init__()
-        require_at_least(1, batch_size=batch_size, train_limit=train_limit)
+        require_at_least(1, batch_size=batch_size, train_limit=train_limit, test_limit=test_limit)
         require_whole(0, MOST_WORKERS, num_workers=num_workers)
         require_seed(seed=seed)
         require_within("[0, 1)", validation_fraction=validation_fraction)
@@ -118,6 +120,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.validation_fraction = validation_fraction
         self.train_limit = train_limit
+        self.test_limit = test_limit
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.augmentation = augmentation
@@ -176,8 +179,7 @@ class ImageDataModule(LightningDataModule, ABC):
         if stage in ("fit", "validate"):
             self._setup_validation(required=stage == "validate")
         if stage in ("test", "predict"):
-            test_images = self._split("test")
-            self.test_dataset = self.evaluated(test_images if test_images is not None else self._validation_images())
+            self.test_dataset = self.evaluated(self._test_images())
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of augmented training images, this rank's part only.
@@ -256,6 +258,14 @@ class ImageDataModule(LightningDataModule, ABC):
                 "0, with two or more training images in a class, to hold some out."
             )
         return images
+
+    def _test_images(self) -> Dataset[tuple[Tensor, int]]:
+        own = self._split("test")
+        images = own if own is not None else self._validation_images()
+        if self.test_limit is None:
+            return images
+        positions = torch.arange(len(images))  # type: ignore[arg-type]
+        return Subset(images, limit(positions, self.test_limit, self.seed, "test").tolist())
 
     def _setup_training(self) -> None:
         images, _ = self._training_parts()

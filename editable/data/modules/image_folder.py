@@ -41,10 +41,11 @@ class ImageFolderDataModule(ImageDataModule):
         cache: decode all images once and keep them in memory.
         batch_size: images in a batch, per device.
         num_workers: worker processes that load images; 0 loads in the main process.
-        seed: seed of the training order, the augmentation, the held-out part and the limited part.
+        seed: seed of the training order, the augmentation, the held-out part and the limited parts.
         validation_fraction: part of the training images to hold out where there is no val folder, from 0 to below 1; 0
             fits without validation.
         train_limit: number of training images to use, chosen by seed; null uses all.
+        test_limit: number of test images to use, likewise; their positions are counted among themselves.
         mean: mean of each channel, on a scale of 0 to 1; the default is ImageNet's.
         std: standard deviation of each channel, on a scale of 0 to 1; the default is ImageNet's.
         augmentation: none; crop_flip, for small images: a random crop with padding 4 and a horizontal flip;
@@ -71,8 +72,11 @@ class ImageFolderDataModule(ImageDataModule):
         std: Sequence[float] = (0.229, 0.224, 0.225),
         augmentation: Literal["none", "crop_flip", "resized_crop_flip"] = "none",
         cue: PlantedPatch | None = None,
+        test_limit: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation)
+        super().__init__(
+            batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation, test_limit
+        )
         require_at_least(1, num_classes=num_classes)
         self.frame = Frame(image_size, resize_size)
         self.root = Path(root).expanduser()

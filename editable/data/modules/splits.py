@@ -1,4 +1,6 @@
-"""Choosing by seed which training images are held out, and which are used when only some are wanted."""
+"""Choosing by seed which training images are held out, and which images are used when only some are wanted."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -6,6 +8,8 @@ from torch import Tensor
 from editable.errors import UserError
 
 __all__ = ["hold_out", "limit"]
+
+NAMES = {"train": "training", "test": "test"}
 
 
 def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -33,7 +37,7 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
     return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
 
 
-def limit(positions: Tensor, count: int | None, seed: int) -> Tensor:
+def limit(positions: Tensor, count: int | None, seed: int, split: Literal["train", "test"] = "train") -> Tensor:
     """Keep ``count`` of the positions, chosen at random by seed.
 
     A smaller count with the same seed keeps a part of what a larger one keeps.
@@ -42,6 +46,7 @@ def limit(positions: Tensor, count: int | None, seed: int) -> Tensor:
         positions: int64 ``[N]``.
         count: how many to keep, 1 ≤ count ≤ N; ``None`` keeps all.
         seed: seed of the choice.
+        split: ``train`` or ``test``: which images they are, for the error.
 
     Returns:
         The positions kept, in their old order.
@@ -52,6 +57,6 @@ def limit(positions: Tensor, count: int | None, seed: int) -> Tensor:
     if count is None:
         return positions
     if count > len(positions):
-        raise UserError(f"train_limit is {count}, but there are only {len(positions)} training images.")
+        raise UserError(f"{split}_limit is {count}, but there are only {len(positions)} {NAMES[split]} images.")
     chosen = torch.randperm(len(positions), generator=torch.Generator().manual_seed(seed))[:count]
     return positions[chosen.sort().values]

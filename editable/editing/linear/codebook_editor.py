@@ -47,7 +47,9 @@ class CodebookEditor(BaseEditor):
 
     .. math:: z ← z + β \left( \frac{(c - t)_+}{1 - t} \right)^p (e_{asked} - e_{mistaken})
 
-    Samples that were right have no such part. Whatever does not fire, and is within no radius, is what it was, bit for
+    Samples that were right have no such part; with ``agreement``, nor have those whose label the keys of earlier edits do
+    not speak for most, of all but the mistaken one: a kernel that goes by single corrections spreads labels that mean
+    nothing. Edits that are made together have no earlier ones among them. Whatever does not fire, and is within no radius, is what it was, bit for
     bit. The thresholds do not limit how many images are within a radius; :meth:`Codebook.fires` counts both. Taking
     back an edit is deleting its rows.
 
@@ -74,6 +76,7 @@ class CodebookEditor(BaseEditor):
         strength: β, in logits; 0 for none.
         radius: t, the cosine from which a key speaks to an input.
         power: p.
+        agreement: Whether a key speaks only where those of earlier edits, within their radius, speak for its label.
         merge: The least cosine of keys that are merged; by default none are.
 
     Raises:
@@ -95,6 +98,7 @@ class CodebookEditor(BaseEditor):
         strength: float = 0.0,
         radius: float = 0.1,
         power: float = 1.0,
+        agreement: bool = False,
         merge: float | None = None,
     ) -> None:
         super().__init__(1, margin)
@@ -110,7 +114,8 @@ class CodebookEditor(BaseEditor):
             )
         self.threshold, self.firing_rate, self.epsilon = threshold, firing_rate, epsilon
         self.num_references, self.layers, self.layer_weights = num_references, layers, layer_weights
-        self.strength, self.radius, self.power, self.merge = strength, radius, power, merge
+        self.strength, self.radius, self.power, self.agreement = strength, radius, power, agreement
+        self.merge = merge
         self._place: tuple[str, Codebook] | None = None  # in a tuple, for a codebook is no module of the editor
         self._references = torch.zeros(0, 0)
 
@@ -191,6 +196,8 @@ class CodebookEditor(BaseEditor):
             empty = {f"{name}.{part}": params[f"{name}.{part}"][:1] for part in Codebook.rows}
             rows = self._rows(read[0], targets, forward(inputs, {**params, **empty}))
             own = {part: edited[f"{name}.{part}"] for part in Codebook.rows}
+            if self.agreement:
+                rows["strengths"] *= _agree(rows, own, codebook)
             stays = ~(own["match.weight"] @ read[0].T > SAME).any(dim=1)
             last = (~(read[0] @ read[0].T > SAME).triu(1).any(dim=1)).nonzero().flatten().tolist()
             groups = self._groups(rows, last)
@@ -300,6 +307,15 @@ class CodebookEditor(BaseEditor):
             space.get_buffer("weight").fill_(weight / sum(weights))
         codebook.radius.fill_(self.radius)
         codebook.power.fill_(self.power)
+
+
+def _agree(rows: Mapping[str, Tensor], earlier: Mapping[str, Tensor], codebook: Codebook) -> Tensor:
+    """Return for each row whether earlier ones speak for its label most, of all but the mistaken one, bool [N]."""
+    speaks = (earlier["values"] < 0).any(dim=1)
+    said = (codebook.kernel(rows["match.weight"] @ earlier["match.weight"].T) * speaks) @ earlier["values"].to(rows["match.weight"])
+    asked, mistaken = rows["values"] > 0, rows["values"] < 0
+    own = said.masked_fill(~asked, 0.0).sum(dim=1)
+    return (own > 0) & (own >= said.masked_fill(mistaken, -torch.inf).amax(dim=1))
 
 
 def _apart(samples: Sequence[int]) -> list[list[int]]:

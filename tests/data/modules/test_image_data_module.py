@@ -54,6 +54,7 @@ def places(loader):
         ("validation_fraction", 1.0),
         ("validation_fraction", -0.1),
         ("train_limit", 0),
+        ("test_limit", 0),
         ("std", (0.0,)),
         ("mean", (0.5, 0.5)),
         ("augmentation", "mixup"),
@@ -145,6 +146,22 @@ def test_train_limit_leaves_validation_as_it_is():
     assert places(few.val_dataloader()) == places(all_.val_dataloader())
     with pytest.raises(UserError, match="train_limit is 31, but there are only 30"):
         GreyLevels(own=("train",), train_limit=31).setup("fit")
+
+
+def test_fewer_test_images_are_chosen_by_seed():
+    def test_places(**settings):
+        data = GreyLevels(**settings)
+        data.setup("test")
+        return places(data.test_dataloader())
+
+    few = test_places(test_limit=15)
+    assert few == sorted(few)
+    assert len(set(few)) == 15
+    assert set(test_places(test_limit=5)) < set(few)
+    assert test_places(test_limit=15, seed=1) != few
+    assert set(test_places(test_limit=5, own=("train",))) < set(test_places(own=("train",)))
+    with pytest.raises(UserError, match="test_limit is 41, but there are only 40 test images"):
+        test_places(test_limit=41)
 
 
 def test_batch_larger_than_the_training_images():

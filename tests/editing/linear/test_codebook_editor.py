@@ -317,6 +317,33 @@ def test_a_key_speaks_for_its_label_within_its_radius(radius: float, power: floa
     assert not torch.equal(after, before)
 
 
+def test_a_key_speaks_only_where_earlier_ones_agree():
+    """Plainly, edit by edit: a vote over earlier keys within the radius, without a say for the mistaken label."""
+    number, radius = 30, 0.05
+    x = vectors(number)
+    labels = other_labels(small_network(), x)
+    editor, site = two_layers(threshold=1.0, strength=0.6, radius=radius, agreement=True)
+    with torch.no_grad():
+        labels[4] = small_network()(x[4:5]).argmax()  # right: it says nothing
+        mistaken = small_network()(x).argmax(dim=1)
+    near = cosines(x, x, SHARES, 0.05)
+    expected = []
+    for edit_ in range(number):
+        votes = [0.0] * 10
+        for earlier in range(edit_):
+            weight = max(0.0, (float(near[edit_, earlier]) - radius) / (1 - radius))
+            if labels[earlier] != mistaken[earlier]:
+                votes[labels[earlier]] += weight
+                votes[mistaken[earlier]] -= weight
+        rivals = [vote for label, vote in enumerate(votes) if label != mistaken[edit_]]
+        own = votes[labels[edit_]]
+        expected.append(0.6 if labels[edit_] != mistaken[edit_] and own > 0 and own == max(rivals) else 0.0)
+    found = stream(editor, site, x, labels)[-1][STRENGTHS][1:]
+    assert found.tolist() == pytest.approx(expected)
+    assert 2 < sum(some > 0 for some in expected) < number - 5
+    assert not edit(editor, site, x, labels).params[STRENGTHS].any(), "made together, none has earlier ones"
+
+
 @pytest.mark.parametrize("options", [{}, {"strength": 0.7, "radius": 0.2}, {"strength": 5.0, "radius": 0.0}])
 def test_what_is_asked_is_given_whatever_other_keys_say(options: dict[str, float]):
     x = vectors(20)
