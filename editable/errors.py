@@ -68,8 +68,15 @@ def require_seed(**values: Numbers) -> None:
     require_whole(0, LARGEST_SEED, **values)
 
 
-def require_side(**values: Numbers) -> None:
-    """Raise a :class:`UserError` that names the first value that is no height or width in pixels, from 1 to 2¹⁴."""
+def require_side(**values: int | None) -> None:
+    """Raise a :class:`UserError` that names the first value that is no height or width in pixels, from 1 to 2¹⁴.
+
+    A list of numbers is none either: values may be what a file has in a number's place.
+    """
+    for name, value in values.items():
+        if value is not None and not isinstance(value, Integral):
+            got = f"'{value}'" if isinstance(value, str) else value
+            raise UserError(f"{name} must be a whole number, got {got}")
     require_whole(1, LARGEST_SIDE, **values)
 
 

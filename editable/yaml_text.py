@@ -116,4 +116,5 @@ def _require_different_keys(node: yaml.MappingNode, source: str) -> None:
 
 
 def _shown(text: str, path: str) -> str:
-    return f"'{path}'" if path else f"the YAML that begins with '{text.strip().splitlines()[0][:40]}'"
+    first = text.lstrip().partition("\n")[0]
+    return f"'{path}'" if path else f"the YAML that begins with '{first[:40]}'"

@@ -42,7 +42,9 @@ def test_what_nobody_can_mean_is_refused(check: Callable[..., None], value: obje
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_what_is_left_out_is_right(check: Callable[..., None]):
-    assert check(option=None, other=[]) is None  # nothing is refused
+    assert check(option=None) is None  # nothing is refused
+    if check is not require_side:
+        assert check(option=None, other=[]) is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_what_is_left_out_is_right(check: Callable[..., None]):
     [
         (CHECKS[0], [1, 2, np.int64(5), 10**12], [0, -1, 1.5, 1.0, 10**12 + 1]),
         (require_seed, [0, 2**32 - 1], [-1, 2**32, 0.5]),
-        (require_side, [1, 224, 2**14], [0, 2**14 + 1, 224.5]),
+        (require_side, [1, 224, 2**14], [0, 2**14 + 1, 224.5, "224"]),
         (require_finite, [-1e12, 0, 0.5, np.float64(3), 1e12], [-1.1e12, 1.1e12]),
         (require_positive, [1e-300, 1], [0, -1e-300]),
         (require_not_negative, [0, 1e-300], [-1e-300]),
@@ -59,9 +61,17 @@ def test_what_is_left_out_is_right(check: Callable[..., None]):
     ],
 )
 def test_ends_of_ranges(check: Callable[..., None], right: list[float], wrong: list[float]):
-    check(option=right)
+    if check is not require_side:
+        check(option=right)
     for value in right:
         check(option=value)
     for value in wrong:
         with pytest.raises(UserError, match="option must be"):
             check(option=value)
+
+
+@pytest.mark.parametrize("value", [[], [224], (1, 1)])
+def test_a_list_is_no_side(value: object):
+    """Files may have one where a number belongs."""
+    with pytest.raises(UserError, match=rf"^option must be a whole number, got {re.escape(str(value))}$"):
+        require_side(option=value)

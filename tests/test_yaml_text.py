@@ -63,6 +63,11 @@ def test_anchors_and_merged_keys_are_read():
     assert load_yaml("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}") == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
 
 
+@pytest.mark.parametrize("blank", ["\xa0", "\u2003", "\xa0\n\xa0"])
+def test_blanks_that_yaml_takes_for_text(blank: str):
+    assert load_yaml(blank) in (blank, "\xa0 \xa0")
+
+
 def test_keys_stand_once():
     with pytest.raises(UserError, match=r"'run.yaml' has the key 'seed' twice in one place, in lines 2 and 4"):
         load_yaml("model:\n  seed: 1\n  lr: 2\n  seed: 3\nseed: 4", path="run.yaml")

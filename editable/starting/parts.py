@@ -151,7 +151,7 @@ def _check_device(where: str, value: str) -> None:
     try:
         torch.empty(0, device=value)
     except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without such devices
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"{where} is '{value}', which is not there ({reason})") from error
 
 

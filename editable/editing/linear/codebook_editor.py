@@ -312,7 +312,9 @@ class CodebookEditor(BaseEditor):
 def _agree(rows: Mapping[str, Tensor], earlier: Mapping[str, Tensor], codebook: Codebook) -> Tensor:
     """Return for each row whether earlier ones speak for its label most, of all but the mistaken one, bool [N]."""
     speaks = (earlier["values"] < 0).any(dim=1)
-    said = (codebook.kernel(rows["match.weight"] @ earlier["match.weight"].T) * speaks) @ earlier["values"].to(rows["match.weight"])
+    said = (codebook.kernel(rows["match.weight"] @ earlier["match.weight"].T) * speaks) @ earlier["values"].to(
+        rows["match.weight"]
+    )
     asked, mistaken = rows["values"] > 0, rows["values"] < 0
     own = said.masked_fill(~asked, 0.0).sum(dim=1)
     return (own > 0) & (own >= said.masked_fill(mistaken, -torch.inf).amax(dim=1))

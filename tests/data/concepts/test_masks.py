@@ -238,6 +238,8 @@ def test_entries_that_are_wrong(folder, entry, message):
         ({"crop": 10**9}, "crop in .* must be at most 16384, got 1000000000"),
         ({"crop": float("nan")}, "has the number NaN, but numbers must be finite"),
         ({"crop": 4, "resize": float("inf")}, "has the number Infinity, but numbers must be finite"),
+        ({"crop": 1, "resize": []}, r"resize in .* must be a whole number, got \[\]"),
+        ({"crop": [8]}, r"crop in .* must be a whole number, got \[8\]"),
         ({"crop": True}, "crop in .* must be a whole number, got True"),
         ({"resize": 8}, "resize in .* is 8, but must be at least crop, which is not set"),
         ({"resize": 8, "crop": 9}, "resize in .* is 8, but must be at least crop, which is 9"),
