@@ -47,11 +47,11 @@ class CodebookEditor(BaseEditor):
 
     .. math:: z ← z + β \left( \frac{(c - t)_+}{1 - t} \right)^p (e_{asked} - e_{mistaken})
 
-    Samples that were right have no such part; with ``agreement``, nor have those whose label the keys of earlier edits do
-    not speak for most, of all but the mistaken one: a kernel that goes by single corrections spreads labels that mean
-    nothing. Edits that are made together have no earlier ones among them. Whatever does not fire, and is within no radius, is what it was, bit for
-    bit. The thresholds do not limit how many images are within a radius; :meth:`Codebook.fires` counts both. Taking
-    back an edit is deleting its rows.
+    Samples that were right have no such part; with ``agreement``, nor have those whose label the keys of earlier edits
+    do not speak for most, of all but the mistaken one: a kernel that goes by single edits spreads labels that mean
+    nothing. Edits that are made together have no earlier ones among them. Whatever does not fire, and is within no
+    radius, is what it was, bit for bit. The thresholds do not limit how many images are within a radius;
+    :meth:`Codebook.fires` counts both. Taking back an edit is deleting its rows.
 
     With ``merge``, keys of one edit with equal values that are all that near to each other become their normalised
     mean, with the sum of their β, as long as each of their samples still fires and gets its label; others stay. Edits
