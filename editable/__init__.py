@@ -8,3 +8,37 @@ these stand on; :mod:`~editable.visualize` and ``tables.py`` show what came out.
 (``from editable.editing import Editor``); where a file lies inside a room may change. Start with ``python train.py
 --help``, or with ``editing/editors/editor.py`` for the idea.
 """
+
+from importlib import import_module
+from typing import Any
+
+__all__ = [
+    "CodebookEditor",
+    "EditPatch",
+    "Editor",
+    "Evaluation",
+    "Fix",
+    "HarmBudget",
+    "MinimalHarmEditor",
+    "RMSProp",
+    "StrengthSearch",
+    "edit",
+    "evaluate",
+    "load_weights",
+]
+
+_ROOMS = {
+    **dict.fromkeys(("Evaluation", "Fix", "edit", "evaluate"), "editable.calls"),
+    "load_weights": "editable.models",
+}  # all others are of editable.editing; __init__.pyi has the same for type checkers and for what completes names
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a notebook needs when it is first asked for: ``import editable`` alone takes no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'editable' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS.get(name, "editable.editing")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

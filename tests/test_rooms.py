@@ -21,6 +21,7 @@ LAYERS = [
     {"trainer"},
     {"interruptions"},
     {"callbacks", "tasks"},
+    {"calls"},
     {"visualize"},
     {"editing"},
     {"rewriting"},

@@ -16,6 +16,7 @@ from editable.editing.editors.higher_editor import HigherEditor
 from editable.editing.editors.learned_editor import LearnedEditor
 from editable.editing.editors.low_rank_editor import LowRankEditor
 from editable.editing.editors.objective import MarginObjective
+from editable.editing.editors.placing import needs_place, split_for
 from editable.editing.editors.preconditioned_editor import PreconditionedEditor
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
@@ -100,7 +101,9 @@ __all__ = [
     "kl_locality",
     "learning_rate_grid",
     "merge_estimates",
+    "needs_place",
     "points_of",
+    "split_for",
     "stream_risk",
     "tail_probability",
     "upper_bound",

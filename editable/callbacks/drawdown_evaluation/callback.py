@@ -30,7 +30,7 @@ from editable.callbacks.run.context import (
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.outcome_file import write_outcome
-from editable.callbacks.run.placed import needs_place, place, split_for, training_images
+from editable.callbacks.run.placed import place, training_images
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.data.edits.edit_streams import Edits
 from editable.editing import (
@@ -41,6 +41,8 @@ from editable.editing import (
     EditProgress,
     SamplingSettings,
     merge_estimates,
+    needs_place,
+    split_for,
 )
 from editable.errors import Interrupted, UserError, require_at_least, require_positive, require_seed, require_within
 from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate

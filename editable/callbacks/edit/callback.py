@@ -15,12 +15,12 @@ from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEdi
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.kept_edit import put_edited, write_edit
-from editable.callbacks.run.placed import needs_place, place
-from editable.callbacks.run.same_images import SameImages
+from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.data.classes import ClassNames
-from editable.editing import BaseEditor, EditRecord
+from editable.data.images.same_images import SameImages
+from editable.editing import BaseEditor, EditRecord, needs_place
 from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork

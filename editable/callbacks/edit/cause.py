@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from editable.callbacks.run.same_images import SameImages
+from editable.data.images.same_images import SameImages
 from editable.editing import EditResult, MarginObjective
 from editable.errors import UserError
 

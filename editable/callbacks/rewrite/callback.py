@@ -22,12 +22,12 @@ from editable.callbacks.run.edit_loop import all_ranks, progress_bars, whole_loa
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
-from editable.callbacks.run.same_images import SameImages
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.site import RewriteSite, Route
 from editable.data import ImageDataModule, RewriteRule
+from editable.data.images.same_images import SameImages
 from editable.editing import EditRecord
 from editable.errors import require_positive, require_seed, require_within
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver

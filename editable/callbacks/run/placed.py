@@ -1,37 +1,18 @@
-"""An editor at its place: the network furnished and split for it, and reference images for what it needs besides."""
+"""An editor at its place in a run: with reference images for what it needs besides the samples of an edit."""
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from editable.callbacks.run.context import image_data
 from editable.editing import BaseEditor, EditSite
 from editable.models import SplitNetwork
 
-__all__ = ["needs_place", "place", "split_for", "training_images"]
-
-
-def needs_place(editor: BaseEditor) -> bool:
-    """Return whether an editor asks for reference images, or for a layer of its own."""
-    return type(editor).at is not BaseEditor.at or editor.own_layers is not None
-
-
-def split_for(editor: BaseEditor, network: nn.Module, layers: Sequence[str] | str | None) -> SplitNetwork:
-    """Split a network for an editor; one that gets a layer of the editor's own is a copy.
-
-    Args:
-        editor: The editor.
-        network: The network, which is not changed.
-        layers: The editable layers of an editor that has none of its own.
-    """
-    if editor.own_layers is None:
-        return SplitNetwork(network, layers or [])
-    return SplitNetwork(editor.furnish(copy.deepcopy(network)), list(editor.own_layers))
+__all__ = ["place", "training_images"]
 
 
 def place(
@@ -41,7 +22,7 @@ def place(
 
     Args:
         editor: The editor.
-        split: What :func:`split_for` has returned.
+        split: The network, furnished and split for it.
         references: Images that are neither edited nor judged; as many as the editor asks for are drawn by a fixed seed.
         batch_size: Number of images that are run at once.
         device: Where the network lives.

@@ -18,13 +18,13 @@ from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
-from editable.callbacks.run.placed import place, split_for
+from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
+from editable.callbacks.stream.outcome import Certificate, StreamOutcome, StreamPoint
 from editable.callbacks.stream.parts import Halves, Parts, divide
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
 from editable.data import AugmentedViews, EditStream, NaturalMistakeEdits
-from editable.data.modules.changed_views import ChangedViews
+from editable.data.modules.changed_views import CHANGES, ChangedViews
 from editable.editing import (
     BaseEditor,
     BasePredictions,
@@ -35,6 +35,7 @@ from editable.editing import (
     StreamEvaluator,
     StreamState,
     points_of,
+    split_for,
 )
 from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import SplitNetwork, fingerprint, write_weights

@@ -5,10 +5,9 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["CHANGES", "Certificate", "StreamOutcome", "StreamPoint"]
+from editable.data.modules.changed_views import CHANGES
 
-CHANGES = ("brightness", "blur", "noise", "rotation", "jpeg")
-"""Changes of an image that are no part of any correction."""
+__all__ = ["Certificate", "StreamOutcome", "StreamPoint"]
 
 
 class StreamPoint(NamedTuple):
@@ -23,7 +22,7 @@ class StreamPoint(NamedTuple):
         mended: Share of judged images that were wrong and are right.
         agreement: Share of judged images of which the unedited network predicts the same.
         generality: Share of further views of corrected images that have the asked label.
-        changes: Of the corrected images, changed in each of the ways in `CHANGES`, the share that has the asked label.
+        changes: Of the corrected images, changed in each of the ways in ``CHANGES``, the share with the asked label.
         group_size: Number of judged images that the unedited network mistakes in the same way as a corrected one.
         group_generality: Share of these that are right.
         seconds: For all corrections so far.

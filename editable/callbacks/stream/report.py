@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from editable.callbacks.stream.outcome import CHANGES, Certificate, StreamOutcome, StreamPoint
+from editable.callbacks.stream.outcome import Certificate, StreamOutcome, StreamPoint
+from editable.data.modules.changed_views import CHANGES
 from editable.tables import Table
 from editable.visualize import plot_stream
 

@@ -18,7 +18,7 @@ from editable.data.images.levels import (
 )
 from editable.errors import UserError
 
-__all__ = ["BACKGROUND", "ImageError", "read_image", "read_mask_image", "read_size"]
+__all__ = ["BACKGROUND", "ImageError", "picture_of", "read_image", "read_mask_image", "read_size"]
 
 BACKGROUND = (255, 255, 255)
 """What transparent images are laid over: white, as on a page."""
@@ -60,15 +60,21 @@ def read_image(path: str | Path) -> Tensor:
             bits, floats).
     """
     with _opened(path, "image") as (image, stored):
-        if has_sixteen_bits(image):
-            levels, transparent = sixteen_bit_levels(image, stored)
-            grey = (levels * 255 + WHITE_16 // 2) // WHITE_16
-            grey[transparent] = BACKGROUND[0]
-            return torch.from_numpy(grey.astype(np.uint8)).expand(3, -1, -1).clone()
-        if image.has_transparency_data:
-            background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-            image = Image.alpha_composite(background, image.convert("RGBA"))
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        return _pixels(image, stored)
+
+
+def picture_of(image: Image.Image) -> Tensor:
+    """Return the picture of an opened image, uint8 ``[3, H, W]``, as :func:`read_image` does of a file.
+
+    Raises:
+        ImageError: its levels have no known white.
+    """
+    try:
+        refuse_unknown_levels(image)
+    except ValueError as error:
+        raise ImageError(f"an image of mode {image.mode} cannot be read: {error}") from error
+    correct_transparency(image)
+    return _pixels(ImageOps.exif_transpose(image), image)
 
 
 def read_mask_image(path: str | Path) -> Tensor:
@@ -117,6 +123,19 @@ def read_size(path: str | Path) -> tuple[int, int]:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)  # some decoders turn the picture by themselves, and some do not
         return image.height, image.width
+
+
+def _pixels(image: Image.Image, stored: Image.Image) -> Tensor:
+    """Return the levels of a turned picture, uint8 [3, H, W]; tags are those of the image as it is stored."""
+    if has_sixteen_bits(image):
+        levels, transparent = sixteen_bit_levels(image, stored)
+        grey = (levels * 255 + WHITE_16 // 2) // WHITE_16
+        grey[transparent] = BACKGROUND[0]
+        return torch.from_numpy(grey.astype(np.uint8)).expand(3, -1, -1).clone()
+    if image.has_transparency_data:
+        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(background, image.convert("RGBA"))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from torchvision.transforms.v2 import functional
 from editable.data.modules.image_data_module import EvaluationImages
 from editable.errors import UserError, require_seed
 
-__all__ = ["ChangedViews"]
+__all__ = ["CHANGES", "ChangedViews"]
+
+CHANGES = ("brightness", "blur", "noise", "rotation", "jpeg")
+"""Changes of an image that are no part of any correction, in the order of the views."""
 
 BRIGHTNESS, DEGREES, NOISE, JPEG_QUALITY = 1.3, 10.0, 0.04, 50
 BLUR = 0.03  # standard deviation, in widths of the image: a pixel of 32

@@ -46,10 +46,13 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
         normalise: what makes numbers of its pixels.
     """
 
-    def __init__(self, images: Dataset[tuple[Tensor, int]], resize: nn.Module, normalise: nn.Module) -> None:
+    def __init__(
+        self, images: Dataset[tuple[Tensor, int]], resize: nn.Module, normalise: nn.Module, classes: Sequence[str] = ()
+    ) -> None:
         self.images = images
         self.resize = resize
         self.normalise = normalise
+        self.classes = list(classes)
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
@@ -225,7 +228,7 @@ class ImageDataModule(LightningDataModule, ABC):
             UserError: their size or number of channels is another than that of the data set's own images.
         """
         self._see_shape(images)
-        return EvaluationImages(images, self.resize, self.normalisation)
+        return EvaluationImages(images, self.resize, self.normalisation, self.classes)
 
     def unaugmented_training_images(self) -> EvaluationImages:
         """Return the training images as the network gets images in evaluation: in order, and not augmented.

@@ -47,7 +47,8 @@ def class_path_of(kind: type) -> str:
     """Return the shortest path that a class can be imported by: ``torch.optim.SGD``, not ``torch.optim.sgd.SGD``."""
     parts = kind.__module__.split(".")
     packages = (".".join(parts[:length]) for length in range(1, len(parts)))
-    named = (package for package in packages if getattr(sys.modules.get(package), kind.__name__, None) is kind)
+    loaded = ((package, vars(sys.modules[package])) for package in packages if package in sys.modules)
+    named = (package for package, names in loaded if names.get(kind.__name__) is kind)  # not what comes lazily
     return f"{next(named, kind.__module__)}.{kind.__name__}"
 
 

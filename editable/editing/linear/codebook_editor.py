@@ -1,6 +1,7 @@
 """A memory of corrections: the features of what was edited, and the label each was given, by nearest key."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -28,6 +29,9 @@ __all__ = ["CodebookEditor"]
 
 SAME = 1 - 1e-5
 """Cosine from which two samples are one."""
+
+TAIL = 20
+"""Reference images nearest to a key by which it is told how rare still nearer ones are."""
 
 
 class CodebookEditor(BaseEditor):
@@ -66,7 +70,9 @@ class CodebookEditor(BaseEditor):
 
     Args:
         threshold: The least cosine at which an input fires.
-        firing_rate: Largest share of reference images, which need no labels, that one key may fire at.
+        firing_rate: Largest share of images, which need no labels, that one key may fire at: of the reference images,
+            or, where it is less than one of them, by an exponential tail of the cosines of the nearest ones. At 0 it
+            may fire at none of the reference images.
         margin: By how much a raised label leads all others, in logits.
         epsilon: Added to each eigenvalue of a layer's centred second moment, relative to their mean.
         num_references: Number of images, neither edited nor judged, for the moments and the thresholds.
@@ -276,12 +282,15 @@ class CodebookEditor(BaseEditor):
 
     def _thresholds(self, keys: Tensor) -> Tensor:
         """Return the least threshold at which a key [N, c] fires at no more references than are allowed, [N]."""
-        allowed = int(self.firing_rate * len(self._references))
-        least = min(self.threshold, SAME)
-        if allowed >= len(self._references):
+        number, least = len(self._references), min(self.threshold, SAME)
+        allowed = int(self.firing_rate * number)
+        if allowed >= number:
             return keys.new_full((len(keys),), least)
         cosines = self._references @ keys.T
-        return (cosines.topk(allowed + 1, dim=0).values[-1] + 1e-6).clamp(least, SAME)
+        thresholds = cosines.topk(allowed + 1, dim=0).values[-1] + 1e-6
+        if 0 < self.firing_rate < 1 / number and number > 1:
+            thresholds = thresholds.maximum(_tail(cosines, self.firing_rate))
+        return thresholds.clamp(least, SAME)
 
     def _require_layers(self, network: nn.Module) -> None:
         """Refuse a codebook that is there and reads other layers than are named."""
@@ -307,6 +316,17 @@ class CodebookEditor(BaseEditor):
             space.get_buffer("weight").fill_(weight / sum(weights))
         codebook.radius.fill_(self.radius)
         codebook.power.fill_(self.power)
+
+
+def _tail(cosines: Tensor, rate: float) -> Tensor:
+    """Return the cosine that so few images pass as none of n shows, [N], from those of n images with N keys, [n, N].
+
+    Excesses over the (k + 1)-th largest are taken to be exponential, with the mean of the k largest.
+    """
+    number = min(TAIL, len(cosines) - 1)
+    largest = cosines.topk(number + 1, dim=0).values
+    mean = (largest[:-1] - largest[-1]).mean(dim=0)
+    return largest[-1] + mean * math.log(number / (len(cosines) * rate))
 
 
 def _agree(rows: Mapping[str, Tensor], earlier: Mapping[str, Tensor], codebook: Codebook) -> Tensor:

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from editable.callbacks.stream.outcome import CHANGES
 from editable.data import DigitsDataModule
 from editable.data.images.images import ArrayImages
-from editable.data.modules.changed_views import ChangedViews
+from editable.data.modules.changed_views import CHANGES, ChangedViews
 from editable.data.modules.image_data_module import EvaluationImages
 from editable.errors import UserError
 

@@ -1,5 +1,6 @@
 """The memory of corrections: whom keys fire at, which one decides, and that each is taken back by deleting its rows."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,20 @@ def test_keys_and_thresholds(epsilon: float):
     for key, threshold in zip(keys, result.params[THRESHOLDS][1:], strict=True):
         cosines = sorted((float(key @ other) for other in own), reverse=True)
         assert float(threshold) == pytest.approx(max(0.3, cosines[int(rate * 150)]), abs=2e-6)
+
+
+def test_a_rate_that_no_reference_shows_is_that_of_an_exponential_tail():
+    """Plainly: the mean excess of the 20 nearest over the 21st, and how often that must be doubled for the rate."""
+    x, rate = vectors(6), 1e-5
+    editor, site = bound(epsilon=0.3, firing_rate=rate, threshold=0.1)
+    result = edit(editor, site, x, other_labels(small_network(), x))
+    keys, own = whitened(x, 0.3), whitened(vectors(150, seed=2), 0.3)
+    for key, threshold in zip(keys, result.params[THRESHOLDS][1:], strict=True):
+        cosines = sorted((float(key @ other) for other in own), reverse=True)
+        mean = sum(cosine - cosines[20] for cosine in cosines[:20]) / 20
+        halvings = math.log2(20 / 150 / rate)
+        expected = max(cosines[20] + halvings * math.log(2) * mean, cosines[0])
+        assert float(threshold) == pytest.approx(min(expected, 1 - 1e-5), abs=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -2,7 +2,7 @@
 
 import torch
 
-from editable.callbacks.run.same_images import SameImages
+from editable.data.images.same_images import SameImages
 
 
 def test_found_by_content_alone() -> None:

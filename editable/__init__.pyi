@@ -1,0 +1,12 @@
+from editable.calls import Evaluation as Evaluation
+from editable.calls import Fix as Fix
+from editable.calls import edit as edit
+from editable.calls import evaluate as evaluate
+from editable.editing import CodebookEditor as CodebookEditor
+from editable.editing import Editor as Editor
+from editable.editing import EditPatch as EditPatch
+from editable.editing import HarmBudget as HarmBudget
+from editable.editing import MinimalHarmEditor as MinimalHarmEditor
+from editable.editing import RMSProp as RMSProp
+from editable.editing import StrengthSearch as StrengthSearch
+from editable.models import load_weights as load_weights

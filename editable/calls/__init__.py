@@ -1,0 +1,14 @@
+"""One call for one thing, in a notebook: correct images, evaluate an editor, rewrite a rule.
+
+These are the names that ``import editable`` offers. They take networks, images and labels as people have them, choose
+what they are not told, and say what they chose; nothing is changed until a patch is applied. ``judge.py`` and
+``asked.py`` read what is given, ``candidates.py`` has what an edit chooses from, ``fix.py`` and ``evaluation.py`` what
+comes back. Start with ``edit.py``.
+"""
+
+from editable.calls.edit import edit
+from editable.calls.evaluate import evaluate
+from editable.calls.evaluation import Evaluation
+from editable.calls.fix import Fix, Harm, Tried
+
+__all__ = ["Evaluation", "Fix", "Harm", "Tried", "edit", "evaluate"]

@@ -1,0 +1,95 @@
+"""What an edit chooses from where it is told neither editor nor layers: a line for each, and where each works."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from editable.editing import BaseEditor, Editor, MinimalHarmEditor, RidgeEditor, RMSProp, StrengthSearch
+from editable.errors import UserError
+from editable.models.added.classifier import find_classifier
+
+__all__ = ["Candidate", "candidates_for", "places_of"]
+
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+
+
+class Candidate(NamedTuple):
+    """An editor, and the layers that it may change.
+
+    Attributes:
+        editor: The editor.
+        layers: Their names; none of an editor that brings a layer of its own.
+    """
+
+    editor: BaseEditor
+    layers: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called in a line."""
+        return f"{_title(self.editor)} at {', '.join(self.layers)}"
+
+
+class Places(NamedTuple):
+    """Where editors work in a network.
+
+    Attributes:
+        classifier: Name of the linear layer that gives the logits; none where the last layer is another.
+        block: Name of the block before it.
+    """
+
+    classifier: str | None
+    block: str
+
+
+def candidates_for(network: nn.Module) -> list[Candidate]:
+    """Return what fits a network, in an order that breaks ties: what changes least comes first.
+
+    Closed forms change the classifier; gradients (RMSProp, as published) the block before it, at several learning
+    rates, and besides only as strongly as it takes.
+
+    Raises:
+        UserError: If nothing can be edited in it.
+    """
+    classifier, block = places_of(network)
+    gradients = [Editor(RMSProp(rate)) for rate in RATES]
+    forms = [MinimalHarmEditor(), RidgeEditor()] if classifier else []
+    return [
+        *(Candidate(editor, (str(classifier),)) for editor in forms),
+        *(Candidate(editor, (block,)) for editor in (*map(StrengthSearch, gradients), *gradients)),
+    ]
+
+
+def places_of(network: nn.Module) -> Places:
+    """Return a network's classifier, and the block before it.
+
+    The block is the module around the last layer with a weight matrix or kernels before the classifier, or that layer
+    itself where it lies at the top.
+
+    Raises:
+        UserError: If there is no such layer.
+    """
+    try:
+        classifier: str | None = find_classifier(network, "an editor")[0]
+    except UserError:  # it ends in another layer, or cannot be traced: its names tell
+        classifier = None
+    weighted = [
+        name for name, module in network.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) >= 2
+    ]
+    if classifier is None and weighted and isinstance(network.get_submodule(weighted[-1]), nn.Linear):
+        classifier = weighted[-1]
+    before = weighted[: weighted.index(classifier)] if classifier in weighted else weighted
+    if not before:
+        raise UserError(
+            f"{type(network).__name__} has no layer before its classifier that gradients could change: name the layers"
+        )
+    return Places(classifier, before[-1].rpartition(".")[0] or before[-1])
+
+
+def _title(editor: nn.Module) -> str:
+    inner, rule = getattr(editor, "editor", None), getattr(editor, "rule", None)
+    if isinstance(inner, nn.Module):
+        return f"{type(editor).__name__}({_title(inner)})"
+    rate = getattr(rule, "learning_rate", None)
+    inside = f"({type(rule).__name__} {float(rate):g})" if rate is not None else ""
+    return f"{type(editor).__name__}{inside}"

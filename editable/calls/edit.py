@@ -1,0 +1,151 @@
+"""One call that corrects images: what would change, and what it costs, before anything is changed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from editable.calls.asked import image_batch, label_batch
+from editable.calls.candidates import Candidate, candidates_for, places_of
+from editable.calls.fix import Fix, Harm, Tried
+from editable.calls.judge import Judge, Judged, Transform, class_names, transform_of
+from editable.calls.trials import Trials
+from editable.editing import BaseEditor, Cost, candidate_bounds, needs_place
+from editable.errors import UserError, require_at_least, require_seed, require_within
+
+__all__ = ["edit"]
+
+AUTO = "auto"
+
+
+def edit(
+    network: nn.Module,
+    images: Any,
+    labels: Any,
+    *,
+    judge: Judged | None = None,
+    editor: BaseEditor | str = AUTO,
+    layers: str | Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    transform: Transform | None = None,
+    references: Judged | None = None,
+    views: int = 8,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Fix:
+    """Find an edit by which a network gives images the labels asked for; nothing is changed yet.
+
+    Candidates are tried one after the other from the unedited network; of those that give all images their labels, the
+    one is chosen that leaves the fewest of the judge's images wrong. What is said of its harm is counted on images that
+    are not edited; the bound holds though the candidates were chosen among on them.
+
+    Args:
+        network: A classifier, on any device, in full or half precision; it stays as it is.
+        images: One or several: paths, PIL images, levels from 0 to 255, or what the network gets, floating-point
+            [C, H, W] or [N, C, H, W].
+        labels: Classes by name or number, one for each image or one for all.
+        judge: Labelled images, as the network gets them: a loader, a data set, or two tensors. Without it nothing is
+            known of the harm.
+        editor: An editor, or ``"auto"``: closed forms of the classifier, and gradients on the block before it at
+            several learning rates.
+        layers: Which parameters a given editor may change; by default the classifier for a closed form, and the block
+            before it for gradients.
+        classes: Names of the classes by label; by default the judge's, or those in the network's configuration.
+        transform: Makes of a picture what the network gets; by default the judge's.
+        references: Images, as the judge's, that give what closed forms need besides, such as second moments; by
+            default one half of the judge's, drawn by seed, which then judges no more.
+        views: Number of views of each image, shifted by up to 4 pixels and flipped sideways, that are edited with it,
+            so that it holds for more; 0 edits the images alone.
+        level: Confidence of the bound.
+        seed: Of the halves and views.
+
+    Returns:
+        The edit, to be looked at and applied.
+
+    Raises:
+        UserError: If an argument cannot be meant, or no candidate gives all images their labels.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> fix = edit(network, torch.ones(1, 2, 2), 2, judge=(torch.randn(40, 1, 2, 2), torch.randint(3, (40,))))
+        >>> fix.success, fix.network(torch.ones(1, 1, 2, 2)).argmax().item()
+        (True, 2)
+    """
+    require_at_least(0, views=views)
+    require_within("(0, 1)", level=level)
+    require_seed(seed=seed)
+    judging = None if judge is None else Judge(judge)
+    names = list(classes) if classes is not None else class_names(network, judging)
+    samples = image_batch(images, transform or transform_of(judging))
+    asked = label_batch(labels, len(samples), names)
+    candidates = _candidates(network, editor, layers, judging)
+    trials = Trials(network, samples, asked, judging, None if references is None else Judge(references, "references"))
+    trials.prepare(views, seed)
+    found = [trials.run(candidate) for candidate in track(candidates, "candidates", transient=True)]
+    costs = [cost for _, cost, _ in found if cost is not None]
+    harms = iter(_harms(costs, trials.positions, level))
+    tried = [
+        Tried(one.title, params is not None, next(harms) if cost is not None else None, why)
+        for one, (params, cost, why) in zip(candidates, found, strict=True)
+    ]
+    chosen = _least_harmful(tried)
+    if chosen is None:
+        raise UserError(
+            f"no candidate gives {'the image' if len(asked) == 1 else f'all {len(asked)} images'} the labels asked "
+            f"for: {'; '.join(map(str, tried[:6]))}"
+        )
+    result = found[chosen][0]
+    assert result is not None
+    return trials.fix(candidates[chosen], result, tried, chosen, names)
+
+
+def _candidates(
+    network: nn.Module, editor: BaseEditor | str, layers: str | Sequence[str] | None, judge: Judge | None
+) -> list[Candidate]:
+    if isinstance(editor, BaseEditor):
+        if editor.own_layers is not None:
+            named: Sequence[str] = editor.own_layers
+        elif layers is None:
+            classifier, block = places_of(network)
+            closed = needs_place(editor) and classifier is not None
+            named = (str(classifier) if closed else block,)
+        else:
+            named = (layers,) if isinstance(layers, str) else tuple(layers)
+        return [Candidate(editor, tuple(named))]
+    if editor != AUTO:
+        raise UserError(f"editor is an editor, such as MinimalHarmEditor(), or 'auto', got {editor!r}")
+    if judge is None:
+        raise UserError("the editor 'auto' is chosen by harm: give judge, or name an editor")
+    return candidates_for(network)
+
+
+def _harms(costs: Sequence[Cost], positions: Tensor, level: float) -> list[Harm]:
+    """Return what candidates cost, with bounds that hold for all of them at once."""
+    if not costs:
+        return []
+    bounds = candidate_bounds(torch.tensor([cost.num_broken for cost in costs]), len(positions), level)
+    return [
+        Harm(
+            len(positions),
+            cost.error_before,
+            cost.error,
+            positions[(cost.before == cost.labels) & (cost.after != cost.labels)].tolist(),
+            int(((cost.before != cost.labels) & (cost.after == cost.labels)).sum()),
+            cost.num_changed,
+            float(bound),
+            level,
+        )
+        for cost, bound in zip(costs, bounds, strict=True)
+    ]
+
+
+def _least_harmful(tried: Sequence[Tried]) -> int | None:
+    """Return which candidate is chosen: the fewest images wrong, then the fewest changed, then the first."""
+
+    def order(number: int) -> tuple[float, int]:
+        harm = tried[number].harm
+        return (harm.error_after, harm.num_changed) if harm is not None else (0.0, 0)
+
+    return min((number for number, one in enumerate(tried) if one.success), key=order, default=None)

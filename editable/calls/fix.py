@@ -1,0 +1,160 @@
+"""What comes of asking for an edit: what it does, what it costs, what it holds for, and the patch that makes it."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from editable.editing import BaseEditor, EditPatch
+
+__all__ = ["Fix", "Harm", "Tried"]
+
+MOST_NAMED = 8
+"""Images, classes and candidates that a line names one by one."""
+
+
+class Harm(NamedTuple):
+    """What an edit costs on images that are neither edited nor were used for it.
+
+    Attributes:
+        num_images: Number of these images.
+        error_before: Error rate of the unedited network on them.
+        error_after: That of the edited network.
+        broken: Positions among the judge's images of those that were right and are wrong.
+        num_mended: Number of those that were wrong and are right.
+        num_changed: Number of those of which another class is predicted.
+        bound: Upper bound of the rate of broken images (Clopper–Pearson), whichever of the candidates is chosen.
+        level: Confidence of the bound.
+    """
+
+    num_images: int
+    error_before: float
+    error_after: float
+    broken: list[int]
+    num_mended: int
+    num_changed: int
+    bound: float
+    level: float
+
+    @property
+    def points(self) -> float:
+        """Rise of the error rate, in percentage points."""
+        return 100 * (self.error_after - self.error_before)
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.error_before:.2f} → {100 * self.error_after:.2f} % wrong of {self.num_images} other images: "
+            f"{len(self.broken)} broken, {self.num_mended} mended; at most {100 * self.bound:.2f} % are broken, with "
+            f"{100 * self.level:g} % confidence"
+        )
+
+
+class Tried(NamedTuple):
+    """A candidate, and what came of it.
+
+    Attributes:
+        title: Editor and layers in words.
+        success: Whether all images have the labels asked for.
+        harm: On the judge's images; none where it failed, or there is no judge.
+        why: Why it could not be tried.
+    """
+
+    title: str
+    success: bool
+    harm: Harm | None
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"{self.title}: {self.why}"
+        if not self.success:
+            return f"{self.title}: not all images get their labels"
+        return self.title if self.harm is None else f"{self.title}: {self.harm.points:+.2f} points"
+
+
+@dataclass(frozen=True, repr=False)
+class Fix:
+    """An edit of a network that has not been made yet: print it, then ``fix.patch.apply_(network)``, or leave it.
+
+    Attributes:
+        asked: Labels asked for, int64 [N].
+        before: Probabilities of the unedited network, [N, classes].
+        after: Probabilities of the edited network, [N, classes].
+        classes: Names of the classes by label; numbers where nobody knows them.
+        num_steps: Updates that the edit took.
+        editor: That was chosen or given.
+        layers: Names of the layers that it changes.
+        harm: What it costs; none where nothing judges it.
+        num_views: Views of each image that were edited with it.
+        holds: For each kind of view, how many of the edited images' views have the labels, and how many there are.
+        tried: All candidates, in their order.
+        chosen: The one that it is.
+        patch: The change, apart from the network.
+    """
+
+    asked: Tensor
+    before: Tensor
+    after: Tensor
+    classes: list[str]
+    num_steps: int
+    editor: BaseEditor
+    layers: tuple[str, ...]
+    harm: Harm | None
+    num_views: int
+    holds: Mapping[str, tuple[int, int]]
+    tried: list[Tried]
+    chosen: Tried
+    patch: EditPatch
+    _unedited: nn.Module
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """A copy of the network with the edit, in evaluation mode; the network itself is as it was."""
+        network = copy.deepcopy(self._unedited).eval()
+        self.patch.apply_(network)
+        return network
+
+    @property
+    def success(self) -> bool:
+        """Whether all images have the labels asked for; an edit without success is none."""
+        return bool((self.after.argmax(dim=1) == self.asked).all())
+
+    def __repr__(self) -> str:
+        number = len(self.asked)
+        views = f", with {self.num_views} views of each, shifted and flipped," if self.num_views else ""
+        steps = f"{self.num_steps} step{'s' * (self.num_steps != 1)}"
+        lines = [
+            f"{number} image{'s' * (number > 1)}{views} corrected in {steps} by "
+            f"{self.chosen.title}; nothing is changed until fix.patch.apply_(network)",
+            *(f"  {self._line(image)}" for image in range(min(number, MOST_NAMED))),
+        ]
+        if number > MOST_NAMED:
+            lines.append(f"  … and {number - MOST_NAMED} more")
+        lines.append(f"harm: {self.harm or 'not measured, for there is no judge'}")
+        if self.harm is not None and self.harm.broken:
+            named = ", ".join(map(str, self.harm.broken[:MOST_NAMED]))
+            more = f" and {len(self.harm.broken) - MOST_NAMED} more" if len(self.harm.broken) > MOST_NAMED else ""
+            lines.append(f"breaks the judge's images {named}{more}")
+        if self.holds:
+            lines.append(
+                f"holds for {', '.join(f'{name} {held} of {all_}' for name, (held, all_) in self.holds.items())}"
+            )
+        others = [str(some) for some in self.tried if some is not self.chosen]
+        if len(self.tried) > 1:
+            lines.append(f"chosen by least harm among {len(self.tried)}; {'; '.join(others[:MOST_NAMED])}")
+        return "\n".join(lines)
+
+    def _line(self, image: int) -> str:
+        now, then = self.after[image], self.before[image]
+        was, is_ = int(then.argmax()), int(now.argmax())
+        return (
+            f"{self.classes[was]} ({_percent(then[was])}) → {self.classes[is_]} ({_percent(now[is_])}, "
+            f"{_percent(then[is_])} before)"
+        )
+
+
+def _percent(share: Tensor) -> str:
+    return f"{100 * float(share):.0f} %"

@@ -1,0 +1,122 @@
+"""The labelled images that judge an edit, as people have them: a loader, a data set, or two tensors."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from editable.data.modules.image_data_module import EvaluationImages
+from editable.errors import UserError
+
+__all__ = ["Judge", "Judged", "Transform", "class_names"]
+
+Judged: TypeAlias = DataLoader | Dataset | tuple[Tensor, Tensor]
+"""Images as the network gets them, each with its label."""
+
+Transform: TypeAlias = Callable[[Any], Tensor]
+"""Makes of a picture what the network gets."""
+
+IMAGES = ("pixel_values", "images", "image", "img", "x")
+LABELS = ("labels", "label", "targets", "target", "y")
+BATCH = 64
+
+
+class Judge:
+    """Labelled images, read in batches, any of them by their positions.
+
+    Args:
+        given: A loader, whose data set is read in order, a data set with a length, or images [N, C, H, W] with labels
+            [N]. Items and batches are pairs, or mappings such as those of Hugging Face's data sets.
+        name: What they are called in messages.
+
+    Raises:
+        UserError: If they are none of these, or there is none.
+    """
+
+    def __init__(self, given: Judged, name: str = "judge") -> None:
+        self.name = name
+        self._options: dict[str, Any] = {"batch_size": BATCH}
+        dataset: Any = given
+        if isinstance(given, DataLoader):
+            dataset = given.dataset
+            self._options = {
+                "batch_size": given.batch_size or BATCH,
+                "num_workers": given.num_workers,
+                "collate_fn": given.collate_fn,
+            }
+        elif isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(some, Tensor) for some in given):
+            if len(given[0]) != len(given[1]):
+                raise UserError(f"{name} has {len(given[0])} images and {len(given[1])} labels: give one for each")
+            dataset = TensorDataset(*given)
+        if (
+            isinstance(dataset, IterableDataset)
+            or not hasattr(dataset, "__getitem__")
+            or not hasattr(dataset, "__len__")
+        ):
+            raise UserError(
+                f"{name} must be a DataLoader, a data set with a length, or images and labels in two tensors, got a "
+                f"{type(dataset).__name__}"
+            )
+        if not len(dataset):
+            raise UserError(f"{name} has no images")
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batches(self, positions: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images [B, C, H, W] and labels, int64 [B], of some positions in their order; by default of all.
+
+        Raises:
+            UserError: If a batch is no pair of images and labels.
+        """
+        dataset = self.dataset if positions is None else Subset(self.dataset, list(positions))
+        for batch in DataLoader(dataset, shuffle=False, **self._options):
+            yield self._pair(batch)
+
+    def _pair(self, batch: Any) -> tuple[Tensor, Tensor]:
+        images = labels = None
+        if isinstance(batch, Mapping):
+            images, labels = (next((batch[key] for key in keys if key in batch), None) for keys in (IMAGES, LABELS))
+        elif isinstance(batch, tuple | list) and len(batch) >= 2:
+            images, labels = batch[:2]
+        if not isinstance(images, Tensor) or not isinstance(labels, Tensor) or not images.is_floating_point():
+            held = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+            raise UserError(
+                f"{self.name} must give images, floating-point numbers as the network gets them, and their labels, got "
+                f"{held if images is None or labels is None else f'{_kind(images)} and {_kind(labels)}'}"
+            )
+        if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(images):
+            raise UserError(f"{self.name} must give one whole number as the label of each image, got {_kind(labels)}")
+        return images, labels.long()
+
+
+def class_names(network: nn.Module, judge: Judge | None) -> list[str] | None:
+    """Return the names of a network's classes by label, where the data set or the network's configuration has them."""
+    names = getattr(_outer(judge.dataset), "classes", None) if judge is not None else None
+    if not names:
+        by_label = getattr(getattr(network, "config", None), "id2label", None)
+        names = [by_label[label] for label in sorted(by_label)] if by_label else None
+    return [str(name) for name in names] if names else None
+
+
+def transform_of(judge: Judge | None) -> Transform | None:
+    """Return what makes of a picture what the network gets, where the data set has it."""
+    if judge is None:
+        return None
+    dataset = _outer(judge.dataset)
+    if isinstance(dataset, EvaluationImages):
+        resize, normalise = dataset.resize, dataset.normalise
+        return lambda pixels: normalise(resize(pixels))
+    return getattr(dataset, "transform", None)
+
+
+def _outer(dataset: Any) -> Any:
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,29 @@
+"""A network split for an editor: where it changes layers of the network, or in a copy with a layer of its own."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from editable.editing.editors.base import BaseEditor
+from editable.models import SplitNetwork
+
+__all__ = ["needs_place", "split_for"]
+
+
+def needs_place(editor: BaseEditor) -> bool:
+    """Return whether an editor asks for reference images, or for a layer of its own."""
+    return type(editor).at is not BaseEditor.at or editor.own_layers is not None
+
+
+def split_for(editor: BaseEditor, network: nn.Module, layers: Sequence[str] | str | None) -> SplitNetwork:
+    """Split a network for an editor; one that gets a layer of the editor's own is a copy.
+
+    Args:
+        editor: The editor.
+        network: The network, which is not changed.
+        layers: The editable layers of an editor that has none of its own.
+    """
+    if editor.own_layers is None:
+        return SplitNetwork(network, layers or [])
+    return SplitNetwork(editor.furnish(copy.deepcopy(network)), list(editor.own_layers))
