@@ -21,14 +21,16 @@ __all__ = [
     "HarmBudget",
     "MinimalHarmEditor",
     "RMSProp",
+    "Rule",
     "StrengthSearch",
     "edit",
     "evaluate",
     "load_weights",
+    "rewrite",
 ]
 
 _ROOMS = {
-    **dict.fromkeys(("Evaluation", "Fix", "edit", "evaluate"), "editable.calls"),
+    **dict.fromkeys(("Evaluation", "Fix", "Rule", "edit", "evaluate", "rewrite"), "editable.calls"),
     "load_weights": "editable.models",
 }  # all others are of editable.editing; __init__.pyi has the same for type checkers and for what completes names
 

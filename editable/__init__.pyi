@@ -1,7 +1,9 @@
 from editable.calls import Evaluation as Evaluation
 from editable.calls import Fix as Fix
+from editable.calls import Rule as Rule
 from editable.calls import edit as edit
 from editable.calls import evaluate as evaluate
+from editable.calls import rewrite as rewrite
 from editable.editing import CodebookEditor as CodebookEditor
 from editable.editing import Editor as Editor
 from editable.editing import EditPatch as EditPatch

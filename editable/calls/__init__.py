@@ -10,5 +10,7 @@ from editable.calls.edit import edit
 from editable.calls.evaluate import evaluate
 from editable.calls.evaluation import Evaluation
 from editable.calls.fix import Fix, Harm, Tried
+from editable.calls.rewrite import rewrite
+from editable.calls.rule import Rule
 
-__all__ = ["Evaluation", "Fix", "Harm", "Tried", "edit", "evaluate"]
+__all__ = ["Evaluation", "Fix", "Harm", "Rule", "Tried", "edit", "evaluate", "rewrite"]

@@ -10,7 +10,7 @@ from editable.models.added.classifier import find_classifier
 
 __all__ = ["Candidate", "candidates_for", "places_of"]
 
-RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 
 class Candidate(NamedTuple):

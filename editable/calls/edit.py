@@ -56,8 +56,8 @@ def edit(
         transform: Makes of a picture what the network gets; by default the judge's.
         references: Images, as the judge's, that give what closed forms need besides, such as second moments; by
             default one half of the judge's, drawn by seed, which then judges no more.
-        views: Number of views of each image, shifted by up to 4 pixels and flipped sideways, that are edited with it,
-            so that it holds for more; 0 edits the images alone.
+        views: Number of views of each image, shifted by up to an eighth and every second one flipped sideways, that
+            are edited with it, so that it holds for more; 0 edits the images alone.
         level: Confidence of the bound.
         seed: Of the halves and views.
 
@@ -126,19 +126,7 @@ def _harms(costs: Sequence[Cost], positions: Tensor, level: float) -> list[Harm]
     if not costs:
         return []
     bounds = candidate_bounds(torch.tensor([cost.num_broken for cost in costs]), len(positions), level)
-    return [
-        Harm(
-            len(positions),
-            cost.error_before,
-            cost.error,
-            positions[(cost.before == cost.labels) & (cost.after != cost.labels)].tolist(),
-            int(((cost.before != cost.labels) & (cost.after == cost.labels)).sum()),
-            cost.num_changed,
-            float(bound),
-            level,
-        )
-        for cost, bound in zip(costs, bounds, strict=True)
-    ]
+    return [Harm.of(cost, positions, float(bound), level) for cost, bound in zip(costs, bounds, strict=True)]
 
 
 def _least_harmful(tried: Sequence[Tried]) -> int | None:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from editable.calls.candidates import Candidate, places_of
 from editable.calls.evaluation import Evaluation
 from editable.calls.judge import Judge, Judged
+from editable.calls.views import shifted_views
 from editable.data import EditStream, RandomLabelEdits
-from editable.data.modules.augmented_views import AugmentedViews
 from editable.editing import BaseEditor, EditEvaluator, EditSite, needs_place, split_for, upper_bound
 from editable.errors import UserError, require_at_least
 
@@ -66,8 +67,8 @@ def evaluate(
     stream = (edits or RandomLabelEdits())(base.labels, base.predictions, base.num_classes, num_edits)
     if not len(stream.indices):
         raise UserError("there is nothing to edit: edits chooses no image")
-    seen = AugmentedViews(judge.dataset, views + edited_views, "crop_flip") if views + edited_views else None
-    found = evaluator.score(judge.dataset, *stream, views=seen, num_edited_views=edited_views)
+    seen = _Views(judge, views + edited_views) if views + edited_views else None
+    found = evaluator.score(_Images(judge), *stream, views=seen, num_edited_views=edited_views)
     evaluator.close()
     rises = (found.errors_after - evaluator.errors_before).double() / evaluator.num_images
     succeeded, number = int(found.success.sum()), len(found.success)
@@ -85,6 +86,32 @@ def evaluate(
         (_share(found.views_before, views), _share(found.views_after, views)) if views else None,
         Candidate(editor, tuple(named)).title,
     )
+
+
+class _Images(Dataset[tuple[Tensor]]):
+    """The images of a judge, one by one."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def __len__(self) -> int:
+        return len(self._judge)
+
+    def __getitem__(self, index: int) -> tuple[Tensor]:
+        return (next(iter(self._judge.batches([index])))[0][0],)
+
+
+class _Views(Dataset[Tensor]):
+    """V views of each image of a judge, [V, C, H, W]."""
+
+    def __init__(self, judge: Judge, number: int) -> None:
+        self._images, self._number = _Images(judge), number
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return shifted_views(self._images[index][0][None], self._number, index)[0]
 
 
 def _mean(values: Tensor) -> tuple[float, float, float]:

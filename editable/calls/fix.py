@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from editable.editing import BaseEditor, EditPatch
+from editable.editing import BaseEditor, Cost, EditPatch
 
-__all__ = ["Fix", "Harm", "Tried"]
+__all__ = ["Fix", "Harm", "Tried", "changed_copy"]
 
 MOST_NAMED = 8
 """Images, classes and candidates that a line names one by one."""
@@ -38,6 +38,28 @@ class Harm(NamedTuple):
     num_changed: int
     bound: float
     level: float
+
+    @classmethod
+    def of(cls, cost: Cost, positions: Tensor, bound: float, level: float) -> "Harm":
+        """Tell what a change costs.
+
+        Args:
+            cost: On the images.
+            positions: Of these among the judge's, int64 [N].
+            bound: As in the attribute.
+            level: Of the bound.
+        """
+        right, was_right = cost.after == cost.labels, cost.before == cost.labels
+        return cls(
+            len(positions),
+            cost.error_before,
+            cost.error,
+            positions[was_right & ~right].tolist(),
+            int((~was_right & right).sum()),
+            cost.num_changed,
+            bound,
+            level,
+        )
 
     @property
     def points(self) -> float:
@@ -113,9 +135,7 @@ class Fix:
     @cached_property
     def network(self) -> nn.Module:
         """A copy of the network with the edit, in evaluation mode; the network itself is as it was."""
-        network = copy.deepcopy(self._unedited).eval()
-        self.patch.apply_(network)
-        return network
+        return changed_copy(self._unedited, self.patch)
 
     @property
     def success(self) -> bool:
@@ -154,6 +174,13 @@ class Fix:
             f"{self.classes[was]} ({_percent(then[was])}) → {self.classes[is_]} ({_percent(now[is_])}, "
             f"{_percent(then[is_])} before)"
         )
+
+
+def changed_copy(network: nn.Module, patch: EditPatch) -> nn.Module:
+    """Return a copy of a network with a patch, in evaluation mode."""
+    changed = copy.deepcopy(network).eval()
+    changed.load_state_dict(patch.params, strict=False)
+    return changed
 
 
 def _percent(share: Tensor) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from editable.data.modules.image_data_module import EvaluationImages
 from editable.errors import UserError
 
-__all__ = ["Judge", "Judged", "Transform", "class_names"]
+__all__ = ["Judge", "Judged", "Transform", "class_names", "halves", "transform_of"]
 
 Judged: TypeAlias = DataLoader | Dataset | tuple[Tensor, Tensor]
 """Images as the network gets them, each with its label."""
@@ -110,6 +111,13 @@ def transform_of(judge: Judge | None) -> Transform | None:
         resize, normalise = dataset.resize, dataset.normalise
         return lambda pixels: normalise(resize(pixels))
     return getattr(dataset, "transform", None)
+
+
+def halves(number: int, divide: bool, seed: int) -> tuple[Tensor, Tensor]:
+    """Return which of N images judge and which serve otherwise, int64, drawn by seed; where not divided, all judge."""
+    order = torch.randperm(number, generator=torch.Generator().manual_seed(seed))
+    judged = (number + 1) // 2 if divide else number
+    return order[:judged].sort().values, order[judged:]
 
 
 def _outer(dataset: Any) -> Any:

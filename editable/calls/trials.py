@@ -11,9 +11,9 @@ from torch.utils.data import TensorDataset
 
 from editable.calls.candidates import Candidate
 from editable.calls.fix import Fix, Tried
-from editable.calls.judge import Judge
+from editable.calls.judge import Judge, halves
+from editable.calls.views import shifted_views
 from editable.data.images.same_images import SameImages
-from editable.data.modules.augmented_views import AugmentedViews
 from editable.data.modules.changed_views import CHANGES, ChangedViews
 from editable.editing import (
     Cost,
@@ -62,20 +62,15 @@ class Trials:
         if is_predicted(logits, self.asked).all():
             raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
         self.before = logits.float().softmax(dim=-1)
-        dataset = TensorDataset(self.images)
-        changes = ChangedViews(dataset, seed)
+        changes = ChangedViews(TensorDataset(self.images), seed)
         self._changed = torch.stack([changes[image] for image in range(len(self.images))])
-        self._together, self._targets = self.images, self.asked
-        if views:
-            drawn = AugmentedViews(dataset, views, "crop_flip", seed)
-            more = torch.cat([drawn[image] for image in range(len(self.images))])
-            self._together = torch.cat([self.images, more])
-            self._targets = torch.cat([self.asked, self.asked.repeat_interleave(views)])
+        more = shifted_views(self.images, views, seed)
+        self._together = torch.cat([self.images, more.flatten(0, 1)])
+        self._targets = torch.cat([self.asked, self.asked.repeat_interleave(views)])
         if self.judge is None:
             return
-        order = torch.randperm(len(self.judge), generator=torch.Generator().manual_seed(seed))
-        judged = len(order) if self._references is not None else (len(order) + 1) // 2
-        self._judged, self._rest = order[:judged].sort().values, order[judged:].tolist()
+        self._judged, rest = halves(len(self.judge), self._references is None, seed)
+        self._rest = rest.tolist()
 
     def run(self, candidate: Candidate) -> tuple[EditResult | None, Cost | None, str]:
         """Return a candidate's edit if it succeeds, and what it costs if there is a judge; else why it cannot be."""
@@ -176,7 +171,14 @@ class Trials:
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         with torch.no_grad(), evaluation_mode(network):
-            return logits_of(network(images.to(self.device, _dtype(network.parameters())))).cpu()
+            try:
+                output = network(images.to(self.device, _dtype(network.parameters())))
+            except (RuntimeError, ValueError) as error:  # whatever a network raises on another size
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(
+                    f"{type(network).__name__} cannot take images {list(images.shape[1:])} ({reason})"
+                ) from error
+        return logits_of(output).cpu()
 
     def _each(self) -> Iterator[tuple[int, int]]:
         yield from enumerate(self.asked.tolist())

@@ -1,0 +1,170 @@
+"""An edit in one call: what it does and costs, looked at plainly beside it."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import beta
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import editable
+from editable.calls.candidates import candidates_for, places_of
+from editable.calls.judge import halves
+from editable.calls.views import shifted_views
+from editable.errors import UserError
+from tests.calls.small import CLASSES, classifier, images, mistakes
+
+X, Y = images(400, seed=2)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Sequential:
+    return classifier()
+
+
+@pytest.fixture(scope="module")
+def wrong(network: nn.Sequential) -> list[int]:
+    found = mistakes(network, X, Y)
+    assert len(found) > 10
+    return found
+
+
+def predicted(network: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network.eval()(x).argmax(dim=1)
+
+
+@pytest.mark.parametrize("views", [0, 3])
+def test_an_edit_is_what_it_says(network: nn.Sequential, wrong: list[int], views: int):
+    """Success, views, harm, broken images and the bound: by plain passes of the patched network."""
+    before, some = copy.deepcopy(network.state_dict()), wrong[:2]
+    fix = editable.edit(network, X[some], [CLASSES[Y[i]] for i in some], judge=(X, Y), classes=CLASSES, views=views)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert fix.success
+    edited = fix.network
+    assert predicted(edited, X[some]).equal(Y[some])
+    assert predicted(edited, shifted_views(X[some], views).flatten(0, 1)).equal(Y[some].repeat_interleave(views))
+    assert fix.num_views == views
+    judged = [i for i in halves(400, True, 0)[0].tolist() if i not in some]
+    old, new = predicted(network, X[judged]), predicted(edited, X[judged])
+    harm = fix.harm
+    assert harm is not None
+    broken = [i for i, was, now in zip(judged, old, new, strict=True) if was == Y[i] and now != Y[i]]
+    assert harm.broken == broken
+    assert harm.num_images == len(judged)
+    assert harm.num_changed == int((old != new).sum())
+    assert harm.num_mended == int(((old != Y[judged]) & (new == Y[judged])).sum())
+    assert harm.error_before == pytest.approx(float((old != Y[judged]).double().mean()))
+    assert harm.error_after == pytest.approx(float((new != Y[judged]).double().mean()))
+    counted = sum(one.harm is not None for one in fix.tried)
+    bound = beta.ppf(1 - 0.05 / counted, len(broken) + 1, len(judged) - len(broken))
+    assert harm.bound == pytest.approx(bound, rel=1e-6)
+    assert harm.error_after == min(one.harm.error_after for one in fix.tried if one.harm is not None)
+    assert fix.chosen.success
+    assert len(fix.tried) == len(candidates_for(network))
+
+
+def test_words(network: nn.Sequential, wrong: list[int]):
+    i = wrong[0]
+    fix = editable.edit(network, X[i], int(Y[i]), judge=DataLoader(TensorDataset(X, Y)), classes=CLASSES)
+    words = repr(fix)
+    assert "1 image, with 8 views of each, shifted and flipped, corrected in" in words
+    assert f"→ {CLASSES[Y[i]]} (" in words
+    assert f"wrong of {fix.harm.num_images} other images: {len(fix.harm.broken)} broken" in words
+    assert f"chosen by least harm among {len(fix.tried)}" in words
+    assert "nothing is changed until fix.patch.apply_(network)" in words
+    assert len(words.splitlines()) <= 7
+    assert fix.patch.record.asked == [f"{CLASSES[int(predicted(network, X[i : i + 1]))]} → {CLASSES[Y[i]]}"]
+
+
+def test_the_patch_is_the_edit(network: nn.Sequential, wrong: list[int]):
+    fix = editable.edit(network, X[wrong[:1]], Y[wrong[:1]], judge=(X, Y), views=0)
+    with fix.patch.applied(own := copy.deepcopy(network)):
+        assert predicted(own, X).equal(predicted(fix.network, X))
+    assert predicted(own, X).equal(predicted(network, X))
+
+
+def test_a_given_editor_and_references_of_ones_own(network: nn.Sequential, wrong: list[int]):
+    """With references, all of the judge's images judge; what the editor does is what it does by itself."""
+    some, references = wrong[:2], images(100, seed=5)
+    editor = editable.MinimalHarmEditor()
+    fix = editable.edit(network, X[some], Y[some], judge=(X, Y), references=references, editor=editor, views=0)
+    assert fix.harm.num_images == 398
+    assert fix.layers == ("5",)
+    from editable.editing import EditSite
+    from editable.models import SplitNetwork
+
+    split = SplitNetwork(network, "5")
+    placed = editor.at(EditSite(split, lambda number: [references]))
+    result = placed(split.suffix, split.params, split.prefix(X[some]), Y[some])
+    torch.testing.assert_close(fix.patch.params["5.weight"], result.params["5.weight"], rtol=1e-4, atol=1e-5)
+    gradients = editable.edit(network, X[some], Y[some], editor=editable.Editor(editable.RMSProp(3e-3)), views=0)
+    assert gradients.harm is None
+    assert gradients.layers == ("3",)
+    assert "harm: not measured" in repr(gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions(network: nn.Sequential, wrong: list[int], dtype: torch.dtype):
+    """The edit holds as the network computes, in its own precision, and its weights stay of that."""
+    own = copy.deepcopy(network).to(dtype)
+    with torch.no_grad():
+        some = (own(X.to(dtype)).argmax(dim=1) != Y).nonzero().flatten().tolist()[:2]
+    fix = editable.edit(own, X[some], Y[some], judge=(X, Y), views=0)
+    assert {param.dtype for param in fix.network.parameters()} == {dtype}
+    assert predicted(fix.network, X[some].to(dtype)).equal(Y[some])
+
+
+def test_the_edited_images_do_not_judge(network: nn.Sequential, wrong: list[int]):
+    twice = torch.cat([X, X]), torch.cat([Y, Y])
+    fix = editable.edit(network, X[wrong[:3]], Y[wrong[:3]], judge=twice, references=(X, Y), views=0)
+    assert fix.harm.num_images == 800 - 6
+
+
+def test_places():
+    assert places_of(classifier()) == ("5", "3")
+    resnet = editable.models.cifar_resnet18() if hasattr(editable, "models") else None
+    if resnet is None:
+        from editable.models import cifar_resnet18
+
+        resnet = cifar_resnet18()
+    assert places_of(resnet) == ("fc", "layer4.1")
+    convolutions = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert places_of(convolutions) == (None, "1")
+    with pytest.raises(UserError, match="Flatten has no layer before its classifier"):
+        places_of(nn.Flatten())
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"editor": "best"}, "or 'auto', got 'best'"),
+    ({"judge": None}, "'auto' is chosen by harm: give judge"),
+    ({"labels": 3}, r"asked for are \[3\], but the network's classes are 0 … 2"),
+    ({"labels": "cow", "classes": CLASSES}, "'cow' is none of the 3 classes"),
+    ({"labels": "cat"}, "give classes"),
+    ({"classes": ["a", "b"]}, "classes has 2 names, but the network has 3 classes"),
+    ({"views": -1}, "views must be at least 0"),
+    ({"level": 1.0}, "level must be in"),
+    ({"seed": -1}, "seed must be at least 0"),
+    ({"editor": editable.Editor(editable.RMSProp(1e-3)), "layers": "head"}, "head"),
+    ({"images": X[:1], "labels": [int(Y[0])]}, "there is nothing to edit"),
+    ({"judge": (X, Y + 5)}, "judge has the label 7, which is none of the network's"),
+    ({"images": torch.zeros(1, 1, 8, 8)}, r"Sequential cannot take images \[1, 8, 8\] \("),
+    ({"network": nn.Flatten()}, "Flatten has no layer before its classifier"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_mistakes_end_in_one_sentence(network: nn.Sequential, wrong: list[int], changes: dict[str, Any], message: str):
+    assert 0 not in wrong
+    given = {"network": network, "images": X[wrong[:1]], "labels": Y[wrong[:1]], "judge": (X, Y)} | changes
+    first = [given.pop(name) for name in ("network", "images", "labels")]
+    with pytest.raises(UserError, match=message):
+        editable.edit(*first, **given)
+
+
+def test_what_no_candidate_can_do_is_said(network: nn.Sequential):
+    """One image with two labels."""
+    with pytest.raises(UserError, match="no candidate gives all 2 images the labels asked for: MinimalHarmEditor at 5"):
+        editable.edit(network, X[[0, 0]], [1, 2], judge=(X, Y), views=0)

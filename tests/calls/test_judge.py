@@ -1,0 +1,100 @@
+"""Labelled images as people have them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from editable.calls.judge import Judge, class_names, halves, transform_of
+from editable.errors import UserError
+
+IMAGES, LABELS = torch.arange(7.0).view(7, 1, 1, 1).expand(7, 1, 2, 2), torch.arange(7) % 3
+
+
+class Dicts(Dataset[dict[str, Any]]):
+    """As Hugging Face's data sets."""
+
+    classes = ("a", "b", "c")
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"pixel_values": IMAGES[index], "labels": int(LABELS[index])}
+
+    def transform(self, picture: Any) -> Any:
+        return picture
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (IMAGES, LABELS),
+        TensorDataset(IMAGES, LABELS),
+        Dicts(),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=3, shuffle=True),
+        DataLoader(Dicts(), batch_size=2, num_workers=0),
+    ],
+)
+def test_all_are_read_in_order(given: Any):
+    images, labels = (torch.cat(some) for some in zip(*Judge(given).batches(), strict=True))
+    assert torch.equal(images, IMAGES)
+    assert torch.equal(labels, LABELS)
+    images, labels = (torch.cat(some) for some in zip(*Judge(given).batches([5, 1]), strict=True))
+    assert images[:, 0, 0, 0].tolist() == [5, 1]
+    assert labels.tolist() == [2, 1]
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Endless(), "judge must be a DataLoader, a data set with a length"),
+        (5, "got a int"),
+        (TensorDataset(IMAGES[:0], LABELS[:0]), "judge has no images"),
+        ((IMAGES, LABELS[:3]), "judge has 7 images and 3 labels"),
+    ],
+)
+def test_what_cannot_judge(given: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        Judge(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (TensorDataset(IMAGES), "got list"),
+        (TensorDataset(IMAGES.to(torch.uint8), LABELS), r"got torch.uint8 \[7, 1, 2, 2\] and torch.int64 \[7\]"),
+        (TensorDataset(IMAGES, LABELS.float()), r"one whole number .* got torch.float32 \[7\]"),
+        (TensorDataset(IMAGES, LABELS[:, None]), r"one whole number .* got torch.int64 \[7, 1\]"),
+        ([{"x": IMAGES[0]}], r"got \['x'\]"),
+    ],
+)
+def test_what_is_no_pair(given: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        next(iter(Judge(given).batches()))
+
+
+def test_names_and_transform_are_the_data_sets_or_the_networks():
+    network = nn.Linear(2, 2)
+    assert class_names(network, Judge(Subset(Dicts(), [0, 1]))) == ["a", "b", "c"]
+    assert class_names(network, Judge((IMAGES, LABELS))) is None
+    network.config = SimpleNamespace(id2label={1: "dog", 0: "cat"})
+    assert class_names(network, None) == ["cat", "dog"]
+    assert transform_of(Judge(Subset(Dicts(), [0])))(3) == 3
+    assert transform_of(Judge((IMAGES, LABELS))) is None
+
+
+def test_halves_are_disjoint_and_drawn_by_seed():
+    judged, rest = halves(11, divide=True, seed=0)
+    assert (len(judged), len(rest)) == (6, 5)
+    assert sorted([*judged.tolist(), *rest.tolist()]) == list(range(11))
+    assert not torch.equal(halves(11, True, 1)[0], judged)
+    assert halves(5, divide=False, seed=0)[0].tolist() == list(range(5))
