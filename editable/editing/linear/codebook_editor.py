@@ -62,11 +62,10 @@ class CodebookEditor(BaseEditor):
     are not merged with each other, so that each can still be taken back. A later key of another label may come nearer
     to a sample than the merged key that stands for it.
 
-    The defaults, and all of ``configs/cifar10/stream_codebook.yaml``, were chosen on the half of CIFAR-10's test images
-    whose mistakes were edited, each image judged without the keys of its own edit: of the settings on a grid under
-    which at least 96 % of further views get their labels, the one with the fewest wrong images, then the fewest broken
-    ones, then the highest threshold. The kernel is off by default: on the other half it mends about as many images as
-    it breaks, and both are many more than without it.
+    The defaults, and the constants of ``configs/cifar10/stream_codebook.yaml``, were chosen on the half of CIFAR-10's
+    test images whose mistakes were edited, each image judged without the keys of its own edit: of the settings on a
+    grid under which at least 96 % of further views get their labels, the one with the fewest wrong images, then the
+    fewest broken ones. The kernel is off by default: on the other half it mends about as many images as it breaks.
 
     Args:
         threshold: The least cosine at which an input fires.
