@@ -17,6 +17,7 @@ from editable.callbacks import (
     InverseDirectionStudy,
     LearningRateSearch,
     Manipulation,
+    NetworkExport,
     NewClass,
     RankOneRewrite,
     Seeing,
@@ -50,6 +51,7 @@ SUBCOMMANDS: dict[str, type[Subcommand]] = {
         Seeing,
         SpuriousScan,
         NewClass,
+        NetworkExport,
     )
 }
 """What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""

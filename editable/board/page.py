@@ -52,9 +52,9 @@ wrong. **Views**: further views of edited images that have the label. **Same kin
 network mistakes in the same way as an edited one and that are right now. [metrics.md](metrics.md) defines them all.
 Editors of which at least {success} % hold come first, by harm; the others follow, by how many hold.
 
-**Constants** are chosen for each editor and network among at most {most} candidates, for single edits and once more for
-corrections together or in a stream, by edits that are not reported; mistakes are judged then by images that do not judge
-the reported ones. The least harm wins among those by
+**Constants** are chosen for each editor and network among at most {most} candidates, for single edits and once more
+for corrections together or in a stream, by edits that are not reported; mistakes are judged then by images that do not
+judge the reported ones. The least harm wins among those by
 which {success} % hold, else what holds most often. "Of" is the number that was tried.
 """
 

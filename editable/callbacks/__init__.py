@@ -12,6 +12,7 @@ from editable.callbacks.applied_patches import AppliedPatches
 from editable.callbacks.drawdown_evaluation.callback import DrawdownEvaluation
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
 from editable.callbacks.edit.callback import ImageEdit
+from editable.callbacks.export.callback import NetworkExport
 from editable.callbacks.generated_samples import GeneratedSamples
 from editable.callbacks.invert.callback import InverseDirectionStudy
 from editable.callbacks.judge.callback import FourTests
@@ -43,6 +44,7 @@ __all__ = [
     "LearningRateSearch",
     "Manipulation",
     "MomentSettings",
+    "NetworkExport",
     "NewClass",
     "PredictionTable",
     "RankOneRewrite",
