@@ -12,8 +12,8 @@ from editable.editing import BaseEditor, Cost, EditPatch
 
 __all__ = ["Fix", "Harm", "Tried", "changed_copy"]
 
-MOST_NAMED = 8
-"""Images, classes and candidates that a line names one by one."""
+MOST_NAMED, MOST_COMPARED = 8, 3
+"""Images that a line names one by one, and candidates beside the chosen one."""
 
 
 class Harm(NamedTuple):
@@ -162,10 +162,20 @@ class Fix:
             lines.append(
                 f"holds for {', '.join(f'{name} {held} of {all_}' for name, (held, all_) in self.holds.items())}"
             )
-        others = [str(some) for some in self.tried if some is not self.chosen]
         if len(self.tried) > 1:
-            lines.append(f"chosen by least harm among {len(self.tried)}; {'; '.join(others[:MOST_NAMED])}")
+            lines.append(f"chosen by least harm among {len(self.tried)}: {self._others}")
         return "\n".join(lines)
+
+    @property
+    def _others(self) -> str:
+        """The candidates that were not chosen, in words: the next by harm, and how many do not succeed."""
+        others = [some for some in self.tried if some is not self.chosen]
+        next_ones = sorted((some for some in others if some.harm is not None), key=lambda some: some.harm.points)  # type: ignore[union-attr]
+        failed = sum(not some.success for some in others)
+        words = [str(some) for some in next_ones[:MOST_COMPARED]]
+        if failed:
+            words.append(f"{failed} do not give all images their labels")
+        return "; ".join(words)
 
     def _line(self, image: int) -> str:
         now, then = self.after[image], self.before[image]
