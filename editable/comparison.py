@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from editable.atomic import write_atomically
+from editable.command_line.compare import options
 from editable.data import NaturalMistakeEdits, TableEdits
 from editable.errors import UserError
 from editable.tables import Table
@@ -152,16 +152,7 @@ def compare(args: Sequence[str]) -> None:
     Raises:
         UserError: If an argument is not ``name=folder``, two have the same name, or as in :func:`compare_runs`.
     """
-    parser = ArgumentParser(
-        prog="train.py compare",
-        description="Compare evaluated runs: a table and a figure of drawdown, with 95 % intervals, test error, "
-        "and generality.",
-        exit_on_error=False,
-    )
-    parser.add_argument("runs", nargs="+", metavar="name=folder", help="a name, and the log folder of a test run")
-    parser.add_argument("--output", default="comparison.png", help="the figure; the table goes beside it as .md")
-    parser.add_argument("--replace", action="store_true", help="replace a figure and table that are there already")
-    arguments = parser.parse_args(list(args))
+    arguments = options().parse_args(list(args))
     folders: dict[str, str] = {}
     for run in arguments.runs:
         name, equals, folder = run.partition("=")

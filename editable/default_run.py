@@ -9,6 +9,7 @@ from rich.console import Console
 
 from editable.atomic import write_atomically
 from editable.callbacks import EvaluatedEdits, write_metrics
+from editable.command_line.shipped import shipped_folder
 from editable.errors import UserError
 from editable.lightning_cli import EditableCLI
 from editable.tables import Table
@@ -16,7 +17,6 @@ from editable.visualize import plot_drawdown, plot_success
 
 __all__ = ["default_run"]
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "digits"
 NAMES = ("baseline", "editable")
 ROWS = {
     "test_error": ("test error", "{:.2%}"),
@@ -48,10 +48,10 @@ def default_run(root: str | Path = "runs", options: Sequence[str] = ()) -> Path:
         The run's folder.
 
     Raises:
-        UserError: If the shipped configuration files are not beside the package.
+        UserError: If the configurations that come with the package are not there.
     """
-    if not CONFIGS.is_dir():
-        raise UserError(f"the default run reads {CONFIGS}, which is not there; install from a clone: pip install -e .")
+    if not (shipped_folder() / "digits").is_dir():
+        raise UserError(f"the default run reads {shipped_folder() / 'digits'}, which is not there: install it again")
     folder = Path(TensorBoardLogger(root, name="default").log_dir)
     halves = {name: _train_and_test(name, folder, options) for name in NAMES}
     _write_report(folder, halves)
@@ -63,7 +63,7 @@ def _train_and_test(name: str, folder: Path, options: Sequence[str]) -> _Half:
     """Run one shipped configuration into its own folder below the run's."""
     arguments = [
         "fit",
-        f"--config={CONFIGS / name}.yaml",
+        f"--config={shipped_folder() / 'digits' / name}.yaml",
         "--trainer.enable_model_summary=false",
         "--trainer.devices=1",
     ]

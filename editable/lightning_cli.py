@@ -22,7 +22,12 @@ import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
 from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run.context import run_folder
-from editable.class_changes import arguments_go_with_their_class
+from editable.command_line.class_changes import arguments_go_with_their_class
+from editable.command_line.first_word import program
+from editable.command_line.one_value import one_value_is_a_list_of_one
+from editable.command_line.parser import EditableParser
+from editable.command_line.shipped import find_shipped
+from editable.command_line.table import COMMANDS
 from editable.data.classes import NOTHING, ClassName, name_text
 from editable.errors import UserError
 from editable.starting.checkpoint import check_checkpoint, find_checkpoint, stands_for_a_file
@@ -35,17 +40,6 @@ from editable.yaml_text import load_yaml
 
 __all__ = ["EditableCLI"]
 
-DESCRIPTION = """Train, evaluate and rewrite editable neural networks.
-
-Without arguments: the default run, which trains a small ResNet on handwritten digits twice, without and with editable
-training, and compares how well the two can be edited. With a subcommand: any task on any data, by configuration files
-(see configs/) and options:
-`python train.py fit --config configs/cifar10/editable_rmsprop_layer3.yaml --data.root data/cifar10`.
-Each subcommand's `--help` says what it does.
-`python train.py compare --help`: a table and a figure of runs that have evaluated edits.
-`python train.py board --help`: every editor on every network, and the page that compares them."""
-
-
 PARSER_MODE = "yaml with names"
 """What jsonargparse calls the way in which we read YAML."""
 
@@ -54,6 +48,10 @@ NAMED_INSIDE = (".class_name", ".labels")
 
 TEST_SECTIONS: dict[str, type[Callback]] = {"rewrite": RankOneRewrite, "new_class": NewClass}
 """Sections of a configuration that make ``test`` run a callback besides: the same as those of the subcommands."""
+
+
+class _Parser(EditableParser, LightningArgumentParser):
+    """Lightning's parser, with what ours do otherwise."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -109,14 +107,16 @@ class EditableCLI(LightningCLI):
             run=run,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"description": DESCRIPTION, "exit_on_error": False, "parser_mode": PARSER_MODE},
+            parser_class=_Parser,
+            parser_kwargs={"prog": program(), "parser_mode": PARSER_MODE},
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; the arguments of a class go when another class takes its place."""
-        with arguments_go_with_their_class():
+        with arguments_go_with_their_class(), one_value_is_a_list_of_one():
             super().parse_arguments(parser, args)
         _with_plain_text(self.config)
+        _with_shipped_files(self.config)
         _check_finite("", self.config.get(self.config.get("subcommand") or "", self.config))
 
     @staticmethod
@@ -131,6 +131,8 @@ class EditableCLI(LightningCLI):
         """
         if self._asked not in (None, subcommand):
             return self.init_parser(**kwargs)
+        kwargs["description"] = COMMANDS[subcommand].summary
+        kwargs["usage"] = f"{program()} {subcommand} --config FILE [options]"
         if subcommand not in SUBCOMMANDS:
             parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
             if subcommand == "test":
@@ -210,6 +212,7 @@ def _with_names(given: Sequence[str]) -> Iterator[str]:
     for argument in given:
         name, equals, value = argument.partition("=")
         here, text = (name, value) if equals and argument.startswith("--") else (option, argument)
+        text = find_shipped(text)
         require_file(text, or_folder=True)
         if text.endswith((".yaml", ".yml")) and Path(text).is_file():
             read_text(text)
@@ -242,6 +245,13 @@ def _with_plain_text(section: Namespace) -> None:
                 _with_plain_text(part)
 
 
+def _with_shipped_files(section: Namespace) -> None:
+    """Put files that come with the package in the place of those that a configuration of the package names."""
+    for name, value in section.items(branches=False):
+        if isinstance(value, str):
+            section[name] = find_shipped(value)
+
+
 def _check_finite(name: str, value: Any) -> None:
     """Refuse NaN and infinity, which YAML has words for, in every option, Lightning's and torch's own too."""
     if isinstance(value, Mapping | Namespace):
@@ -269,6 +279,6 @@ def _add_patches(parser: LightningArgumentParser) -> LightningArgumentParser:
 def _add_test_sections(parser: LightningArgumentParser) -> None:
     """Let ``test`` take the options of further subcommands, each of which then runs in the same test."""
     for name, callback in TEST_SECTIONS.items():
-        meaning = f"{callback.__doc__.partition(chr(10))[0]} See `train.py {name} --help`."  # type: ignore[union-attr]
+        meaning = f"{callback.__doc__.partition(chr(10))[0]} See `{name} --help`."  # type: ignore[union-attr]
         parser.add_argument(f"--{name}", type=callback | None, default=None, help=meaning)
         parser.callback_keys.append(name)

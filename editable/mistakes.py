@@ -4,13 +4,12 @@ import errno
 import linecache
 import os
 import re
+import sys
 from argparse import ArgumentError
 from importlib.util import find_spec
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
-
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from editable.errors import UserError
 
@@ -32,6 +31,9 @@ TORCH = re.compile(r"[/\\]torch[/\\]")
 PARTS = re.compile(r"lightning[/\\](pytorch|fabric)[/\\](callbacks|loggers|profilers|strategies)[/\\]")
 """Parts of the trainer that hand to torch what they were given in a configuration."""
 OTHERS = re.compile(r"(lightning|torch)\.")
+INSIDE = re.compile(r"""(Parser key "[^"]*)": Problem with given class_path '[^']*': Parser key \"""")
+"""Where an option of a class inside a class has its place."""
+OPTION = re.compile(r'Parser key "([^"]*)":')
 UNION = ("Not a valid subclass", "Import path", "Expected a <class")
 """What jsonargparse says of the kinds of value that were not meant."""
 CHECKS = (ValueError, TypeError, RuntimeError, ImportError, OSError, NotImplementedError)
@@ -53,7 +55,7 @@ def users_mistake(error: BaseException) -> str | None:
     some: BaseException | None = error
     wrapped = True  # so far only the parser's own errors, which wrap what a constructor raises
     while some is not None:
-        if isinstance(some, UserError | MisconfigurationException | ArgumentError):
+        if isinstance(some, UserError | ArgumentError) or _is_misconfiguration(some):
             return one_sentence(str(some))
         if wrapped:
             said = _of_the_machine(some) or _of_a_missing_package(some) or _of_lightning(some) or _of_a_class(some)
@@ -68,7 +70,16 @@ def one_sentence(message: str) -> str:
     """Leave out of jsonargparse's messages what only speaks of its own inner workings, and join the rest."""
     noise = ("Does not validate against any", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(noise))
+    sentence = " ".join(line for line in lines if line and not line.startswith(noise))
+    while INSIDE.search(sentence):
+        sentence = INSIDE.sub(r"\1.", sentence)
+    return OPTION.sub(r"\1:", sentence)
+
+
+def _is_misconfiguration(error: BaseException) -> bool:
+    """Tell whether Lightning says that it was asked for what cannot be; who has not imported it has none of these."""
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return lightning is not None and isinstance(error, lightning.MisconfigurationException)
 
 
 def _of_the_machine(error: BaseException) -> str | None:

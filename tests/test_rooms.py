@@ -14,10 +14,12 @@ from tests.paths import CONFIGS, DOCS, ROOT
 
 PACKAGE = ROOT / "editable"
 LAYERS = [
+    {"__main__"},
     {"cli"},
+    {"running"},
     {"board", "comparison", "default_run"},
     {"lightning_cli"},
-    {"class_changes", "starting"},
+    {"starting"},
     {"trainer"},
     {"interruptions"},
     {"callbacks", "tasks"},
@@ -26,6 +28,7 @@ LAYERS = [
     {"editing"},
     {"rewriting"},
     {"models", "metrics", "data"},
+    {"command_line"},
     {"tables", "yaml_text", "mistakes"},
     {"atomic", "text_files"},
     {"errors"},

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,15 +18,11 @@ from editable.board.cell import NEW, forget, make, num_runs, state_of
 from editable.board.page import write_page
 from editable.board.plan import Board, Cell
 from editable.board.run import FailedRun
+from editable.command_line.board import options
 from editable.errors import UserError
 from editable.tables import Table
 
 __all__ = ["board"]
-
-DESCRIPTION = """Make every editor's result on every network by every protocol, and the page of them.
-
-What is there is not made again, unless its options have changed; what was interrupted is gone on with by the same
-command; what fails is told at the end, and tried again by the next one. An editor of yours is an entry in the file."""
 
 
 def board(args: Sequence[str]) -> None:
@@ -39,15 +34,7 @@ def board(args: Sequence[str]) -> None:
     Raises:
         UserError: If the file is no board, a name is none of it, or, after all others are made, cells have failed.
     """
-    parser = ArgumentParser(prog="train.py board", description=DESCRIPTION, exit_on_error=False)
-    parser.add_argument("--board", default="results/board.yaml", help="the file that says what is on the board")
-    parser.add_argument("--results", default="results", help="folder of <network>/<protocol>/<editor>.json")
-    parser.add_argument("--page", default="docs/board.md", help="the page; its figure goes into figures/ beside it")
-    parser.add_argument("--runs", default="runs/board", help="folder for runs, until the result of a cell is there")
-    parser.add_argument("--only", nargs="+", default=[], help="names of networks, protocols or editors")
-    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="tell what would be made, and make nothing")
-    parser.add_argument("--page_only", "--page-only", action="store_true", help="make the page of what is there")
-    arguments = parser.parse_args(list(args))
+    arguments = options().parse_args(list(args))
     plan, console = Board.read(arguments.board), Console()
     failed: dict[str, str] = {}
     if not arguments.page_only:
