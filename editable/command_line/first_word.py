@@ -51,7 +51,7 @@ def answer_at_once(args: Sequence[str]) -> None:
         return
     word, *rest = args
     if word in ("-h", "--help"):
-        print(_help())
+        _help().print_help()
         raise SystemExit(0)
     if word in COMMANDS:
         options = COMMANDS[word].options
@@ -77,7 +77,8 @@ def named(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _help() -> str:
+def _help() -> argparse.ArgumentParser:
+    """Return what prints the help, for a terminal of any width, and for ``| head``."""
     name = program()
     parser = argparse.ArgumentParser(
         usage=f"{name} [command] [options]",
@@ -89,7 +90,7 @@ def _help() -> str:
     commands = parser.add_subparsers(title="commands", metavar="<command>")
     for word, command in COMMANDS.items():
         commands.add_parser(word, help=command.summary.replace("%", "%%"), add_help=False)
-    return parser.format_help().strip()
+    return parser
 
 
 def _filled(text: str) -> str:

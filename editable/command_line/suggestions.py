@@ -16,6 +16,8 @@ __all__ = ["with_suggestion"]
 
 SAID = "did you mean"
 NO_OPTIONS = "no option's"
+NOBODY = ": name a class that has it first"
+"""Of a base class, which stands there as long as no class is named."""
 UNRECOGNISED = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 KEY = re.compile(
@@ -39,7 +41,7 @@ def with_suggestion(parser: ArgumentParser, message: str) -> str:
         parser: Whose error it is; it knows the options.
         message: Of the error.
     """
-    if SAID in message or NO_OPTIONS in message:  # by the parser of a class or a command inside
+    if any(said in message for said in (SAID, NO_OPTIONS, NOBODY)):  # by the parser of a class or a command inside
         return message
     for say in (_of_an_option, _of_a_choice, _of_a_key, _of_a_class, _of_a_word):
         said = say(parser, message)
@@ -56,7 +58,8 @@ def _of_an_option(parser: ArgumentParser, message: str) -> str | None:
     option = next((some.partition("=")[0] for some in given if some.startswith("-")), None)
     if option is None:
         return f"'{given[0]}' is {NO_OPTIONS} value: a list is one argument, as [first,second]"
-    return f"there is no option '{option}'{did_you_mean(option, _options(parser))}"
+    known = _options(parser)
+    return f"there is no option '{option}'{did_you_mean(option, known, '' if known else NOBODY)}"
 
 
 def _of_a_choice(parser: ArgumentParser, message: str) -> str | None:
@@ -80,7 +83,9 @@ def _of_a_key(parser: ArgumentParser, message: str) -> str | None:
         near = near_name(".".join(parts[:end]), known + keys_of_a_class)
         if near is not None:
             return f"{message}: {SAID} '{near.removeprefix(prefix)}'?"
-    return f"{message}: known are {', '.join(known)}" if 0 < len(known) <= MOST_NAMES else message
+    if not known:
+        return message + NOBODY
+    return f"{message}: known are {', '.join(known)}" if len(known) <= MOST_NAMES else message
 
 
 def _of_a_class(parser: ArgumentParser, message: str) -> str | None:
