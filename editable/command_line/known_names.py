@@ -25,9 +25,7 @@ def known_names(typehint: Any) -> list[str]:
     """Return the import paths of what can be named where a type is expected; none where it is no class."""
     with suppress(Exception):  # of a type that has no classes
         paths = _typehints.get_all_subclass_paths(typehint)
-        kinds = _typehints.get_class_types(typehint)
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.nn.Module in kinds:
+        if "torch.nn.Module" in paths:
             return known_makers(MAKERS_OF_NETWORKS) + [path for path in paths if path.startswith("torch.nn.")]
         return paths
     return []

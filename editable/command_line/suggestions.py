@@ -24,7 +24,7 @@ KEY = re.compile(
     r"(?:Group '(?P<group>[^']*)' does not accept option|Subcommand '(?P<command>[^']*)' does not accept option|Option)"
     r" '(?P<key>[^']*)'"
 )
-VALUE = re.compile(r'Parser key "([^"]*)"')
+VALUE = re.compile(r'Parser key "([^"]*)"|--(\S+)\.help:')
 CLASS = re.compile(
     r"Expected a dot import path string: (\S+)|Problem with given class_path '([^']*)':\s+"
     r"(?:module '\S*' has no attribute|No module named|type object '\S*' has no attribute)|"
@@ -52,7 +52,7 @@ def with_suggestion(parser: ArgumentParser, message: str) -> str:
 
 def _of_an_option(parser: ArgumentParser, message: str) -> str | None:
     found = UNRECOGNISED.search(message)
-    if found is None:
+    if found is None or _places(message):
         return None
     given = found.group(1).split(" ")
     option = next((some.partition("=")[0] for some in given if some.startswith("-")), None)
@@ -69,7 +69,7 @@ def _of_a_choice(parser: ArgumentParser, message: str) -> str | None:
 
 def _of_a_key(parser: ArgumentParser, message: str) -> str | None:
     found = KEY.search(message)
-    if found is None:
+    if found is None or _places(message):
         return None
     prefix = f"{found.group('group')}." if found.group("group") else ""
     command = found.group("command")
@@ -89,8 +89,8 @@ def _of_a_key(parser: ArgumentParser, message: str) -> str | None:
 
 
 def _of_a_class(parser: ArgumentParser, message: str) -> str | None:
-    keys, found = VALUE.findall(message), CLASS.search(message)
-    if len(keys) != 1 or found is None:  # several where the parser of a class inside knew no better
+    keys, found = _places(message), CLASS.search(message)
+    if len(keys) != 1 or found is None:
         return None
     given = next(filter(None, found.groups()))
     paths = known_names(_type_of(parser, keys[0]))
@@ -103,12 +103,20 @@ def _of_a_class(parser: ArgumentParser, message: str) -> str | None:
 
 
 def _of_a_word(parser: ArgumentParser, message: str) -> str | None:
-    keys, found = VALUE.findall(message), WORD.search(message)
+    keys, found = _places(message), WORD.search(message)
     if len(keys) != 1 or found is None:
         return None
     given = found.group(1)
     near = near_name(given, [some for some in _words(_type_of(parser, keys[0])) if isinstance(some, str)])
     return None if near is None else f"Parser key \"{keys[0]}\": there is no '{given}': {SAID} '{near}'?"
+
+
+def _places(message: str) -> list[str]:
+    """Return the options that a value was given to, from the outermost: several if it stands in a class inside one.
+
+    Whose parser is not the innermost knows nothing of what is said.
+    """
+    return [option or explained for option, explained in VALUE.findall(message)]
 
 
 def _words(typehint: Any) -> list[Any]:

@@ -20,6 +20,7 @@ def said(command: str, *options: str) -> str:
     assert sentence is not None, error.value
     assert sentence.count("did you mean") <= 1
     assert "Parser key" not in sentence
+    assert not sentence.endswith("did you mean 'patches'?"), "of the parser outside"
     return sentence
 
 
@@ -43,6 +44,7 @@ def said(command: str, *options: str) -> str:
         ("fit", ("--model.network.num_clases=3",), "did you mean 'num_classes'?"),
         ("fit", ("--model.editor.max_step=3",), "did you mean 'max_steps'?"),
         ("fit", ("--data.num_clases=3",), "Option 'num_clases' is not accepted: known are batch_size, num_workers,"),
+        ("fit", ("--model.patches=3",), "Option 'patches' is not accepted"),
         ("test", ("--rewrite.layrs=fc",), "did you mean 'layers'?"),
         # values
         (
@@ -73,6 +75,11 @@ def said(command: str, *options: str) -> str:
         ("fit", ("--model.lr_scheduler_interval=epoc",), "there is no 'epoc': did you mean 'epoch'?"),
         ("test", ("--evaluation.generality_augmentation=crop_filp",), "did you mean 'crop_flip'?"),
         ("test", ("--trainer.precision=16-mixd",), "did you mean '16-mixed'?"),
+        (
+            "fit",
+            ("--model.help=EditableTrainingTsk",),
+            "model: there is no 'EditableTrainingTsk': did you mean 'editable.",
+        ),
         ("fit", ("--model.network=collections.xyzzy",), "module 'collections' has no attribute 'xyzzy'"),
     ],
 )
