@@ -13,34 +13,36 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "CodebookEditor",
-    "EditPatch",
-    "Editor",
     "Evaluation",
     "Fix",
-    "HarmBudget",
-    "MinimalHarmEditor",
-    "RMSProp",
+    "Patch",
     "Rule",
-    "StrengthSearch",
+    "data",
     "edit",
+    "editors",
     "evaluate",
     "load_weights",
+    "models",
     "rewrite",
+    "rewriting",
 ]
 
-_ROOMS = {
-    **dict.fromkeys(("Evaluation", "Fix", "Rule", "edit", "evaluate", "rewrite"), "editable.calls"),
-    "load_weights": "editable.models",
-}  # all others are of editable.editing; __init__.pyi has the same for type checkers and for what completes names
+_PLACES = {
+    **{name: f"editable.calls:{name}" for name in ("Evaluation", "Fix", "Rule", "edit", "evaluate", "rewrite")},
+    "Patch": "editable.editing:EditPatch",
+    "editors": "editable.editing",
+    "load_weights": "editable.models:load_weights",
+    **{name: f"editable.{name}" for name in ("data", "models", "rewriting")},
+}  # __init__.pyi has the same, for type checkers and for what completes names
 
 
 def __getattr__(name: str) -> Any:
     """Import what a notebook needs when it is first asked for: ``import editable`` alone takes no torch."""
-    if name not in __all__:
+    if name not in _PLACES:
         raise AttributeError(f"module 'editable' has no attribute {name!r}")
-    return getattr(import_module(_ROOMS.get(name, "editable.editing")), name)
+    module, _, own = _PLACES[name].partition(":")
+    return getattr(import_module(module), own) if own else import_module(module)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__all__)

@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
     "new_class": Command(
         "Adds a class to a tested classifier from a few images of it, and judges the grown classifier, in test."
     ),
+    "export": Command(
+        "Writes the tested network, with its patches, into a file of its own, and checks the file on the test images."
+    ),
     "compare": Command(
         "Compares evaluated runs: a table and a figure of drawdown, with 95 % intervals, test error, and generality.",
         "editable.comparison:compare",

@@ -89,7 +89,7 @@ def test_the_patch_is_the_edit(network: nn.Sequential, wrong: list[int]):
 def test_a_given_editor_and_references_of_ones_own(network: nn.Sequential, wrong: list[int]):
     """With references, all of the judge's images judge; what the editor does is what it does by itself."""
     some, references = wrong[:2], images(100, seed=5)
-    editor = editable.MinimalHarmEditor()
+    editor = editable.editors.MinimalHarmEditor()
     fix = editable.edit(network, X[some], Y[some], judge=(X, Y), references=references, editor=editor, views=0)
     assert fix.harm.num_images == 398
     assert fix.layers == ("5",)
@@ -100,7 +100,9 @@ def test_a_given_editor_and_references_of_ones_own(network: nn.Sequential, wrong
     placed = editor.at(EditSite(split, lambda number: [references]))
     result = placed(split.suffix, split.params, split.prefix(X[some]), Y[some])
     torch.testing.assert_close(fix.patch.params["5.weight"], result.params["5.weight"], rtol=1e-4, atol=1e-5)
-    gradients = editable.edit(network, X[some], Y[some], editor=editable.Editor(editable.RMSProp(3e-3)), views=0)
+    gradients = editable.edit(
+        network, X[some], Y[some], editor=editable.editors.Editor(editable.editors.RMSProp(3e-3)), views=0
+    )
     assert gradients.harm is None
     assert gradients.layers == ("3",)
     assert "harm: not measured" in repr(gradients)
@@ -125,12 +127,7 @@ def test_the_edited_images_do_not_judge(network: nn.Sequential, wrong: list[int]
 
 def test_places():
     assert places_of(classifier()) == ("5", "3")
-    resnet = editable.models.cifar_resnet18() if hasattr(editable, "models") else None
-    if resnet is None:
-        from editable.models import cifar_resnet18
-
-        resnet = cifar_resnet18()
-    assert places_of(resnet) == ("fc", "layer4.1")
+    assert places_of(editable.models.cifar_resnet18()) == ("fc", "layer4.1")
     convolutions = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert places_of(convolutions) == (None, "1")
     with pytest.raises(UserError, match="Flatten has no layer before its classifier"):
@@ -147,7 +144,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"views": -1}, "views must be at least 0"),
     ({"level": 1.0}, "level must be in"),
     ({"seed": -1}, "seed must be at least 0"),
-    ({"editor": editable.Editor(editable.RMSProp(1e-3)), "layers": "head"}, "head"),
+    ({"editor": editable.editors.Editor(editable.editors.RMSProp(1e-3)), "layers": "head"}, "head"),
     ({"images": X[:1], "labels": [int(Y[0])]}, "there is nothing to edit"),
     ({"judge": (X, Y + 5)}, "judge has the label 7, which is none of the network's"),
     ({"images": torch.zeros(1, 1, 8, 8)}, r"Sequential cannot take images \[1, 8, 8\] \("),

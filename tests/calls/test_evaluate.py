@@ -17,7 +17,7 @@ X, Y = images(150, seed=2)
 @pytest.mark.parametrize("views", [0, 4])
 def test_figures_are_those_of_a_plain_loop(views: int):
     network, number = classifier(), 12
-    editor = editable.Editor(editable.RMSProp(3e-3))
+    editor = editable.editors.Editor(editable.editors.RMSProp(3e-3))
     found = editable.evaluate(network, (X, Y), editor, num_edits=number, layers="3", views=views)
     split = SplitNetwork(network, "3")
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_figures_are_those_of_a_plain_loop(views: int):
 def test_closed_forms_and_mistakes():
     network = classifier()
     found = editable.evaluate(
-        network, (X, Y), editable.MinimalHarmEditor(), edits=NaturalMistakeEdits(), num_edits=5, layers="5"
+        network, (X, Y), editable.editors.MinimalHarmEditor(), edits=NaturalMistakeEdits(), num_edits=5, layers="5"
     )
     assert found.success_rate[0] == 1
     assert found.generality[1] >= found.generality[0]
@@ -75,4 +75,4 @@ def test_closed_forms_and_mistakes():
 )
 def test_mistakes_end_in_one_sentence(options: dict, message: str):
     with pytest.raises(UserError, match=message):
-        editable.evaluate(classifier(), (X, Y), editable.Editor(editable.RMSProp(1e-3)), **options)
+        editable.evaluate(classifier(), (X, Y), editable.editors.Editor(editable.editors.RMSProp(1e-3)), **options)
