@@ -245,11 +245,14 @@ def _with_plain_text(section: Namespace) -> None:
                 _with_plain_text(part)
 
 
-def _with_shipped_files(section: Namespace) -> None:
-    """Put files that come with the package in the place of those that a configuration of the package names."""
-    for name, value in section.items(branches=False):
-        if isinstance(value, str):
-            section[name] = find_shipped(value)
+def _with_shipped_files(part: Any) -> Any:
+    """Return a configuration in which files that come with the package are found, where it names them."""
+    if isinstance(part, Namespace | dict):
+        for name, value in list(vars(part).items() if isinstance(part, Namespace) else part.items()):
+            part[name] = _with_shipped_files(value)
+    elif isinstance(part, list):
+        part[:] = [_with_shipped_files(value) for value in part]
+    return find_shipped(part) if isinstance(part, str) else part
 
 
 def _check_finite(name: str, value: Any) -> None:

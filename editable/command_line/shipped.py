@@ -1,7 +1,8 @@
 """The configurations that come with the package, found where the working folder has no such file."""
 
-import warnings
 from pathlib import Path, PurePath
+
+from lightning.pytorch.utilities import rank_zero_warn
 
 __all__ = ["find_shipped", "shipped_folder"]
 
@@ -27,5 +28,5 @@ def find_shipped(path: str) -> str:
     shipped = shipped_folder().joinpath(*parts[1:])
     if ".." in parts or not shipped.is_file():
         return path
-    warnings.warn(f"there is no '{path}' here: the one that comes with editable is taken, '{shipped}'", stacklevel=2)
+    rank_zero_warn(f"there is no '{path}' here: the one that comes with editable is taken, '{shipped}'")
     return str(shipped)

@@ -52,10 +52,18 @@ def test_ones_own_goes_first():
     assert find_shipped(str(path)) == str(path)
 
 
-@pytest.mark.parametrize(
-    "option", [["--config", "configs/see/cifar10_snow.yaml"], ["--config=configs/see/cifar10_snow.yaml"]]
-)
+@pytest.mark.parametrize("command", ["see", "judge", "rewrite", "manipulate", "invert"])
+@pytest.mark.parametrize("joined", [True, False])
 @pytest.mark.filterwarnings("ignore:there is no 'configs/:UserWarning")
-def test_files_that_a_configuration_names_are_found_too(option: list[str]):
-    config = OnlyParsed(["see", *option]).config.see
-    assert str(CONFIGS / "see" / "automobile-grounds.json") in str(config.as_dict())
+def test_files_that_a_configuration_names_are_found_too(command: str, joined: bool):
+    path = {
+        "see": "configs/see/cifar10_snow.yaml",
+        "judge": "configs/judge/wooden_wheels.yaml",
+        "rewrite": "configs/scan/planted_patch_rewrite.yaml",
+        "manipulate": "configs/manipulate/wooden_wheels.yaml",
+        "invert": "configs/invert/automobiles_on_snow.yaml",
+    }[command]
+    option = [f"--config={path}"] if joined else ["--config", path]
+    shown = str(OnlyParsed([command, *option]).config[command].as_dict())
+    assert f"{CONFIGS}/" in shown
+    assert "'configs/" not in shown.replace(f"'{path}'", "")

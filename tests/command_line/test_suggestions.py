@@ -1,11 +1,13 @@
 """A misspelt option, key or value ends in a sentence with the name that was meant."""
 
+from argparse import ArgumentError
 from pathlib import Path
 
 import pytest
 import yaml
 
 from editable.command_line.near import near_name
+from editable.command_line.parser import EditableParser
 from editable.errors import UserError
 from editable.mistakes import users_mistake
 from tests.command_line.parsing import parsed
@@ -132,3 +134,17 @@ def test_an_option_is_near_by_its_last_part_alone():
 
 def test_a_mistake_of_ours_stays_as_it_is():
     assert users_mistake(UserError("c_edit must be at least 0, got -1")) == "c_edit must be at least 0, got -1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [(["shwo", "a"], "show"), (["show", "a", "--form=jsno"], "json"), (["show", "a", "--fomr=json"], "--form")],
+)
+def test_a_command_with_commands_of_its_own(arguments: list[str], near: str):
+    parser, inside = EditableParser(prog="patches"), EditableParser()
+    inside.add_argument("files", nargs="+")
+    inside.add_argument("--form", choices=["table", "json"], default="table")
+    parser.add_subcommands().add_subcommand("show", inside)
+    with pytest.raises(ArgumentError) as error:
+        parser.parse_args(arguments)
+    assert str(error.value).endswith(f": did you mean '{near}'?")
