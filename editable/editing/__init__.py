@@ -35,7 +35,8 @@ from editable.editing.linear.neuron_editor import NeuronEditor
 from editable.editing.linear.null_space import NullSpaceEditor
 from editable.editing.linear.ridge import RidgeEditor
 from editable.editing.locality import kl_locality
-from editable.editing.patches.patch import EditPatch, EditRecord
+from editable.editing.patches.patch import EditPatch
+from editable.editing.patches.record import EditRecord, Harm
 from editable.editing.rules.adam import Adam
 from editable.editing.rules.adaptive_rprop import AdaptiveRProp
 from editable.editing.rules.gd import GD
@@ -67,6 +68,7 @@ __all__ = [
     "EditSite",
     "Editor",
     "ForwardFunction",
+    "Harm",
     "HarmBudget",
     "Held",
     "HigherEditor",

@@ -1,11 +1,11 @@
 """Layers with a row for each edit: how many there are is the weights' to say, not the layer's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ["RowLayer", "row_counts"]
+__all__ = ["RowLayer", "row_counts", "row_groups"]
 
 
 class RowLayer(nn.Module):
@@ -47,4 +47,22 @@ def row_counts(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int
             counts = {len(part) if part is not None and part.ndim else 0 for part in parts}
             if len(counts) == 1 and 0 not in counts:
                 found[name] = counts.pop()
+    return found
+
+
+def row_groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the tensors that have a row for each edit, by the layer's name, in the names of a state dict.
+
+    Args:
+        names: Of all tensors; no network is needed.
+    """
+    known = dict.fromkeys(names)
+    found: dict[str, list[str]] = {}
+    for kind in RowLayer.__subclasses__():
+        for name in known:
+            if name.endswith(f".{kind.rows[0]}") or name == kind.rows[0]:
+                layer = name.removesuffix(kind.rows[0])
+                group = [layer + part for part in kind.rows]
+                if all(part in known for part in group):
+                    found[layer.removesuffix(".")] = group
     return found
