@@ -17,7 +17,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"running"},
-    {"board", "comparison", "default_run"},
+    {"board", "comparison", "default_run", "patches_command"},
     {"lightning_cli"},
     {"starting"},
     {"trainer"},

@@ -189,7 +189,7 @@ class Fix:
 def changed_copy(network: nn.Module, patch: EditPatch) -> nn.Module:
     """Return a copy of a network with a patch, in evaluation mode."""
     changed = copy.deepcopy(network).eval()
-    changed.load_state_dict(patch.params, strict=False)
+    patch.apply_(changed)
     return changed
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+import editable.editing.patches.record as kept
 from editable.calls.candidates import Candidate
 from editable.calls.fix import Fix, Tried
 from editable.calls.judge import Judge, halves
@@ -75,6 +76,8 @@ class Trials:
     def run(self, candidate: Candidate) -> tuple[EditResult | None, Cost | None, str]:
         """Return a candidate's edit if it succeeds, and what it costs if there is a judge; else why it cannot be."""
         try:
+            if candidate.editor.own_layers is not None and self.network is not self.given:
+                raise UserError("a layer of the editor's own needs a network in full precision")
             evaluator = self._evaluator(candidate)
             split = evaluator.split
             editor = candidate.editor.to(self.device).with_strict_success()
@@ -97,7 +100,6 @@ class Trials:
     ) -> Fix:
         """Return what is told of the chosen edit."""
         split = self._evaluator(candidate).split
-        own = {name: value.to(self.given.state_dict()[name].dtype) for name, value in result.params.items()}
         after = self._edited_logits(split, result).float().softmax(dim=-1)
         classes = names or [str(label) for label in range(after.shape[1])]
         if len(classes) != after.shape[1]:
@@ -111,9 +113,13 @@ class Trials:
             [f"{classes[int(self.before[image].argmax())]} → {classes[int(label)]}" for image, label in self._each()],
             {"editor": candidate.editor.description(), "editable_layers": list(candidate.layers)},
             f"{harm.num_images} images that are not edited" if harm else "",
-            {"error_before": harm.error_before, "error_after": harm.error_after, "bound": harm.bound} if harm else {},
+            {"error_before": harm.error_before, "error_after": harm.error_after} if harm else {},
             names,
+            labels=self.asked.tolist(),
+            harm=kept.Harm("broken", len(harm.broken), harm.num_images, harm.bound, harm.level) if harm else None,
         )
+        unedited = self.given if candidate.editor.own_layers is None else split.network
+        types = {name: value.dtype for name, value in unedited.state_dict().items()}
         return Fix(
             self.asked,
             self.before,
@@ -127,7 +133,7 @@ class Trials:
             {name: (count, len(self.asked)) for name, count in zip(CHANGES, counts, strict=True)},
             tried,
             tried[chosen],
-            EditPatch.of(self.given, own, record),
+            EditPatch.of(unedited, {name: value.to(types[name]) for name, value in result.params.items()}, record),
             self.given,
         )
 
@@ -162,8 +168,11 @@ class Trials:
 
     def _edited_logits(self, split: Any, result: EditResult) -> Tensor:
         """Return what the edited network gives for the images, in the network's own precision."""
-        own = {name: self.given.state_dict()[name].dtype for name in result.params}
-        rounded = {name: value.to(own[name]).to(value.dtype) for name, value in result.params.items()}
+        own = self.given.state_dict()
+        rounded = {
+            name: value.to(own[name].dtype).to(value.dtype) if name in own else value
+            for name, value in result.params.items()
+        }
         with torch.no_grad():
             features = split.prefix(self.images.to(self.device, _dtype(split.params.values())))
             logits: Tensor = split.suffix(features, rounded)

@@ -64,6 +64,11 @@ COMMANDS: dict[str, Command] = {
         "editable.comparison:compare",
         "editable.command_line.compare:options",
     ),
+    "patches": Command(
+        "Looks at what edits have left, merges it, and drops any one edit of several.",
+        "editable.patches_command:patches",
+        "editable.command_line.patches:options",
+    ),
     "board": Command(
         "Makes every editor's result on every network by every protocol, and the page of them.",
         "editable.board:board",

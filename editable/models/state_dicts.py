@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from editable.models.tied import tied_names
 
-__all__ = ["FoundState", "find_state", "optional_names"]
+__all__ = ["FoundState", "entries", "find_state", "optional_names"]
 
 State = Mapping[str, Tensor]
 
@@ -56,8 +56,8 @@ def find_state(network: nn.Module, content: Any) -> FoundState | None:
         The best of all; none where there is no mapping of tensors.
     """
     best: FoundState | None = None
-    entries = list(_entries(content))
-    for entry, state in entries:
+    found_entries = list(entries(content))
+    for entry, state in found_entries:
         for prefix in _prefixes(network, state):
             found = _behind(network, state, entry, prefix)
             if best is None or found.num_mistakes < best.num_mistakes:
@@ -66,7 +66,7 @@ def find_state(network: nn.Module, content: Any) -> FoundState | None:
             break
     if best is None:
         return None
-    others = [f"{entry}.*" for entry, _ in entries if entry and entry != best.entry]
+    others = [f"{entry}.*" for entry, _ in found_entries if entry and entry != best.entry]
     return best._replace(left_out=best.left_out + others)
 
 
@@ -75,7 +75,7 @@ def optional_names(network: nn.Module) -> set[str]:
     return {name for name in network.state_dict() if name.endswith("num_batches_tracked")}
 
 
-def _entries(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
+def entries(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
     """Yield the mappings of tensors in nested mappings, the likeliest first."""
     if not isinstance(content, Mapping) or not content:
         return
@@ -90,7 +90,7 @@ def _entries(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str
         return "ema" in name or "average" in name, ENTRIES.index(name) if name in ENTRIES else len(ENTRIES)
 
     for key in sorted((some for some in content if not _is_of_training(some)), key=rank):
-        yield from _entries(content[key], f"{path}.{key}" if path else str(key), depth + 1)
+        yield from entries(content[key], f"{path}.{key}" if path else str(key), depth + 1)
 
 
 def _is_of_training(key: Any) -> bool:

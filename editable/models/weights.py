@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from editable.atomic import write_atomically
 from editable.errors import UserError
 from editable.models.added.row_layer import RowLayer, row_counts
-from editable.models.state_dicts import FoundState, find_state, optional_names
+from editable.models.fingerprint import fingerprint
+from editable.models.state_dicts import FoundState, entries, find_state, optional_names
 from editable.models.tied import spread_tied, tied_names
 
-__all__ = ["check_fit", "load_weights", "read_checkpoint", "write_weights"]
+__all__ = ["check_fit", "load_weights", "read_checkpoint", "read_state", "write_weights"]
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -39,14 +40,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             values that are no finite numbers.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no weights file at '{path}'")
-    if path.suffix == ".safetensors":
-        content: Any = _read_safetensors(path)
-    elif path.suffix in (".pt", ".pth", ".ckpt"):
-        content = read_checkpoint(path)
-    else:
-        raise UserError(f"cannot read weights from '{path}': give a .safetensors, .pt, .pth or .ckpt file")
+    content = _read(path)
     found = find_state(network, content)
     if found is None:
         raise UserError(
@@ -62,6 +56,30 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         for name, tensor in network.state_dict().items():
             if name in found.state:
                 tensor.copy_(found.state[name])
+
+
+def read_state(path: str | Path, wanted: str) -> dict[str, Tensor]:
+    """Return the state dict with a fingerprint from a file of weights; no network is needed.
+
+    Args:
+        path: As of :func:`load_weights`; the state dict may be any in the file, also behind a prefix of all names.
+        wanted: The fingerprint.
+
+    Raises:
+        UserError: If the file is missing, broken, of an unknown type or holds code, or has no such state dict.
+    """
+    found = None
+    for _, state in entries(_read(Path(path))):
+        for prefix in ("", "network.", *_beginnings(next(iter(state)))):
+            inside = {name.removeprefix(prefix): some for name, some in state.items() if name.startswith(prefix)}
+            some = fingerprint(inside) if inside else None
+            if some == wanted:
+                return inside
+            found = found or some
+    raise UserError(
+        f"'{path}' has other weights than the patch was made for (fingerprint {wanted}; these have {found}): give "
+        "those that were edited, in the same precision, without the patches"
+    )
 
 
 def write_weights(
@@ -81,6 +99,23 @@ def write_weights(
     tensors = {name: some.detach().cpu().contiguous().clone() for name, some in state.items()}
     with write_atomically(Path(path)) as temporary:
         save_file(tensors, temporary, None if record is None else {"record": json.dumps(record)})
+
+
+def _read(path: Path) -> Any:
+    """Return what is in a file of weights."""
+    if not path.is_file():
+        raise UserError(f"there is no weights file at '{path}'")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in (".pt", ".pth", ".ckpt"):
+        return read_checkpoint(path)
+    raise UserError(f"cannot read weights from '{path}': give a .safetensors, .pt, .pth or .ckpt file")
+
+
+def _beginnings(name: str) -> list[str]:
+    """Return what of a name may be a wrapper's: ``a.``, ``a.b.`` of ``a.b.weight``."""
+    parts = name.split(".")[:3]
+    return [".".join(parts[:number]) + "." for number in range(1, len(parts))]
 
 
 def _say_where(found: FoundState, path: Path) -> None:

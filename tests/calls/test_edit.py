@@ -99,13 +99,29 @@ def test_a_given_editor_and_references_of_ones_own(network: nn.Sequential, wrong
     split = SplitNetwork(network, "5")
     placed = editor.at(EditSite(split, lambda number: [references]))
     result = placed(split.suffix, split.params, split.prefix(X[some]), Y[some])
-    torch.testing.assert_close(fix.patch.params["5.weight"], result.params["5.weight"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fix.network[5].weight.detach(), result.params["5.weight"], rtol=1e-4, atol=1e-5)
     gradients = editable.edit(
         network, X[some], Y[some], editor=editable.editors.Editor(editable.editors.RMSProp(3e-3)), views=0
     )
     assert gradients.harm is None
     assert gradients.layers == ("3",)
     assert "harm: not measured" in repr(gradients)
+
+
+def test_a_codebook_comes_with_its_patch(network: nn.Sequential, wrong: list[int]):
+    """It is put in and taken out in place; no weight of the network's own changes."""
+    before, some = copy.deepcopy(network.state_dict()), wrong[:3]
+    editor = editable.editors.CodebookEditor(num_references=100)
+    fix = editable.edit(network, X[some], Y[some], judge=(X, Y), editor=editor)
+    own = copy.deepcopy(network)
+    fix.patch.apply_(own)
+    assert predicted(own, X[some]).equal(Y[some])
+    assert predicted(own, X).equal(predicted(fix.network, X))
+    fix.patch.revert_(own)
+    assert list(own.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+    with pytest.raises(UserError, match="needs a network in full precision"):
+        editable.edit(copy.deepcopy(network).half(), X[some], Y[some], judge=(X, Y), editor=editor)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -14,13 +14,13 @@ from editable.callbacks.edit.cause import refuse_impossible, why_it_failed
 from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEditOutcome, ScoredImages
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import all_ranks
-from editable.callbacks.run.kept_edit import put_edited, write_edit
+from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.data.classes import ClassNames
 from editable.data.images.same_images import SameImages
-from editable.editing import BaseEditor, EditRecord, needs_place
+from editable.editing import BaseEditor, EditRecord, Harm, needs_place, split_for, upper_bound
 from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork
@@ -55,6 +55,8 @@ class ImageEdit(Subcommand):
             default the true labels, which only test images have.
         max_drawdown: Largest rise of the error rate on test images that are not edited, as a fraction, at which the
             edit is kept.
+        log: Folder of the log of corrections, to which an edit that is kept adds a line: by default ``corrections``
+            beside the runs (docs/patch-format.md); ``false`` for none.
 
     Attributes:
         outcome: What came out; none before the run.
@@ -75,12 +77,13 @@ class ImageEdit(Subcommand):
         images: list[str | int] | str | int,
         labels: ClassNames | None = None,
         max_drawdown: float = 0.01,
+        log: bool | str = True,
     ) -> None:
         require_within("[-1, 1]", max_drawdown=max_drawdown)
         self.evaluation = evaluation
         self.images = images if isinstance(images, list) else [images]
         self.labels = labels
-        self.max_drawdown = max_drawdown
+        self.max_drawdown, self.kept_log = max_drawdown, log
         self.outcome: ImageEditOutcome | None = None
         self._split: SplitNetwork | None = None
         self._edited: EditedImages | None = None
@@ -95,13 +98,9 @@ class ImageEdit(Subcommand):
         data = image_data(trainer, WHAT)
         asked = AskedImages(self.images, self.labels, data)
         editor: BaseEditor = self.evaluation.editor_for(pl_module)
-        if editor.own_layers is not None:
-            raise UserError(
-                f"{type(editor).__name__} gives the network a layer of its own, which no patch of the network can "
-                "hold: correct the images by stream (stream.edits TableEdits), or take another editor"
-            )
-        self._split = SplitNetwork(network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
-        self._split.require_gradients()
+        self._split = split_for(editor, network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
+        if editor.own_layers is None:
+            self._split.require_gradients()
         self._edited, self._params = self._edit(trainer, pl_module, self._split, asked, data)
         self._scored, self._num_seen = [], 0
 
@@ -140,12 +139,15 @@ class ImageEdit(Subcommand):
         pl_module.log_dict({f"edit_{name}": value for name, value in self.outcome.values().items()}, sync_dist=True)
         if self.failure() is not None:
             return
-        record = self._record(pl_module, self.outcome)
-        write_edit(trainer, network_of(pl_module), self._params, record, report.PATCH, report.CHECKPOINT)
+        assert self._split is not None, "the edit is made when the test starts"
+        record, command = self._record(trainer, pl_module, self.outcome), self.command
+        names = report.PATCH, report.CHECKPOINT
+        write_edit(trainer, self._split.network, self._params, record, *names, command, self.kept_log)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the edited parameters in place of the network's own, in the checkpoint alone."""
-        put_edited(checkpoint, network_of(pl_module), self._params)
+        """Put the edited network in place of the task's own, in the checkpoint alone."""
+        assert self._split is not None, "the edit is made when the test starts"
+        put_edited(checkpoint, self._split.network, self._params)
 
     def failure(self) -> str | None:
         """Return why the edit was not kept, and what to do."""
@@ -222,17 +224,25 @@ class ImageEdit(Subcommand):
         judged, edited = made.tensor_split([self.evaluation.generality_views], dim=1)
         return judged, edited
 
-    def _record(self, pl_module: LightningModule, outcome: ImageEditOutcome) -> EditRecord:
+    def _record(self, trainer: Trainer, pl_module: LightningModule, outcome: ImageEditOutcome) -> EditRecord:
         """Return what the patch tells of itself."""
         editor = self.evaluation.editor_for(pl_module)
         try:
             made_by = editor.configuration()
         except UserError:  # a user's own editor need not be one that can be written down
             made_by = {"class_path": f"{type(editor).__module__}.{type(editor).__qualname__}"}
+        others = outcome.scored.others
+        number, level = len(others.labels), 0.95
+        bound = upper_bound(others.num_broken, number, level).item()
+        layers = editor.own_layers or self.evaluation.editable_layers_for(pl_module)
         return EditRecord(
             outcome.edited.asked(),
-            {"editor": made_by, "editable_layers": self.evaluation.editable_layers_for(pl_module)},
-            f"{len(outcome.scored.others.labels)} test images that are not edited",
+            {"editor": made_by, "editable_layers": layers if layers is None else list(layers)},
+            f"{number} test images that are not edited",
             outcome.values(),
             list(outcome.edited.classes),
+            list(outcome.edited.names),
+            outcome.edited.labels.tolist(),
+            Harm("broken", others.num_broken, number, bound, level),
+            config=config_of(trainer),
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn, RewriteImages, places_in, rewrite_images, without_exemplars
-from editable.callbacks.rewrite.outcome import MeasuredRewrite, RewriteOutcome
+from editable.callbacks.rewrite.outcome import OTHERS, MeasuredRewrite, RewriteOutcome
 from editable.callbacks.rewrite.report import summary, write
 from editable.callbacks.rewrite.resuming import KEPT, check_trials, read_trials, trials_identity, write_trials
 from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, shown_heat_maps
@@ -20,7 +20,7 @@ from editable.callbacks.rewrite.workbench import Workbench
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
-from editable.callbacks.run.kept_edit import put_edited, write_edit
+from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.site.moment import MomentImages, MomentSettings
@@ -28,7 +28,7 @@ from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.site import RewriteSite, Route
 from editable.data import ImageDataModule, RewriteRule
 from editable.data.images.same_images import SameImages
-from editable.editing import EditRecord
+from editable.editing import EditRecord, Harm, upper_bound
 from editable.errors import require_positive, require_seed, require_within
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
 
@@ -80,6 +80,8 @@ class RankOneRewrite(Subcommand):
         memory_budget: In GiB, for features of images.
         seed: Of the halves of the test images; that of the second moment's draws is its own.
         resume: Folder of a run that was interrupted: its finished candidates are taken over.
+        log: Folder of the log of corrections, to which a rewrite adds a line: by default ``corrections`` beside the
+            runs (docs/patch-format.md); ``false`` for none.
 
     Attributes:
         outcome: What was tried and what came out; its ``trials``, ``rewrites`` and ``chosen``.
@@ -112,6 +114,7 @@ class RankOneRewrite(Subcommand):
         memory_budget: float = 4.0,
         seed: int = 0,
         resume: str | None = None,
+        log: bool | str = True,
     ) -> None:
         self.rule, self.validation_rule, self.photographs = rule, validation_rule, photographs
         self.trial_rules = trial_rules or []
@@ -123,7 +126,7 @@ class RankOneRewrite(Subcommand):
         require_within("[-1, 1]", max_drop=max_drop)
         self.keys, self.architecture, self.moment = keys, architecture, moment
         self.choose_on, self.max_drop, self.memory_budget = choose_on, max_drop, memory_budget
-        self.seed, self.resume = seed, resume
+        self.seed, self.resume, self.kept_log = seed, resume, log
         self.outcome: RewriteOutcome | None = None
         self.params: dict[str, dict[str, Tensor]] = {}
         self._sets: RewriteImages | None = None
@@ -324,6 +327,9 @@ class RankOneRewrite(Subcommand):
     def _keep(self, trainer: Trainer, network: nn.Module, rewrite: MeasuredRewrite) -> None:
         """Write the rewrite as a patch, and the whole rewritten network."""
         rule, trial = self.rule.settings, rewrite.trial
+        others = OTHERS if OTHERS in rewrite.labels else "report"
+        broken, number = len(rewrite.broken(others)), len(rewrite.labels[others])
+        bound = upper_bound(broken, number, 0.95).item()
         record = EditRecord(
             [
                 f"where {rule['texture'] or rule['variants']} is seen, {trial.settings.layer} recalls "
@@ -337,5 +343,7 @@ class RankOneRewrite(Subcommand):
             f"{len(rewrite.labels['report'])} test images and what else the figures name",
             rewrite.values(),
             list(image_data(trainer, "a rewrite").classes),
+            harm=Harm("broken", broken, number, bound, 0.95),
+            config=config_of(trainer),
         )
-        write_edit(trainer, network, self.params[trial.solver], record, PATCH, CHECKPOINT)
+        write_edit(trainer, network, self.params[trial.solver], record, PATCH, CHECKPOINT, self.command, self.kept_log)

@@ -18,13 +18,16 @@ from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.kept_edit import config_of, write_patch
 from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.stream.outcome import Certificate, StreamOutcome, StreamPoint
 from editable.callbacks.stream.parts import Halves, Parts, divide
+from editable.callbacks.stream.records import records
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
 from editable.data import AugmentedViews, EditStream, NaturalMistakeEdits
 from editable.data.modules.changed_views import CHANGES, ChangedViews
+from editable.data.modules.image_names import image_names
 from editable.editing import (
     BaseEditor,
     BasePredictions,
@@ -58,7 +61,8 @@ class CorrectionStream(Subcommand):
     ``stream_agreement``, ``stream_success_rate``, ``stream_retention``, ``stream_generality``,
     ``stream_group_generality``, ``stream_seconds_per_edit`` and ``stream_patch_bytes``, all after the last correction;
     ``docs/metrics.md`` defines them. Leaves ``stream.csv`` with a line for each of these moments, ``corrections.csv``
-    with one for each correction, figures, and ``corrected.safetensors``, the corrected network's weights.
+    with one for each correction, figures, ``corrected.safetensors``, the corrected network's weights, and, where any
+    correction was kept, ``corrections.safetensors``, a patch (``--patches`` of other subcommands).
 
     Args:
         evaluation: Whose editor, editable layers and views are used; it does not run itself.
@@ -81,6 +85,8 @@ class CorrectionStream(Subcommand):
             by what comes out, since nothing has a part in it that the other stream tells of.
         resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits
             and editor must be the same.
+        log: Folder of the log of corrections, to which each that is kept adds a line: by default ``corrections`` beside
+            the runs (docs/patch-format.md); ``false`` for none.
 
     Attributes:
         outcome: What came out; none before it has run.
@@ -91,7 +97,7 @@ class CorrectionStream(Subcommand):
     """
 
     command, kept = "stream", STATE
-    leaves = (STATE, report.WEIGHTS)
+    leaves = (STATE, report.WEIGHTS, report.PATCH)
     in_any_precision = True
     summary, write = staticmethod(report.summary), staticmethod(report.write)
     _unfinished: UnfinishedStream | None = None
@@ -110,6 +116,7 @@ class CorrectionStream(Subcommand):
         references: Literal["train", "rest"] = "train",
         held_out: int = 0,
         resume: str | None = None,
+        log: bool | str = True,
     ) -> None:
         require_at_least(1, num_edits=num_edits)
         require_at_least(0, held_out=held_out)
@@ -121,6 +128,7 @@ class CorrectionStream(Subcommand):
         self.budget = None if budget is None else HarmBudget(budget, level, counts)
         self.resume = None if resume is None else Path(resume)
         self.outcome: StreamOutcome | None = None
+        self.kept_log = log
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the stream fail, before anything is computed."""
@@ -185,6 +193,8 @@ class CorrectionStream(Subcommand):
             self.outcome = self._outcome(trainer, evaluator, base, parts, done, views)
             record = {"editor": editor.description(), **report.record(self.outcome)}
             write_weights(run_folder(trainer) / report.WEIGHTS, split.network, done.state.params, record)
+            if done.kept.any():
+                self._write_patch(trainer, editor, split, done)
         pl_module.log_dict({f"stream_{name}": value for name, value in self.outcome.values().items()})
         self._unfinished.remove()
         self._unfinished = None
@@ -273,6 +283,15 @@ class CorrectionStream(Subcommand):
             len(parts.certifying),
             int((~done.kept).sum()),
         )
+
+    def _write_patch(self, trainer: Trainer, editor: BaseEditor, split: SplitNetwork, done: Progress) -> None:
+        """Leave what was changed as a patch, and tell the log of it."""
+        assert self.outcome is not None, "the stream is at its end"
+        names = image_names(whole_loader(trainer.test_dataloaders).dataset)
+        made_by = {"editor": editor.description(), "parameters": list(split.params), "protocol": self.protocol}
+        made = records(self.outcome, names, done, made_by, config_of(trainer))
+        path = run_folder(trainer) / report.PATCH
+        write_patch(trainer, path, split.network, done.state.params, made, self.command, self.kept_log)
 
     def _identity(
         self,

@@ -8,9 +8,9 @@ from editable.data.modules.changed_views import CHANGES
 from editable.tables import Table
 from editable.visualize import plot_stream
 
-__all__ = ["WEIGHTS", "corrections", "describe", "points", "record", "summary", "write"]
+__all__ = ["PATCH", "WEIGHTS", "asked_of", "corrections", "describe", "points", "record", "summary", "write"]
 
-WEIGHTS = "corrected.safetensors"
+WEIGHTS, PATCH = "corrected.safetensors", "corrections.safetensors"
 POINTS, CORRECTIONS, FIGURE = "stream.csv", "corrections.csv", "stream.png"
 
 
@@ -79,22 +79,14 @@ def write(outcome: StreamOutcome, folder: Path) -> list[str]:
     return [
         f"## Corrections\n\n{' '.join(describe(outcome))}\n\n{summary(outcome).markdown()}\n\n"
         f"Every moment has its line in [{POINTS}]({POINTS}), every correction in [{CORRECTIONS}]({CORRECTIONS}); the "
-        f"corrected network's weights are [{WEIGHTS}]({WEIGHTS}).\n\n"
+        f"corrected network's weights are [{WEIGHTS}]({WEIGHTS}){_patch(outcome)}.\n\n"
         f"![What holds and what it costs over the number of corrections]({FIGURE})\n"
     ]
 
 
 def record(outcome: StreamOutcome) -> dict[str, Any]:
     """Return what the weights' file tells of itself, as JSON holds it."""
-    names = outcome.classes
-    asked = [
-        f"test image {index}: {names[old] if names else old} → {names[new] if names else new}"
-        for index, old, new, kept in zip(
-            *(some.tolist() for some in (outcome.index, outcome.old_label, outcome.new_label, outcome.kept)),
-            strict=True,
-        )
-        if kept
-    ]
+    asked = [sentence for sentence, kept in zip(asked_of(outcome), outcome.kept.tolist(), strict=True) if kept]
     return {
         "protocol": outcome.protocol,
         "asked": asked,
@@ -103,6 +95,17 @@ def record(outcome: StreamOutcome) -> dict[str, Any]:
         "promised": outcome.certificate and outcome.certificate._asdict(),
         "classes": outcome.classes,
     }
+
+
+def asked_of(outcome: StreamOutcome) -> list[str]:
+    """Return what was asked for, a sentence for each correction."""
+    names = outcome.classes
+    return [
+        f"test image {index}: {names[old] if names else old} → {names[new] if names else new}"
+        for index, old, new in zip(
+            *(some.tolist() for some in (outcome.index, outcome.old_label, outcome.new_label)), strict=True
+        )
+    ]
 
 
 def describe(outcome: StreamOutcome) -> list[str]:
@@ -133,6 +136,12 @@ def describe(outcome: StreamOutcome) -> list[str]:
     if outcome.certificate is not None:
         sentences.append(_promise(outcome.certificate))
     return sentences
+
+
+def _patch(outcome: StreamOutcome) -> str:
+    if not outcome.kept.any():
+        return ""
+    return f", and what was changed for it is the patch [{PATCH}]({PATCH}), for `--patches` of other commands"
 
 
 def _promise(promised: Certificate) -> str:

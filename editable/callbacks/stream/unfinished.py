@@ -15,13 +15,16 @@ from editable.atomic import write_atomically
 from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.stream.outcome import StreamPoint
 from editable.editing import StreamState
+from editable.editing.patches.coding import staying_rows
 from editable.errors import UserError
 from editable.models import fingerprint
+from editable.models.added.row_layer import row_groups
 
 __all__ = ["STATE", "Progress", "UnfinishedStream", "read_progress"]
 
 STATE = "stream.safetensors"
 SECONDS_BETWEEN_WRITES = 10
+LOOKED_AT = 16  # values of a row
 
 
 class Progress(NamedTuple):
@@ -34,6 +37,8 @@ class Progress(NamedTuple):
         seconds: How long it took, float64 [n].
         bounds: Upper bound of the harm after it, float64 [n]; NaN without a budget.
         points: Where the stream stood.
+        owners: Which correction each row of the editor's own layer is of, −1 for one of the network's; empty where
+            it has no rows, int64 [R].
     """
 
     state: StreamState
@@ -42,12 +47,14 @@ class Progress(NamedTuple):
     seconds: Tensor
     bounds: Tensor
     points: list[StreamPoint]
+    owners: Tensor
 
     @classmethod
     def start(cls, state: StreamState) -> "Progress":
         """Return a stream before its first correction."""
         none, numbers = torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.float64)
-        return cls(state, none, none, numbers, numbers, [])
+        number = next((len(state.params[names[0]]) for names in row_groups(state.params).values()), 0)
+        return cls(state, none, none, numbers, numbers, [], torch.full((number,), -1))
 
     def with_correction(
         self, state: StreamState, success: bool, kept: bool, seconds: float, bound: float
@@ -60,6 +67,7 @@ class Progress(NamedTuple):
             torch.cat([self.seconds, torch.tensor([seconds], dtype=torch.float64)]),
             torch.cat([self.bounds, torch.tensor([bound], dtype=torch.float64)]),
             self.points,
+            self.owners if state is self.state else _owners(self, state),
         )
 
 
@@ -86,10 +94,10 @@ class UnfinishedStream:
         """Write what is done so far, whole or not at all."""
         if self._unwritten is None:
             return
-        state, success, kept, seconds, bounds, points = self._unwritten
+        state, success, kept, seconds, bounds, points, owners = self._unwritten
         tensors = {f"params.{name}": some.cpu().contiguous() for name, some in state.params.items()}
         tensors |= {f"editor.{name}": some.cpu().contiguous() for name, some in state.editor.items()}
-        tensors |= {"success": success, "kept": kept, "seconds": seconds, "bounds": bounds}
+        tensors |= {"success": success, "kept": kept, "seconds": seconds, "bounds": bounds, "owners": owners}
         described = {"identity": self._identity, "points": json.dumps([point._asdict() for point in points])}
         described["digest"] = _digest(tensors, described)
         with write_atomically(self._path) as temporary:
@@ -127,7 +135,7 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
         there, points = (json.loads(described[name]) for name in ("identity", "points"))
         done = (tensors["success"], tensors["kept"], tensors["seconds"], tensors["bounds"])
         state = StreamState(_under("params.", tensors, device), _under("editor.", tensors, device))
-        progress = Progress(state, *done, from_plain(points, list[StreamPoint]))
+        progress = Progress(state, *done, from_plain(points, list[StreamPoint]), tensors["owners"])
         there = from_plain(there, dict[str, Any])
         if any(some.shape != (len(done[0]),) for some in done) or (done[0].dtype, done[1].dtype) != 2 * (torch.bool,):
             raise ValueError("it has not the same for each correction")
@@ -140,6 +148,22 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
                 f"{here!r}; leave the option out to begin anew"
             )
     return progress
+
+
+def _owners(before: Progress, state: StreamState) -> Tensor:
+    """Return whose the rows are after one more correction."""
+    own = before.state.params
+    for names in row_groups(state.params).values():
+        some = [{name: _head(params[name]) for name in names} for params in (own, state.params)]
+        staying = before.owners[staying_rows(*some)]
+        number = len(state.params[names[0]]) - len(staying)
+        return torch.cat([staying, torch.full((number,), len(before.success))])
+    return before.owners
+
+
+def _head(rows: Tensor) -> Tensor:
+    """Return the beginning of each row, by which rows are told apart."""
+    return rows.detach().cpu().flatten(1)[:, :LOOKED_AT] if rows.ndim > 1 else rows.detach().cpu()
 
 
 def _digest(tensors: Mapping[str, Tensor], described: Mapping[str, str]) -> str:

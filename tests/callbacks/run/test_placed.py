@@ -18,7 +18,7 @@ from editable.editing import (
     NeuronEditor,
     RidgeEditor,
 )
-from editable.errors import UserError
+from editable.editing.patches.correction_log import read_log
 from editable.models import SplitNetwork
 from editable.tasks import ClassificationTask
 from tests.callbacks.stream.streams import data, digits, fitted
@@ -89,7 +89,26 @@ def test_one_image_is_edited_and_kept(tmp_path):
         assert network(digits()[0][3:4]).argmax(dim=1).tolist() == [1]
 
 
-def test_an_edit_that_adds_a_layer_is_no_patch(tmp_path):
-    with pytest.raises(UserError, match="CodebookEditor gives the network a layer of its own"):
-        edited(CodebookEditor(num_references=100), tmp_path)
-    assert not (tmp_path / "edit.safetensors").exists()
+@pytest.mark.parametrize("editor", [CodebookEditor, NeuronEditor])
+def test_an_edit_that_adds_a_layer_is_a_patch_that_brings_it(editor, tmp_path):
+    outcome = edited(editor(num_references=100), tmp_path).outcome
+    assert outcome.edited.after.argmax(dim=1).tolist() == [1]
+    patch, network = EditPatch.load(tmp_path / "edit.safetensors"), fitted().float()
+    assert patch.record.harm.number == outcome.values()["num_broken"]
+    before = {name: some.clone() for name, some in network.state_dict().items()}
+    with patch.applied(network):
+        assert network(digits()[0][3:4]).argmax(dim=1).tolist() == [1]
+        furnished = {name: some.clone() for name, some in network.state_dict().items()}
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(some, before[name]) for name, some in network.state_dict().items())
+    checkpoint = torch.load(tmp_path / "edited.ckpt", weights_only=True)["state_dict"]
+    own = {name.removeprefix("network."): some for name, some in checkpoint.items() if name.startswith("network.")}
+    assert own.keys() == furnished.keys()
+    assert all(torch.equal(some, furnished[name]) for name, some in own.items())
+    (log,) = (tmp_path / "corrections").iterdir()
+    (line,) = read_log(log)
+    assert (log.stem, line["by"], line["patch"]) == (
+        patch.base,
+        editor.__name__,
+        str(tmp_path / "edit.safetensors"),
+    )

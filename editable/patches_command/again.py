@@ -1,0 +1,81 @@
+"""A patch that is made again: by its own run, from what was asked, on other patches than before."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from editable.atomic import write_atomically
+from editable.callbacks.run.context import run_folder
+from editable.editing import EditPatch, EditRecord
+from editable.errors import UserError
+from editable.lightning_cli import EditableCLI
+from editable.text_files import read_text
+from editable.yaml_text import load_yaml
+
+__all__ = ["make_again"]
+
+PATCHES = {"edit": "edit.safetensors", "rewrite": "rewrite.safetensors", "stream": "corrections.safetensors"}
+
+
+def make_again(
+    name: str, edits: Sequence[EditRecord], left_out: bool, before: Sequence[Path], table: Path
+) -> EditPatch:
+    """Run what has made a patch again.
+
+    Args:
+        name: Of the patch, for messages.
+        edits: Those that are asked for.
+        left_out: Whether that are fewer than the patch has.
+        before: Files of the patches that it is made on.
+        table: Where a table of edits may be written, for a stream that has fewer.
+
+    Returns:
+        The new patch.
+
+    Raises:
+        UserError: If it is not known how it was made, its configuration is gone, or the run does not keep it.
+    """
+    configs = {edit.config for edit in edits}
+    config = configs.pop() if len(configs) == 1 else None
+    if config is None or not Path(config).is_file():
+        where = "has no file any more" if config else "is not one that it tells of"
+        raise UserError(
+            f"{name} has to be made again, but the configuration of its run{f' {config!r}' if config else ''} {where}: "
+            "run it from the folder where it was run, or drop the edits behind it too"
+        )
+    command = _command(config)
+    if left_out and command != "stream":
+        raise UserError(f"{name} has several edits that were made at once by `{command}`: none can be dropped alone")
+    options = [command, "--config", config, "--patches", *map(str, before)]
+    if left_out:
+        _write_table(table, edits)
+        options += ["--stream.edits=TableEdits", f"--stream.edits.table={table}", "--stream.num_edits=null"]
+        options += ["--stream.held_out=0"]
+    if command != "edit":
+        options.append(f"--{command}.resume=null")
+    cli = EditableCLI(options)
+    return EditPatch.load(run_folder(cli.trainer) / PATCHES[command])
+
+
+def _command(config: str) -> str:
+    """Return the subcommand whose configuration a file is."""
+    try:
+        content: Any = load_yaml(read_text(config))
+    except yaml.YAMLError as error:
+        raise UserError(f"'{config}' is no configuration of a run: it is no YAML") from error
+    found = [command for command in PATCHES if isinstance(content, dict) and content.get(command) is not None]
+    if len(found) != 1:
+        raise UserError(f"'{config}' is no configuration of a run that leaves a patch: {', '.join(PATCHES)}")
+    return found[0]
+
+
+def _write_table(path: Path, edits: Sequence[EditRecord]) -> None:
+    rows = [pair for edit in edits for pair in zip(edit.images, edit.labels, strict=True)]
+    classes = next((edit.classes for edit in edits if edit.classes), None)
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label"])
+        writer.writerows([image, classes[label] if classes else label] for image, label in rows)
