@@ -54,7 +54,7 @@ SUBCOMMANDS: dict[str, type[Subcommand]] = {
         NetworkExport,
     )
 }
-"""What ``python train.py <name>`` runs besides Lightning's own: a line here makes a subcommand."""
+"""What ``python train.py <name>`` runs besides Lightning's own: a line here and in the table of commands makes one."""
 
 
 class EditableTrainer(Trainer):

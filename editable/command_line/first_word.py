@@ -33,7 +33,9 @@ def program() -> str:
     path = Path(sys.argv[0])
     if path.name == "__main__.py":
         return f"python -m {path.parent.name}"
-    return f"python {path.name}" if path.suffix == ".py" else path.name.removeprefix("-c") or "editable"
+    if path.suffix == ".py":
+        return f"python {path.name}"
+    return "editable" if path.name in ("", "-c") else path.name  # ``python -c``, as by the board
 
 
 def answer_at_once(args: Sequence[str]) -> None:
