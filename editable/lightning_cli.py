@@ -24,6 +24,7 @@ from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, Pre
 from editable.callbacks.run.context import run_folder
 from editable.command_line.class_changes import arguments_go_with_their_class
 from editable.command_line.first_word import program
+from editable.command_line.keywords import functions_take_any_keyword
 from editable.command_line.one_value import one_value_is_a_list_of_one
 from editable.command_line.parser import EditableParser
 from editable.command_line.shipped import find_shipped
@@ -66,7 +67,8 @@ class RunConfig(SaveConfigCallback):
                 "choose another trainer.logger or trainer.default_root_dir"
             )
         set_loader(PARSER_MODE, load_yaml, (yaml.YAMLError,))  # in a process that was spawned, nobody has yet
-        super().setup(trainer, pl_module, stage)
+        with functions_take_any_keyword():
+            super().setup(trainer, pl_module, stage)
 
 
 class EditableCLI(LightningCLI):
@@ -113,11 +115,16 @@ class EditableCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; the arguments of a class go when another class takes its place."""
-        with arguments_go_with_their_class(), one_value_is_a_list_of_one():
+        with arguments_go_with_their_class(), one_value_is_a_list_of_one(), functions_take_any_keyword():
             super().parse_arguments(parser, args)
         _with_plain_text(self.config)
         _with_shipped_files(self.config)
         _check_finite("", self.config.get(self.config.get("subcommand") or "", self.config))
+
+    def instantiate_classes(self) -> None:
+        """Make the objects of the configuration."""
+        with functions_take_any_keyword():
+            super().instantiate_classes()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
