@@ -24,8 +24,9 @@ def functions_take_any_keyword() -> Iterator[None]:
 
     jsonargparse finds what ``**kwargs`` go to where it can read that from the source. Elsewhere it wants a section of
     their own for them, ``dict_kwargs``; here they stand among the other arguments, in files and as options, and are
-    saved so. Their values are read as YAML, which takes `7` for a number, in quotes too. It has no setting for this, so its function that reads the
-    arguments of a class is replaced, for as long as a command line is parsed, made into objects, or saved.
+    saved so. Their values are read as YAML, which takes ``7`` for a number, in quotes too. It has no setting for this,
+    so its function that reads the arguments of a class is replaced, for as long as a command line is parsed, made into
+    objects, or saved.
 
     Raises:
         UserError: When objects are made, if the function refuses its arguments.

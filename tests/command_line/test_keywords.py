@@ -1,6 +1,7 @@
 """A function with ``**kwargs`` takes plain arguments: in files, as options, and in what is saved."""
 
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
