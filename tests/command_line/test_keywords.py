@@ -33,9 +33,7 @@ class Widths(nn.Module):
         super().__init__()
         self.given = (widths, num_classes, name, options)
         sizes = [64, *widths, num_classes]
-        self.layers = nn.Sequential(
-            *(nn.Linear(first, second) for first, second in zip(sizes, sizes[1:], strict=False))
-        )
+        self.layers = nn.Sequential(*(nn.Linear(first, second) for first, second in pairwise(sizes)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images.flatten(1))
