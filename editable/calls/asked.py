@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from editable.calls.judge import Transform
 from editable.data.classes import find_class, near_names
-from editable.data.images.reader import picture_of, read_image
+from editable.data.images.reader import pixels_of, read_image
 from editable.errors import UserError
 
 __all__ = ["image_batch", "label_batch"]
@@ -112,7 +112,7 @@ def _pixels(item: Any) -> Tensor:
     if isinstance(item, Tensor) and item.dtype == torch.uint8 and item.ndim == 3 and len(item) in (1, 3):
         return item.expand(3, -1, -1)
     if isinstance(item, Image.Image):
-        return picture_of(item)
+        return pixels_of(item, "given")
     got = f"{item.dtype} {list(item.shape)}" if isinstance(item, Tensor | np.ndarray) else type(item).__name__
     raise UserError(
         f"an image is a path, a PIL image, levels (uint8, an array [height, width, 3] or a tensor [3, height, width]) "

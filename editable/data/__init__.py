@@ -1,6 +1,7 @@
 """What networks see and what is asked of them: images, data modules, streams of edits, and concepts in images.
 
-``classes.py`` is the one place where a class is looked up by name or number; ``images``, ``modules``, ``edits`` and
+``classes.py`` is the one place where a class is looked up by name or number, ``class_list.py`` reads lists of them, and
+``table_rows.py`` tables; ``images``, ``modules``, ``edits`` and
 ``concepts`` are the rooms. Nothing here knows a network. Start with ``modules/image_data_module.py``.
 """
 
@@ -29,6 +30,9 @@ from editable.data.images.denormalise import denormalise
 from editable.data.images.reader import ImageError
 from editable.data.modules.augmented_views import AugmentedViews
 from editable.data.modules.cifar10 import CIFAR10DataModule
+from editable.data.modules.collections.dataset_module import DatasetDataModule
+from editable.data.modules.collections.hugging_face import HuggingFaceDataModule
+from editable.data.modules.collections.image_table import ImageTableDataModule
 from editable.data.modules.digits import DigitsDataModule
 from editable.data.modules.image_data_module import ImageDataModule
 from editable.data.modules.image_folder import ImageFolderDataModule
@@ -39,14 +43,17 @@ __all__ = [
     "AskedImages",
     "AugmentedViews",
     "CIFAR10DataModule",
+    "DatasetDataModule",
     "DigitsDataModule",
     "EditStream",
     "Edits",
     "GeneratorRule",
     "HeldOutEdits",
+    "HuggingFaceDataModule",
     "ImageDataModule",
     "ImageError",
     "ImageFolderDataModule",
+    "ImageTableDataModule",
     "ManipulatedImage",
     "MaskedImages",
     "NaturalMistakeEdits",

@@ -10,6 +10,7 @@ from editable.models.added.codebook_network import CodebookNetwork, add_codebook
 from editable.models.added.extra_layer import ExtraLayer, add_extra_layer
 from editable.models.added.grown_network import GrownNetwork, Pooling, grow_classes
 from editable.models.added.neuron_layer import Neurons, add_neurons
+from editable.models.class_names import class_names_of
 from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
 from editable.models.logits import logits_of
@@ -18,6 +19,7 @@ from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
 from editable.models.networks.feature_network import feature_network
 from editable.models.networks.generator import Discriminator, Generator
+from editable.models.networks.hugging_face_classifier import hugging_face_classifier
 from editable.models.networks.latents import LatentSampler, NormalLatents, default_latents, generate
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
@@ -56,6 +58,7 @@ __all__ = [
     "cifar_resnet",
     "cifar_resnet18",
     "cifar_vit",
+    "class_names_of",
     "default_latents",
     "efficientnet_lite0",
     "evaluation_mode",
@@ -63,6 +66,7 @@ __all__ = [
     "fingerprint",
     "generate",
     "grow_classes",
+    "hugging_face_classifier",
     "lay_out_channels_last",
     "linear_tail",
     "load_weights",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric, Metric
@@ -13,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from editable.data.classes import check_same_classes
 from editable.errors import UserError
-from editable.models import check_fit, check_weights, lay_out_channels_last, load_weights, logits_of
+from editable.models import check_fit, check_weights, class_names_of, lay_out_channels_last, load_weights, logits_of
 from editable.models.logits import require_logits, require_num_classes, say_what_is_taken
 from editable.tasks.optimizers import check_optimizer
 
@@ -80,6 +81,16 @@ class ClassificationTask(LightningModule):
             say_what_is_taken(self.network, output)
             self._has_said = True
         return logits_of(output)
+
+    def setup(self, stage: str) -> None:
+        """Say where the network has other names for the classes than the data have."""
+        names, classes = class_names_of(self.network), self._class_names()
+        if names is None or classes is None:
+            return
+        try:
+            check_same_classes(names, classes, "the network", "see whether both mean the same, or give data.classes")
+        except UserError as error:
+            rank_zero_warn(str(error))
 
     def on_test_start(self) -> None:
         """Refuse weights that are NaN or infinite."""

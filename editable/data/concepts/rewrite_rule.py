@@ -63,9 +63,9 @@ class RewriteRule:
             path by the exemplar's name.
         root: the folder that the exemplars' names are relative to; null: the folder of the masks file.
         category: name of the category in COCO annotations.
-        image_size: height and width, in pixels, of the images that the network gets; null: as the masks file says, or
+        image_size: side, or height and width, in pixels, of the images that the network gets; null: as the masks file says, or
             else the stored size, the same for all.
-        resize_size: length of the shorter side, in pixels, before the centre crop to image_size; null: image_size.
+        resize_size: likewise of what the image is resized to cover, before the centre crop; null: image_size.
         blend: paste: the texture as it is; shading: the texture lit as the region that it covers.
         texture_size: length of the texture's shorter side, in pixels, before it is cut or tiled; null: as stored.
         seed: seed of the part of the texture that is cut, 0 or more.
@@ -84,8 +84,8 @@ class RewriteRule:
         variants: str | dict[str, str] | None = None,
         root: str | None = None,
         category: str | None = None,
-        image_size: int | None = None,
-        resize_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        resize_size: int | Sequence[int] | None = None,
         blend: Blend = "paste",
         texture_size: int | None = None,
         seed: int = 0,

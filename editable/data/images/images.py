@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from editable.data.images.reader import ImageError, read_image
 
-__all__ = ["ArrayImages", "ImageFiles", "LabelledImages", "PackedImages", "cache_images"]
+__all__ = ["ArrayImages", "ImageFiles", "LabelledImages", "PackedImages", "cache_images", "require_size"]
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
@@ -110,23 +110,28 @@ class ImageFiles(LabelledImages):
             ImageError: the file cannot be decoded, or its size is not the one demanded.
         """
         image = read_image(self.paths[index])
-        height, width = image.shape[-2:]
-        if self.size is not None and (height, width) != self.size:
-            raise ImageError(
-                f"The image {self.paths[index]} is {height}×{width} pixels (height × width) where the first image is "
-                f"{self.size[0]}×{self.size[1]}: set image_size to bring all images to one size."
-            )
+        require_size(image, self.size, self.paths[index])
         return image
 
 
-def cache_images(files: ImageFiles, num_workers: int = 0, description: str = "Decoding images") -> LabelledImages:
+def require_size(image: Tensor, size: tuple[int, int] | None, name: str | Path) -> None:
+    """Raise an :class:`ImageError` unless an image ``[C, H, W]`` has the height and width of the first one, if any."""
+    height, width = image.shape[-2:]
+    if size is not None and (height, width) != size:
+        raise ImageError(
+            f"The image {name} is {height}×{width} pixels (height × width) where the first image is "
+            f"{size[0]}×{size[1]}: set image_size to bring all images to one size."
+        )
+
+
+def cache_images(files: LabelledImages, num_workers: int = 0, description: str = "Decoding images") -> LabelledImages:
     """Decode all files once, and keep the pixels in memory.
 
     Processes decode, not threads: on small images, threads spend more time waiting for the interpreter lock than they
     gain.
 
     Args:
-        files: the image files.
+        files: the image files, or others that take long to read.
         num_workers: worker processes that decode; 0 decodes in this process.
         description: the words beside the progress bar.
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from editable.data.images.levels import (
 )
 from editable.errors import UserError
 
-__all__ = ["BACKGROUND", "ImageError", "picture_of", "read_image", "read_mask_image", "read_size"]
+__all__ = ["BACKGROUND", "ImageError", "pixels_of", "read_image", "read_image_bytes", "read_mask_image", "read_size"]
 
 BACKGROUND = (255, 255, 255)
 """What transparent images are laid over: white, as on a page."""
@@ -60,21 +62,56 @@ def read_image(path: str | Path) -> Tensor:
             bits, floats).
     """
     with _opened(path, "image") as (image, stored):
-        return _pixels(image, stored)
+        return _rgb(image, stored)
 
 
-def picture_of(image: Image.Image) -> Tensor:
-    """Return the picture of an opened image, uint8 ``[3, H, W]``, as :func:`read_image` does of a file.
+def read_image_bytes(content: bytes, name: str) -> Tensor:
+    """Decode what an image file holds, as :func:`read_image` does.
+
+    Args:
+        content: of the file.
+        name: what the image is called in messages.
+
+    Returns:
+        The image, uint8 ``[3, H, W]``.
 
     Raises:
-        ImageError: its levels have no known white.
+        ImageError: as of :func:`read_image`.
     """
-    try:
-        refuse_unknown_levels(image)
-    except ValueError as error:
-        raise ImageError(f"an image of mode {image.mode} cannot be read: {error}") from error
-    correct_transparency(image)
-    return _pixels(ImageOps.exif_transpose(image), image)
+    with _decoded(BytesIO(content), name) as (image, stored):
+        return _rgb(image, stored)
+
+
+def pixels_of(picture: Image.Image, name: str) -> Tensor:
+    """Return the pixels of an image that Pillow has opened, as :func:`read_image` does.
+
+    Args:
+        picture: the image, as somebody else's data set hands it over.
+        name: what the image is called in messages.
+
+    Returns:
+        The image, uint8 ``[3, H, W]``.
+
+    Raises:
+        ImageError: as of :func:`read_image`.
+    """
+    with _readable(name, "image"):
+        refuse_unknown_levels(picture)
+        correct_transparency(picture)
+        return _rgb(ImageOps.exif_transpose(picture), picture)
+
+
+def _rgb(image: Image.Image, stored: Image.Image) -> Tensor:
+    """Return the RGB pixels of a turned picture, uint8 ``[3, H, W]``; the opened file has its tags."""
+    if has_sixteen_bits(image):
+        levels, transparent = sixteen_bit_levels(image, stored)
+        grey = (levels * 255 + WHITE_16 // 2) // WHITE_16
+        grey[transparent] = BACKGROUND[0]
+        return torch.from_numpy(grey.astype(np.uint8)).expand(3, -1, -1).clone()
+    if image.has_transparency_data:
+        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(background, image.convert("RGBA"))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def read_mask_image(path: str | Path) -> Tensor:
@@ -125,37 +162,40 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _pixels(image: Image.Image, stored: Image.Image) -> Tensor:
-    """Return the levels of a turned picture, uint8 [3, H, W]; tags are those of the image as it is stored."""
-    if has_sixteen_bits(image):
-        levels, transparent = sixteen_bit_levels(image, stored)
-        grey = (levels * 255 + WHITE_16 // 2) // WHITE_16
-        grey[transparent] = BACKGROUND[0]
-        return torch.from_numpy(grey.astype(np.uint8)).expand(3, -1, -1).clone()
-    if image.has_transparency_data:
-        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        image = Image.alpha_composite(background, image.convert("RGBA"))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
 @contextmanager
 def _opened(path: str | Path, what: str, turned: bool = True) -> Iterator[tuple[Image.Image, Image.Image]]:
-    """Open a file and turn the picture; whatever a decoder raises becomes one sentence.
+    """Open a file and turn the picture.
 
     Yields:
         The turned picture, and the opened file, whose tags are those of the file.
     """
-    try:
+    with _readable(path, what):
         if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for, a device read without end
             raise ValueError("it is no file")
         # by its bytes: of a file that it knows by name, Pillow maps a turned TIFF into memory with its sides exchanged
-        with open(path, "rb") as file, Image.open(file) as image:
-            if turned:
-                refuse_unknown_levels(image)
-                correct_transparency(image)
-            yield ImageOps.exif_transpose(image) if turned else image, image
+        with open(path, "rb") as file, _decoded(file, path, what, turned) as opened:
+            yield opened
+
+
+@contextmanager
+def _decoded(
+    file: BinaryIO, name: str | Path, what: str = "image", turned: bool = True
+) -> Iterator[tuple[Image.Image, Image.Image]]:
+    """Yield the turned picture, and the opened file."""
+    with _readable(name, what), Image.open(file) as image:
+        if turned:
+            refuse_unknown_levels(image)
+            correct_transparency(image)
+        yield ImageOps.exif_transpose(image) if turned else image, image
+
+
+@contextmanager
+def _readable(name: str | Path, what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one sentence."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many types of error on damaged files
         reason = " ".join(str(error).split())
-        raise ImageError(f"The {what} {path} cannot be read ({reason}): replace or remove the file.") from error
+        raise ImageError(f"The {what} {name} cannot be read ({reason}): replace or remove the file.") from error

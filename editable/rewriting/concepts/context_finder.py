@@ -34,9 +34,9 @@ class ContextFinder(ConceptFinder):
         layer: Name of the layer, a convolution.
         root: The folder that the exemplars' names are relative to; null: the folder of the masks file.
         category: Name of the category in COCO annotations.
-        image_size: Height and width, in pixels, of the exemplars as the network gets them; null: as the masks file
+        image_size: Side, or height and width, in pixels, of the exemplars as the network gets them; null: as the masks file
             says, or else the stored size, the same for all.
-        resize_size: Length of the shorter side, in pixels, before the centre crop to image_size; null: image_size.
+        resize_size: Likewise of what the image is resized to cover, before the centre crop; null: image_size.
         quantile: Of all responses; the concept is where they are at least as large.
         rank: Number of directions.
         architecture: Keys are a ``pixel`` of the layer's input each, or a ``patch`` of it.
@@ -55,8 +55,8 @@ class ContextFinder(ConceptFinder):
         layer: str,
         root: str | None = None,
         category: str | None = None,
-        image_size: int | None = None,
-        resize_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        resize_size: int | Sequence[int] | None = None,
         quantile: float = 0.99,
         rank: int = 1,
         architecture: Architecture = "pixel",

@@ -28,9 +28,9 @@ class MaskFinder(ConceptFinder):
             :func:`~editable.data.read_masks`.
         root: The folder that image names in the masks are relative to; null: the folder of the masks file.
         category: Name of the category in COCO annotations.
-        image_size: Height and width, in pixels, of the images that are looked at; null: as the masks file says, or
+        image_size: Side, or height and width, in pixels, of the images that are looked at; null: as the masks file says, or
             else the stored size.
-        resize_size: Length of the shorter side, in pixels, before the centre crop to image_size; null: image_size.
+        resize_size: Likewise of what the image is resized to cover, before the centre crop; null: image_size.
 
     Raises:
         UserError: If the masks cannot be read, or an image that they name is missing.
@@ -41,8 +41,8 @@ class MaskFinder(ConceptFinder):
         masks: str,
         root: str | None = None,
         category: str | None = None,
-        image_size: int | None = None,
-        resize_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        resize_size: int | Sequence[int] | None = None,
     ) -> None:
         found = read_masks(masks, root, category)
         own_frame = image_size is not None or resize_size is not None
