@@ -49,7 +49,7 @@ def functions_take_any_keyword() -> Iterator[None]:
             _set_apart(prev_val := prev_val.clone(), known)
         return _put_together(theirs(value, serialize, instantiate_classes, sub_add_kwargs, prev_val, **more))
 
-    _typehints.adapt_class_type = adapt
+    _typehints.adapt_class_type = adapt  # type: ignore[assignment]
     try:
         yield
     finally:

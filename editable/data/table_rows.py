@@ -24,8 +24,8 @@ class TableRow(NamedTuple):
 def read_rows(table: str | Path, columns: Sequence[str]) -> list[TableRow]:
     """Read some columns of a table, without a look at what they name.
 
-    Of CSV, further columns and empty lines are passed over; names and commas in quotes, either line ending, a byte order
-    mark, and blanks around cells are read.
+    Of CSV, further columns and empty lines are passed over; names and commas in quotes, either line ending, a byte
+    order mark, and blanks around cells are read.
 
     Args:
         table: A CSV file in UTF-8, or a Parquet file, which ends in ``.parquet``.

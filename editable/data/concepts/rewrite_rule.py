@@ -63,8 +63,8 @@ class RewriteRule:
             path by the exemplar's name.
         root: the folder that the exemplars' names are relative to; null: the folder of the masks file.
         category: name of the category in COCO annotations.
-        image_size: side, or height and width, in pixels, of the images that the network gets; null: as the masks file says, or
-            else the stored size, the same for all.
+        image_size: side, or height and width, in pixels, of the images that the network gets; null: as the masks file
+            says, or else the stored size, the same for all.
         resize_size: likewise of what the image is resized to cover, before the centre crop; null: image_size.
         blend: paste: the texture as it is; shading: the texture lit as the region that it covers.
         texture_size: length of the texture's shorter side, in pixels, before it is cut or tiled; null: as stored.

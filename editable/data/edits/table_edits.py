@@ -1,8 +1,6 @@
 """Edits that a user has written down: a table of images with the labels that they shall get."""
 
 import copy
-import csv
-import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,8 +15,8 @@ from editable.data.classes import find_class, name_key, near_names
 from editable.data.edits.edit_streams import Edits, EditStream
 from editable.data.modules.image_data_module import EvaluationImages
 from editable.data.modules.image_names import image_names
+from editable.data.table_rows import read_rows
 from editable.errors import UserError
-from editable.text_files import read_text
 
 __all__ = ["TableEdits"]
 
@@ -26,15 +24,15 @@ COLUMNS = ("image", "label")
 
 
 class _Row(NamedTuple):
-    """What stands in a line: the image and its label as they were written, and the line's number in the file."""
+    """What stands in a line: the image and its label as they were written, and where that is: ``line 3``."""
 
     image: str
     label: str
-    line: int
+    place: str
 
 
 class TableEdits(EditStream):
-    """Images and labels from a CSV file, in its order: ``image,label`` in its first line, then a line for each edit.
+    """Images and labels from a table, in its order: ``image,label`` in its first line, then a line for each edit.
 
     An image is given by its name (``<class>/<file>``), by its file or, where none has that name, by its position in the
     data set, from 0; a label by the name of a class or, where no class has that name, its number. Further columns and
@@ -42,7 +40,7 @@ class TableEdits(EditStream):
     either of Unicode's ways are read. Metrics are named ``table_drawdown``, ``table_success_rate`` and so on.
 
     Args:
-        table: The CSV file, in UTF-8.
+        table: The file: CSV in UTF-8, or Parquet.
 
     Raises:
         UserError: If the file cannot be read, has not these columns or no line; once it is bound, if an image or a
@@ -68,18 +66,16 @@ class TableEdits(EditStream):
         for row in self._rows:
             index, label = find(row.image), find_class(row.label, classes)
             if index is None:
-                raise UserError(
-                    f"line {row.line} of '{self.table}' has the image '{row.image}', {find.what_is_there()}"
-                )
+                raise UserError(f"{row.place} of '{self.table}' has the image '{row.image}', {find.what_is_there()}")
             if label is None:
                 raise UserError(
-                    f"line {row.line} of '{self.table}' has the label '{row.label}', which is none of the "
+                    f"{row.place} of '{self.table}' has the label '{row.label}', which is none of the "
                     f"{len(classes)} classes of the data, and no number of one: {near_names(row.label, classes)}"
                 )
             if labels.setdefault(index, label) != label:
                 raise UserError(
-                    f"line {row.line} of '{self.table}' asks for '{row.label}' of the image '{row.image}', of which "
-                    f"line {lines[index].line} asks for '{lines[index].label}': an image can get one label"
+                    f"{row.place} of '{self.table}' asks for '{row.label}' of the image '{row.image}', of which "
+                    f"{lines[index].place} asks for '{lines[index].label}': an image can get one label"
                 )
             num_again += index in lines
             lines.setdefault(index, row)
@@ -150,45 +146,14 @@ def _paths_of(images: Dataset) -> list[str]:
 
 def _read_rows(table: str) -> list[_Row]:
     """Read the lines of a table, without a look at what they name."""
+    missing = f"there is no table of edits at '{table}': give a CSV file with the columns image and label"
     if not table or not os.path.lexists(Path(table)):
-        raise UserError(f"there is no table of edits at '{table}': give a CSV file with the columns image and label")
-    reader = csv.reader(io.StringIO(read_text(table), newline=""), strict=True, skipinitialspace=True)
-    rows: list[_Row] = []
-    places: list[int] | None = None
-    width = 0
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if places is None:
-                places, width = _places(cells, table), len(cells)
-                continue
-            if len(cells) != width:
-                raise UserError(
-                    f"line {reader.line_num} of '{table}' has {len(cells)} cells where its first line has {width}: put "
-                    "a name with a comma in it into quotes"
-                )
-            image, label = (cells[place] for place in places)
-            row = _Row(image, label, reader.line_num)
-            for name, cell in zip(COLUMNS, row, strict=False):
-                if not cell:
-                    raise UserError(f"line {row.line} of '{table}' has no {name}: give an image and its label")
-            rows.append(row)
-    except csv.Error as error:
-        raise UserError(f"line {reader.line_num} of '{table}' cannot be read as CSV ({error})") from error
+        raise UserError(missing)
+    rows = [_Row(*row.cells, row.place) for row in read_rows(table, COLUMNS)]
+    for row in rows:
+        for name, cell in zip(COLUMNS, row, strict=False):
+            if not cell:
+                raise UserError(f"{row.place} of '{table}' has no {name}: give an image and its label")
     if not rows:
         raise UserError(f"the table '{table}' has no edits: give a line for each, below the first with image,label")
     return rows
-
-
-def _places(cells: list[str], table: str) -> list[int]:
-    """Return which columns hold image and label."""
-    for name in COLUMNS:
-        if cells.count(name) != 1:
-            how = "no column" if name not in cells else f"{cells.count(name)} columns"
-            raise UserError(
-                f"'{table}' has {how} '{name}' in its first line, which is '{','.join(cells)}': it must have image and "
-                "label once each, with commas between"
-            )
-    return [cells.index(name) for name in COLUMNS]

@@ -100,7 +100,7 @@ class _Resize(nn.Module):
 
 
 def _covering(stored: tuple[int, int], cover: tuple[int, int]) -> tuple[int, int]:
-    """Return the least height and width that cover others, of the stored image's ratio; rounded down, as torchvision."""
+    """Return the least height and width that cover others, of the stored ratio; rounded down, as torchvision does."""
     (height, width), (rows, columns) = stored, cover
     if rows * width >= columns * height:
         return rows, rows * width // height

@@ -19,9 +19,9 @@ def to_grey(image: Tensor) -> Tensor:
     """
     if image.shape[0] != 3:
         return image
-    if image.is_floating_point():
-        return sum(weight / 2**16 * channel for weight, channel in zip(WEIGHTS, image, strict=True)).unsqueeze(0)  # type: ignore[union-attr]
     weights = torch.tensor(WEIGHTS).view(3, 1, 1)
+    if image.is_floating_point():
+        return (image * (weights / 2**16)).sum(0, keepdim=True)
     return ((image.long() * weights).sum(0, keepdim=True) + 2**15 >> 16).to(image.dtype)
 
 

@@ -34,8 +34,8 @@ class ContextFinder(ConceptFinder):
         layer: Name of the layer, a convolution.
         root: The folder that the exemplars' names are relative to; null: the folder of the masks file.
         category: Name of the category in COCO annotations.
-        image_size: Side, or height and width, in pixels, of the exemplars as the network gets them; null: as the masks file
-            says, or else the stored size, the same for all.
+        image_size: Side, or height and width, in pixels, of the exemplars as the network gets them; null: as the masks
+            file says, or else the stored size, the same for all.
         resize_size: Likewise of what the image is resized to cover, before the centre crop; null: image_size.
         quantile: Of all responses; the concept is where they are at least as large.
         rank: Number of directions.

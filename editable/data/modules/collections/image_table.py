@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from editable.data.classes import ClassNames
 from editable.data.images.images import ImageFiles, LabelledImages
 from editable.data.images.listing import named_path
-from editable.data.images.reader import read_image
 from editable.data.modules.collections.labels import classes_of, label_of
 from editable.data.modules.framed_images import Augmentation, FramedImageDataModule
 from editable.data.modules.image_data_module import Split
@@ -124,8 +123,10 @@ class ImageTableDataModule(FramedImageDataModule):
             rank_zero_warn(
                 f"{len(missing)} of {self.num_classes} classes have no {split} image in '{self.table}': {named}"
             )
-        size = None if self.image_size is not None else tuple(read_image(paths[0]).shape[-2:])
-        files = ImageFiles([str(path) for path in paths], torch.tensor(labels, dtype=torch.int64), size)
+        files = ImageFiles([str(path) for path in paths], torch.tensor(labels, dtype=torch.int64))
+        if self.image_size is None:
+            height, width = files.read(0).shape[-2:]
+            files.size = (height, width)
         files.names = [row.cells[0] for row in rows]
         return files
 
