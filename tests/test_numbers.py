@@ -37,7 +37,7 @@ ROOMS = ("callbacks", "editing", "rewriting", "data", "models", "tasks")
 BAD = (math.nan, math.inf, -math.inf, 1e30, -1e30, 10**30, -(10**30))
 """What is refused wherever a number is asked for; nothing here is tried with so many images, pixels or steps."""
 
-NAMES_OR_NUMBERS = {"images", "labels", "target", "components", "noise", "name", "class_name", "categories"}
+NAMES_OR_NUMBERS = {"images", "labels", "target", "components", "noise", "name", "class_name", "categories", "classes"}
 """A class, a category or an image by name or number, which is looked up where all of them are known."""
 
 NO_OPTIONS = {

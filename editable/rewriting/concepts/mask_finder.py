@@ -28,8 +28,8 @@ class MaskFinder(ConceptFinder):
             :func:`~editable.data.read_masks`.
         root: The folder that image names in the masks are relative to; null: the folder of the masks file.
         category: Name of the category in COCO annotations.
-        image_size: Side, or height and width, in pixels, of the images that are looked at; null: as the masks file says,
-            or else the stored size.
+        image_size: Side, or height and width, in pixels, of the images that are looked at; null: as the masks file
+            says, or else the stored size.
         resize_size: Likewise of what the image is resized to cover, before the centre crop; null: image_size.
 
     Raises:

@@ -200,3 +200,69 @@ def test_names_that_are_no_text(tmp_path: Path):
     os.makedirs(os.fsencode(tmp_path / "test") + b"/caf\xe9")
     with pytest.raises(UserError, match="is no text in UTF-8: rename it"):
         _ = ImageFolderDataModule(str(tmp_path)).classes
+
+
+def test_the_deployed_networks_classes_in_its_order(make_folder):
+    data = folder_data(make_folder("test", classes="ab", count=2), classes=["b", "c", "a"])
+    with pytest.warns(UserWarning, match=r"1 of 3 classes have no image in .*test: c"):
+        data.setup("test")
+    assert data.classes == ["b", "c", "a"]
+    names = {"b": 0, "a": 2}
+    assert [names[name[0]] for name in data._split("test").names] == data._split("test").labels.tolist()
+
+
+def test_listed_classes_may_lack_training_images(make_folder):
+    data = folder_data(make_folder("train", classes="ab"), classes=["b", "c", "a"])
+    with pytest.warns(UserWarning, match="classes have no image in .*train: c"):
+        data.setup("fit")
+    with pytest.raises(UserError, match="num_classes is 2, but 3 are listed"):
+        folder_data(data.root, classes=["b", "c", "a"], num_classes=2).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        (["a", "bb"], r"test has the class folder b, which is none of the 2 listed classes: near names are bb"),
+        (["c", "d"], r"test has the class folder a, and 1 others, which is none of the 2 listed classes"),
+    ],
+)
+def test_each_class_folder_is_one_of_the_listed_classes(make_folder, classes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        folder_data(make_folder("test"), classes=classes).setup("test")
+
+
+def test_folders_of_other_names(make_folder):
+    for split in ("training", "held out", "evaluation/small"):
+        root = make_folder(split)
+    names = {"train_folder": "training", "val_folder": "held out", "test_folder": "evaluation/small"}
+    data = folder_data(root, **names)
+    data.setup("fit")
+    data.setup("test")
+    assert [len(part) for part in (data.train_dataset, data.val_dataset, data.test_dataset)] == [8, 8, 8]
+    assert not data.tests_on_validation
+    with pytest.raises(
+        UserError, match="sub-folder train, val or test, but has none: others are named by train_folder"
+    ):
+        folder_data(root).setup("test")
+    with pytest.raises(UserError, match="must have a sub-folder a, b or c, but has none"):
+        folder_data(root, train_folder="a", val_folder="b", test_folder="c").setup("test")
+    with pytest.raises(UserError, match="train_folder, val_folder and test_folder must differ, got train, val, train"):
+        folder_data(root, test_folder="train")
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_images_of_two_sides(make_folder, cache):
+    data = folder_data(make_folder("train", size=(10, 14)), image_size=[6, 8], cache=cache)
+    for augmentation in ("none", "crop_flip", "resized_crop_flip"):
+        data = folder_data(data.root, image_size=[6, 8], resize_size=[8, 9], cache=cache, augmentation=augmentation)
+        data.setup("fit")
+        assert next(iter(data.train_dataloader()))[0].shape == (2, 3, 6, 8)
+        assert data.image_shape == (3, 6, 8)
+
+
+def test_images_are_grey_for_a_network_of_one_channel(make_folder):
+    data = folder_data(make_folder("test", count=1), mean=[0.0], std=[1.0])
+    data.setup("test")
+    expected = Image.open(data.root / "test/a/00.png").convert("L")
+    seen = (data.test_dataset[0][0] * 255).round().to(torch.uint8)
+    assert torch.equal(seen, torch.from_numpy(np.array(expected))[None])
