@@ -1,7 +1,6 @@
 """Every command on the page about one's own network runs, in a folder with what it names."""
 
 import json
-import os
 import re
 import shlex
 from pathlib import Path
@@ -23,8 +22,6 @@ SIDES = {"cat": (40, 50), "dog": (50, 40), "owl": (64, 64)}
 QUICK = [
     "--data.num_workers=0",
     "--data.batch_size=8",
-    "--evaluation.num_edits=2",
-    "--evaluation.generality_views=0",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
@@ -108,7 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_page(command: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_of_the_page(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     words = shlex.split(command)
     if words[0] == "PYTHONPATH=.":
@@ -119,9 +116,7 @@ def test_a_command_of_the_page(command: str, folder: Path, tmp_path: Path, monke
     main([*words[2:], *QUICK])
     (metrics,) = set(folder.rglob("metrics.json")) - before
     found = json.loads(metrics.read_text())
-    assert found["num_edits"] == 2
     assert 0 <= found["test_error"] <= 1
-    assert os.listdir(tmp_path) == []
 
 
 def test_the_page_has_them_all() -> None:
