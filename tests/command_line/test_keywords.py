@@ -23,7 +23,7 @@ QUIET = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 ]
-HERE = "tests.arguments.test_keywords"
+HERE = "tests.command_line.test_keywords"
 
 
 class Widths(nn.Module):
