@@ -5,6 +5,7 @@ it is.
 """
 
 import re
+import sys
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, _subcommands
@@ -94,8 +95,10 @@ def _of_a_class(parser: ArgumentParser, message: str) -> str | None:
         return None
     given = next(filter(None, found.groups()))
     paths = known_names(_type_of(parser, keys[0]))
-    bare = {path.rpartition(".")[2]: path for path in paths}
-    near = near_name(given.rpartition(".")[2], bare)
+    module, _, name = given.rpartition(".")
+    own = [some for some in dir(sys.modules[module]) if not some.startswith("_")] if module in sys.modules else []
+    bare = {some: f"{module}.{some}" for some in own} | {path.rpartition(".")[2]: path for path in paths}
+    near = near_name(name, bare)
     if near is not None:
         return f"Parser key \"{keys[0]}\": there is no '{given}': {SAID} '{bare[near]}'?"
     few = "." not in given and 0 < len(paths) <= MOST_NAMES

@@ -82,6 +82,7 @@ def said(command: str, *options: str) -> str:
             ("--model.help=EditableTrainingTsk",),
             "model: there is no 'EditableTrainingTsk': did you mean 'editable.",
         ),
+        ("fit", ("--model.network=collections.OrderedDcit",), "did you mean 'collections.OrderedDict'?"),
         ("fit", ("--model.network=collections.xyzzy",), "module 'collections' has no attribute 'xyzzy'"),
     ],
 )
