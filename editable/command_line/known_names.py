@@ -18,7 +18,7 @@ def known_makers(room: str) -> list[str]:
     torch, door = sys.modules.get("torch"), sys.modules.get(room)
     if torch is None or door is None:
         return []
-    return [f"{room}.{name}" for name in door.__all__ if makes(getattr(door, name), torch.nn.Module)]
+    return [f"{room}.{name}" for name in door.__all__ if _makes(getattr(door, name), torch.nn.Module)]
 
 
 def known_names(typehint: Any) -> list[str]:
@@ -31,7 +31,7 @@ def known_names(typehint: Any) -> list[str]:
     return []
 
 
-def makes(some: Any, kind: type) -> bool:
+def _makes(some: Any, kind: type) -> bool:
     """Tell whether this is a function that returns an object of a class."""
     if not inspect.isfunction(some):
         return False

@@ -1,7 +1,7 @@
 """One value where a list is expected is a list of one: ``--evaluation.editable_layers fc``, ``editable_layers: fc``."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, get_args
 
@@ -23,13 +23,12 @@ def one_value_is_a_list_of_one() -> Iterator[None]:
     def check(self: Any, value: Any, append: bool = False, **settings: Any) -> Any:
         try:
             return theirs(self, value, append=append, **settings)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError):
             if append or not isinstance(value, str | int | float) or not _takes_a_list(self._typehint):
                 raise
-            try:
+            with suppress(TypeError, ValueError):
                 return theirs(self, [value], append=append, **settings)
-            except (TypeError, ValueError):
-                raise error from None
+            raise  # with what has caused it
 
     option._check_type = check
     try:

@@ -1,5 +1,6 @@
 """One value where a list is expected is a list of one; what is no list of anything stays a mistake."""
 
+from argparse import ArgumentError
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_what_takes_no_list_is_as_it_was(option: str, says: str | None):
     with pytest.raises((Exception, SystemExit)) as error:
         parsed("fit", option)
     assert says in (users_mistake(error.value) or "")
+
+
+def test_the_cause_of_a_mistake_is_kept():
+    with pytest.raises(ArgumentError) as error:
+        parsed("fit", "--trainer.callbacks=Xyzzy")
+    causes, some = [], error.value
+    while some is not None:
+        causes.append(some)
+        some = some.__cause__
+    assert "Xyzzy" in str(causes[-1])
+    assert len(causes) > 2
 
 
 def test_the_parser_of_others_is_as_it_was():
