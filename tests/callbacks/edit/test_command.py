@@ -67,7 +67,7 @@ def test_an_edit_is_kept_and_its_figures_are_those_of_the_edited_network(
     patch = EditPatch.load(folder / "edit.safetensors")
     assert patch.record.asked == [f"000011: {predictions(network(trained), images)[11]} → {asked}"]
     assert patch.record.outcome["drawdown"] == pytest.approx(expected["edit_drawdown"])
-    assert all(name.startswith("layer3") for name in patch.params)
+    assert all(name.startswith("layer3") for name in patch.names)
     report = (folder / "report.md").read_text()
     for words in ("](edit.png)", "](edit.safetensors)", "](edited.ckpt)", f"--patches {edited_11.folder}"):
         assert words in report
