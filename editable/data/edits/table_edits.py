@@ -148,7 +148,7 @@ def _read_rows(table: str) -> list[_Row]:
     """Read the lines of a table, without a look at what they name."""
     if not table or not os.path.lexists(Path(table)):
         raise UserError(f"there is no table of edits at '{table}': give a CSV file with the columns image and label")
-    rows = [_Row(row.cells[0], row.cells[1], row.place) for row in read_rows(table, COLUMNS)]
+    rows = [_Row(image, label, place) for (image, label), place in read_rows(table, COLUMNS)]
     for row in rows:
         for name, cell in zip(COLUMNS, row, strict=False):
             if not cell:

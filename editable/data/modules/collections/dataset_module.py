@@ -16,7 +16,7 @@ from editable.errors import UserError
 
 __all__ = ["DatasetDataModule"]
 
-SplitValue = str | bool | int | None
+SplitValue = str | bool | None
 """What a data set calls one of its splits; none where it has none such."""
 
 
