@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from editable.data.classes import ClassNames, find_class, is_none, named_classes, near_names
+from editable.data.images.grey import to_grey
 from editable.data.images.images import LabelledImages
 from editable.data.images.reader import read_image
 from editable.data.modules.image_data_module import ImageDataModule
@@ -59,7 +59,7 @@ class AskedImages(LabelledImages):
         if isinstance(source, int):
             return torch.as_tensor(self._test_images[source][0])
         image = read_image(source)
-        return rgb_to_grayscale(image) if self._grey else image
+        return to_grey(image) if self._grey else image
 
     def _find_labels(self, labels: ClassNames | None, classes: Sequence[str]) -> Tensor:
         if labels is None or is_none(labels, classes):

@@ -98,6 +98,9 @@ class _Resize(nn.Module):
         height, width = image.shape[-2:]
         return v2.functional.resize(image, list(_covering((height, width), self.cover)))
 
+    def extra_repr(self) -> str:
+        return f"cover={self.cover}"
+
 
 def _covering(stored: tuple[int, int], cover: tuple[int, int]) -> tuple[int, int]:
     """Return the least height and width that cover others, of the stored ratio; rounded down, as torchvision does."""

@@ -47,6 +47,12 @@ def test_two_sides_are_covered_and_the_centre_cut(stored, size, cover):
     assert frame.shape(stored) == tuple(expected.shape[1:])
 
 
+def test_what_is_kept_of_images_depends_on_the_frame():
+    """Identities of image sets hash the transform as it prints itself."""
+    frames = [Frame(), Frame(12), Frame(12, 20), Frame((12, 16)), Frame((12, 16), (20, 20)), Frame((12, 16), (20, 21))]
+    assert len({repr(frame.transform) for frame in frames}) == len(frames)
+
+
 def test_a_square_by_two_sides_is_the_square_by_one():
     assert Frame((12, 12), [20, 20]) == Frame(12, 20)
     assert str(Frame((12, 12))) == str(Frame(12))

@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
-from editable.data.images.reader import read_image, read_mask_image, read_size
+from editable.data.images.reader import (
+    ImageError,
+    pixels_of,
+    read_image,
+    read_image_bytes,
+    read_mask_image,
+    read_size,
+)
 from editable.errors import UserError
 
 ORIENTATION = 0x0112
@@ -120,3 +127,27 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path):
         for read in (read_image, read_mask_image, read_size):
             with pytest.raises(UserError, match=r"cannot be read \(it is no file\)"):
                 read(path)
+
+
+def test_bytes_and_pictures_are_read_as_files_are(tmp_path):
+    """Turned, transparent, of 16 bits and palette: by the file, by what it holds, and by what Pillow has opened."""
+    random, exif = np.random.RandomState(0), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    levels = random.randint(0, 2**16, (5, 7)).astype(np.uint16)
+    pictures = {
+        "turned.jpg": (Image.fromarray(random.randint(0, 256, (5, 7, 3), dtype=np.uint8)), {"exif": exif}),
+        "transparent.png": (Image.fromarray(random.randint(0, 256, (5, 7, 4), dtype=np.uint8)), {}),
+        "deep.png": (Image.fromarray(levels), {}),
+        "palette.png": (Image.fromarray(random.randint(0, 256, (5, 7, 3), dtype=np.uint8)).quantize(16), {}),
+    }
+    for name, (picture, settings) in pictures.items():
+        path = tmp_path / name
+        picture.save(path, **settings)
+        expected = read_image(path)
+        assert torch.equal(read_image_bytes(path.read_bytes(), name), expected), name
+        with Image.open(path) as opened:
+            assert torch.equal(pixels_of(opened, name), expected), name
+    with pytest.raises(ImageError, match="The image row 3 cannot be read"):
+        read_image_bytes(b"nothing", "row 3")
+    with pytest.raises(ImageError, match="The image row 3 cannot be read .*floats"):
+        pixels_of(Image.fromarray(np.zeros((2, 2), dtype=np.float32)), "row 3")
