@@ -149,5 +149,5 @@ def test_bytes_and_pictures_are_read_as_files_are(tmp_path):
             assert torch.equal(pixels_of(opened, name), expected), name
     with pytest.raises(ImageError, match="The image row 3 cannot be read"):
         read_image_bytes(b"nothing", "row 3")
-    with pytest.raises(ImageError, match="The image row 3 cannot be read .*floats"):
+    with pytest.raises(ImageError, match=r"The image row 3 cannot be read .*floats"):
         pixels_of(Image.fromarray(np.zeros((2, 2), dtype=np.float32)), "row 3")
