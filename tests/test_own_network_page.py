@@ -10,6 +10,8 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import load_file
+from torchvision.transforms import v2
 
 from editable.cli import main
 from editable.models import hugging_face_classifier, write_weights
@@ -63,10 +65,15 @@ class Pets(Dataset):
 '''
 
 
+def blocks(kind: str) -> list[str]:
+    """The blocks of a kind, such as ``python``; commands have none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for of, text in found if of == kind]
+
+
 def commands() -> list[str]:
     """The lines of all blocks, those that go on joined; comments and installations are left out."""
-    blocks = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for text in blocks("") for line in text.replace("\\\n", " ").splitlines()]
     return [line for line in lines if not line.startswith(("#", "pip install"))]
 
 
@@ -89,7 +96,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "my_networks.py").write_text(NETWORKS)
     vit = timm.create_model("test_vit", num_classes=3, img_size=[32, 48])
     write_weights(root / "vit.safetensors", vit)
-    torch.save(torchvision.models.squeezenet1_1(num_classes=3).state_dict(), root / "squeezenet.pt")
+    torch.manual_seed(0)
+    weights = torchvision.models.squeezenet1_1(num_classes=3).state_dict()
+    weights["classifier.1.bias"] = torch.tensor([2.0, 1.0, 1.0])  # everything is a cat
+    torch.save(weights, root / "squeezenet.pt")
     settings = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic"}
     names = {0: "owl", 1: "cat", 2: "dog"}
     hugging_face_classifier("resnet", False, id2label=names, **settings).save_pretrained(root / "my_resnet")
@@ -103,8 +113,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+NAMING = [command for command in commands() if " test --model " in command]
+CORRECTING = [command for command in commands() if "mine.yaml" in command or " patches " in command]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", NAMING)
 def test_a_command_of_the_page(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     words = shlex.split(command)
@@ -117,6 +131,51 @@ def test_a_command_of_the_page(command: str, folder: Path, monkeypatch: pytest.M
     (metrics,) = set(folder.rglob("metrics.json")) - before
     found = json.loads(metrics.read_text())
     assert 0 <= found["test_error"] <= 1
+
+
+def logits(weights: dict[str, torch.Tensor], path: str) -> torch.Tensor:
+    """What plain torchvision makes of a picture."""
+    network = torchvision.models.squeezenet1_1(num_classes=3).eval()
+    network.load_state_dict(weights)
+    picture = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
+    image = v2.functional.resize(picture, [64, 64]).float() / 255
+    with torch.no_grad():
+        return network(image[None])[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_correction_in_ten_lines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(folder)
+    (lines,) = blocks("python")
+    assert len([line for line in lines.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
+    exec(compile(lines, str(PAGE), "exec"), {})
+    assert "1 image, with 8 views of each" in capsys.readouterr().out
+    weights = torch.load("corrected.pt", weights_only=True)
+    assert logits(weights, "pets/evaluation/cat/0.png").argmax() == 2, "an owl, in plain torchvision"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_correction_in_five_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "mine.yaml").write_text(blocks("yaml")[0])
+    assert len(CORRECTING) <= 5
+    for command in CORRECTING:
+        if "onnx" in command:
+            pytest.importorskip("onnxruntime")
+        words = shlex.split(command)
+        more = [] if words[2] == "patches" else QUICK
+        main([*words[2:], *more, *(["--edit.max_drawdown=1"] if words[2] == "edit" else [])])
+    classes = sorted(SIDES)
+    weights = load_file("corrected.safetensors")
+    plain = torchvision.models.squeezenet1_1(num_classes=3)
+    plain.load_state_dict(weights)
+    assert classes.index("owl") == 2
+    assert Path("corrected.onnx").is_file()
+    original = torch.load("squeezenet.pt", weights_only=True)
+    changed = {name for name, value in weights.items() if not torch.equal(value, original[name])}
+    assert changed == {"classifier.1.weight", "classifier.1.bias"}
 
 
 def test_the_page_has_them_all() -> None:
