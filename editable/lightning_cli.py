@@ -41,6 +41,9 @@ from editable.yaml_text import load_yaml
 
 __all__ = ["EditableCLI"]
 
+OWN_OPTIONS: dict[str, type[Callback]] = {**SUBCOMMANDS, "predict": PredictionTable}
+"""Subcommands with a callback whose arguments are the options ``--<name>.…``."""
+
 PARSER_MODE = "yaml with names"
 """What jsonargparse calls the way in which we read YAML."""
 
@@ -100,7 +103,7 @@ class EditableCLI(LightningCLI):
                     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
                     "init_args": {"save_dir": "runs", "name": "unnamed"},
                 },
-                "callbacks": [RunReport(), PredictionTable()],
+                "callbacks": [RunReport()],
             },
             seed_everything_default=0,
             subclass_mode_model=True,
@@ -140,12 +143,12 @@ class EditableCLI(LightningCLI):
             return self.init_parser(**kwargs)
         kwargs["description"] = COMMANDS[subcommand].summary
         kwargs["usage"] = f"{program()} {subcommand} --config FILE [options]"
-        if subcommand not in SUBCOMMANDS:
+        if subcommand not in OWN_OPTIONS:
             parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
             if subcommand == "test":
                 _add_test_sections(parser)
             return parser if subcommand == "fit" else _add_patches(parser)
-        callback = SUBCOMMANDS[subcommand]
+        callback = OWN_OPTIONS[subcommand]
         parser = self.init_parser(**kwargs)
         self._add_arguments(parser)
         parser.add_lightning_class_args(callback, subcommand)

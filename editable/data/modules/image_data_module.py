@@ -128,6 +128,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.std = tuple(std)
         self.augmentation = augmentation
         self._loaded: dict[Split, LabelledImages | None] = {}
+        self._predicted: EvaluationImages | None = None
 
     @property
     @abstractmethod
@@ -215,8 +216,16 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._loader(self.test_dataset, sampler=sampler)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of test images."""
-        return self._loader(self.test_dataset)
+        """Return the loader of test images, or of those that :meth:`predict_on` was given."""
+        return self._loader(self.test_dataset if self._predicted is None else self._predicted)
+
+    def predict_on(self, images: Dataset[tuple[Tensor, int]]) -> None:
+        """Let ``predict`` run over other images, stored as the data set's own are.
+
+        Raises:
+            UserError: their size or number of channels is another than that of the data set's own images.
+        """
+        self._predicted = self.evaluated(images)
 
     def evaluated(self, images: Dataset[tuple[Tensor, int]]) -> EvaluationImages:
         """Return stored images, of this data set or from elsewhere, as the network gets them in evaluation.
