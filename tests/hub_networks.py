@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ class Family(NamedTuple):
 
 
 def _timm(name: str, **settings: Any) -> Callable[[], nn.Module]:
-    return lambda: pytest.importorskip("timm").create_model(name, num_classes=5, **settings)
+    return lambda: timm.create_model(name, num_classes=5, **settings)
 
 
 def _hub(kind: str, **settings: Any) -> Callable[[], nn.Module]:

@@ -30,9 +30,6 @@ from editable.tasks import ClassificationTask
 from tests.conftest import MakeTrainer
 from tests.hub_networks import FAMILIES, Family, images_of, network_of
 
-pytest.importorskip("timm")
-pytest.importorskip("transformers")
-
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 

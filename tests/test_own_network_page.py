@@ -5,8 +5,10 @@ import re
 import shlex
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
@@ -16,8 +18,6 @@ from torchvision.transforms import v2
 from editable.cli import main
 from editable.models import hugging_face_classifier, write_weights
 from tests.paths import DOCS
-
-timm, datasets = pytest.importorskip("timm"), pytest.importorskip("datasets")
 
 PAGE = DOCS / "your-own-network.md"
 SIDES = {"cat": (40, 50), "dog": (50, 40), "owl": (64, 64)}

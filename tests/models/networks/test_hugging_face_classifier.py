@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from editable.errors import UserError
 from editable.models import class_names_of, hugging_face_classifier, logits_of
 from editable.tasks import ClassificationTask
-
-transformers = pytest.importorskip("transformers")
 
 SMALL: dict[str, Any] = {
     "hidden_size": 16,

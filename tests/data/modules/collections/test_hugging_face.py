@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -12,8 +13,6 @@ from editable.data import HuggingFaceDataModule
 from editable.data.images.reader import read_image
 from editable.errors import UserError
 from tests.mistakes import error_line
-
-datasets = pytest.importorskip("datasets")
 
 LABELS = [1, 0, 1]
 NAMES = ["cat", "dog"]

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from editable.data import ImageTableDataModule
 from editable.errors import UserError
@@ -148,7 +150,6 @@ def test_grey_images_for_a_network_of_one_channel(pixels: dict[str, np.ndarray])
 
 
 def test_parquet_is_read_as_csv_is() -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = dict(zip(HEAD, zip(*ROWS, strict=True), strict=True))
     parquet.write_table(pyarrow.table({name: list(cells) for name, cells in columns.items()}), "images/table.parquet")
     by_parquet, by_csv = module("images/table.parquet"), module(write(ROWS))
@@ -159,7 +160,6 @@ def test_parquet_is_read_as_csv_is() -> None:
 
 
 def test_parquet_of_numbers_and_categories() -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     paths, labels = ["a/1.png", "b/1.png"], pyarrow.array([1.0, 0.0])
     table = pyarrow.table({"path": paths, "label": labels, "split": pyarrow.array(["test"] * 2).dictionary_encode()})
     parquet.write_table(table, "images/table.parquet")
@@ -220,7 +220,6 @@ def test_images_of_several_sizes() -> None:
 
 
 def test_parquet_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     Path("broken.parquet").write_bytes(b"PAR1 nothing PAR1")
     refused("'broken.parquet' cannot be read as Parquet", "broken.parquet")
     parquet.write_table(pyarrow.table({"path": ["a"], "label": ["b"]}), "few.parquet")
