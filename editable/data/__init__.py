@@ -1,8 +1,8 @@
 """What networks see and what is asked of them: images, data modules, streams of edits, and concepts in images.
 
 ``classes.py`` is the one place where a class is looked up by name or number, ``class_list.py`` reads lists of them, and
-``table_rows.py`` tables; ``images``, ``modules``, ``edits`` and ``concepts`` are the rooms. Nothing here knows a network.
-Start with ``modules/image_data_module.py``.
+``table_rows.py`` tables; ``images``, ``modules``, ``edits`` and ``concepts`` are the rooms. Nothing here knows a
+network. Start with ``modules/image_data_module.py``.
 """
 
 from editable.data.concepts.generator_rule import GeneratorRule, read_generator_rule
