@@ -49,7 +49,8 @@ class SpectralMoments:
 
     def __init__(self, channels: int, filters: int, size: tuple[int, int]) -> None:
         require_width(channels=channels, filters=filters)
-        require_side(height=size[0], width=size[1])
+        for side in size:
+            require_side(size=side)
         self.channels, self.filters, self.size = channels, filters, size
         frequencies = (size[0], size[1] // 2 + 1)
         self.inputs = torch.zeros(*frequencies, channels, channels, dtype=torch.complex128)
