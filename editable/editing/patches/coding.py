@@ -82,17 +82,17 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bytes(one), _bytes(other))
 
 
-def decoded(before: Tensor | None, parts: Parts) -> Tensor:
+def decoded(before: Tensor, parts: Parts) -> Tensor:
     """Return the tensor with the change.
 
     Args:
-        before: Without it; none where the parts have the ``whole`` tensor.
+        before: Without it.
         parts: What is held of the change.
 
     Raises:
         ValueError: Or another error of Python's or torch's, if the parts are not of such a tensor.
     """
-    value = parts["whole"] if before is None or set(parts) == {"whole"} else before
+    value = parts["whole"] if set(parts) == {"whole"} else before
     if "rows" in parts:
         stays = torch.ones(len(value), dtype=torch.bool)
         stays[parts.get("removed_at", torch.zeros(0, dtype=torch.int64))] = False

@@ -1,7 +1,7 @@
 """A patch on a state dict, without the network: put in and taken out, or refused with nothing changed."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -151,7 +151,8 @@ def _fingerprint_without(state: Mapping[str, Tensor], patch: Patch, name: str) -
     return fingerprint(plain)
 
 
-def _computed(function, tensor: Tensor, parts: Parts, name: str) -> Tensor:  # type: ignore[no-untyped-def]
+def _computed(function: Callable[[Tensor, Parts], Tensor], tensor: Tensor, parts: Parts, name: str) -> Tensor:
+    """Return what a function makes of a tensor and the parts that a file has of its change."""
     try:
         return function(tensor, parts)
     except DAMAGED as error:
