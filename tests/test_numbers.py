@@ -42,6 +42,7 @@ NAMES_OR_NUMBERS = {"images", "labels", "target", "components", "noise", "name",
 
 NO_OPTIONS = {
     "EditRecord": "figures that an edit had, for its patch",
+    "Harm": "figures that an edit had, for its patch",
     "EvaluatedEdits": "figures that an evaluation had",
     "AskedImages": "images and labels by name or number alone",
     "GeneratorRule": "made by the reader of rules, which checks numbers: tests/data/concepts/test_generator_rule.py",
