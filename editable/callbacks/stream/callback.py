@@ -222,8 +222,9 @@ class CorrectionStream(Subcommand):
         points = set(points_of(number))
         for edit in range(len(done.success), number):
             state, success, seconds = evaluator.correct(edit, done.state)
-            decision = self._decide(evaluator, parts, state, _spent(done))
-            kept = decision is None or decision.kept
+            taken_back = state is done.state  # no network was left
+            decision = None if taken_back else self._decide(evaluator, parts, state, _spent(done))
+            kept = not taken_back and (decision is None or decision.kept)
             bound = float("nan") if decision is None else decision.bound
             done = done.with_correction(state if kept else done.state, success, kept, seconds, bound)
             if edit + 1 in points:

@@ -235,7 +235,8 @@ class StreamEvaluator:
         """Make correction ``number`` on top of all earlier ones.
 
         Returns:
-            The state after it, whether it succeeded, and how many seconds it took.
+            The state after it, whether it succeeded, and how many seconds it took. One that leaves NaN or infinite
+            weights is none: the state is the given one then, which is said.
         """
         features, labels = self._samples[number]
         self._samples[number] = ((), labels)  # it is asked once
@@ -243,6 +244,8 @@ class StreamEvaluator:
         with _without_words():
             result, editor = self.editor.extend(self.split.suffix, state.params, features, labels, state.editor)
         seconds = time.perf_counter() - start
+        if not _is_finite(result.params):
+            return state, False, seconds
         after = StreamState(*(_laid_out(tensors) for tensors in (result.params, editor)))
         return after, bool(result.success), seconds
 
@@ -255,6 +258,8 @@ class StreamEvaluator:
         with _without_words():
             result = self.editor(self.split.suffix, self._base, features, labels)
         seconds = time.perf_counter() - start
+        if not _is_finite(result.params):
+            return self.start, False, seconds
         return StreamState(_laid_out(result.params), {}), bool(result.success), seconds
 
     def cost(self, params: Mapping[str, Tensor], indices: Tensor) -> Cost:
@@ -315,6 +320,19 @@ def _without_words() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* do not get their labels")
         yield
+
+
+def _is_finite(params: Mapping[str, Tensor]) -> bool:
+    """Return whether all values are finite numbers; say so where they are not."""
+    if all(param.isfinite().all() for param in params.values()):
+        return True
+    warnings.warn(
+        "a correction has left weights that are NaN or infinite, and was taken back: give the editor a lower learning "
+        "rate, or full precision",
+        UserWarning,
+        stacklevel=2,
+    )
+    return False
 
 
 def _laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

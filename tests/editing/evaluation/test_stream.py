@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editable.editing import (
+    BaseEditor,
     CodebookEditor,
     Correction,
     Editor,
@@ -173,6 +174,30 @@ def test_an_editor_that_returns_the_unedited_network_is_seen():
     assert (found["retention"], found["broken"], found["mended"], found["agreement"]) == (0, 0, 0, 1)
     assert found["error"] == found["error_before"]
     assert evaluator.num_bytes(state.params) == 0
+
+
+class Diverging(BaseEditor):
+    """Leaves a NaN among the weights."""
+
+    def forward(self, forward, params, inputs, targets, differentiable=False):
+        edited = {name: param.detach().clone() for name, param in params.items()}
+        next(iter(edited.values())).view(-1)[3] = torch.nan
+        return EditResult(edited, torch.tensor(torch.nan), torch.tensor(True), torch.tensor(1))
+
+
+def test_weights_that_are_no_numbers_are_taken_back():
+    place = Place("gradient")
+    place.editor = Diverging()
+    evaluator = place.evaluator()
+    before = evaluator.start
+    with pytest.warns(UserWarning, match="NaN or infinite, and was taken back"):
+        after, success, _ = evaluator.correct(0, before)
+    assert after is before
+    assert not success
+    with pytest.warns(UserWarning, match="NaN or infinite, and was taken back"):
+        together, success, _ = place.evaluator().correct_together(3)
+    assert all(torch.equal(value, before.params[name]) for name, value in together.params.items())
+    assert not success
 
 
 def test_an_edit_without_effect_does_not_succeed():
