@@ -21,7 +21,7 @@ from editable.models.tied import spread_tied, tied_names
 __all__ = ["EditPatch"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EditPatch:
     """The change that edits or a rewrite make to a network, apart from the network.
 
@@ -156,6 +156,16 @@ class EditPatch:
     def num_bytes(self) -> int:
         """Size of what it holds of tensors."""
         return sum(part.nbytes for parts in self.changes.values() for part in parts.values())
+
+    def __repr__(self) -> str:
+        """Tell what it is in a line, without its tensors."""
+        names = self.names
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        asked = "; ".join(edit.sentence for edit in self.edits[:3]) + ("; …" if len(self.edits) > 3 else "")
+        return (
+            f"EditPatch({shown or 'changes nothing'}; {self.num_bytes / 1e6:.3f} MB; for {self.base}, leaves "
+            f"{self.edited}; {asked})"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the patch as a safetensors file of format 2, whole or not at all.

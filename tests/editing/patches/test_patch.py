@@ -255,3 +255,12 @@ def test_class_names_are_kept_where_they_are_known_and_are_names(tmp_path: Path)
         text = f'{{"asked": [], "made_by": null, "measured_on": "", "outcome": {{}}, "classes": {wrong}}}'
         with pytest.raises(UserError, match="its record is not what an edit"):
             EditRecord.of_format_1(text, "edit.safetensors")
+
+
+def test_a_patch_is_told_in_a_line() -> None:
+    network = nn.Linear(300, 2)
+    patch = EditPatch.of(network, {"bias": torch.ones(2)}, EditRecord(["cat → dog"]))
+    assert repr(patch) == (
+        f"EditPatch(bias; {patch.num_bytes / 1e6:.3f} MB; for {patch.base}, leaves {patch.edited}; cat → dog)"
+    )
+    assert "changes nothing" in repr(EditPatch.of(network, {}))
