@@ -47,17 +47,30 @@ def make_again(
             "run it from the folder where it was run, or drop the edits behind it too"
         )
     command = _command(config)
-    if left_out and command != "stream":
+    if left_out and not _one_by_one(config, command):
         raise UserError(f"{name} has several edits that were made at once by `{command}`: none can be dropped alone")
     options = [command, "--config", config, "--patches", *map(str, before)]
     if left_out:
         _write_table(table, edits)
-        options += ["--stream.edits=TableEdits", f"--stream.edits.table={table}", "--stream.num_edits=null"]
-        options += ["--stream.held_out=0"]
+        options += {
+            "stream": [
+                "--stream.edits=TableEdits",
+                f"--stream.edits.table={table}",
+                "--stream.num_edits=null",
+                "--stream.held_out=0",
+            ],
+            "edit": [f"--edit.table={table}", "--edit.images=null", "--edit.labels=null"],
+        }[command]
     if command != "edit":
         options.append(f"--{command}.resume=null")
     cli = EditableCLI(options)
     return EditPatch.load(run_folder(cli.trainer) / PATCHES[command])
+
+
+def _one_by_one(config: str, command: str) -> bool:
+    """Return whether the edits of a run were made one after the other, so that there may be fewer."""
+    content: Any = load_yaml(read_text(config))
+    return command == "stream" or (command == "edit" and content["edit"].get("mode") == "stream")
 
 
 def _command(config: str) -> str:

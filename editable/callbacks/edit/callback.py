@@ -1,7 +1,7 @@
 """Correct a trained network: an edit of one's own images, kept as a patch where it costs little elsewhere."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,6 +12,7 @@ import editable.callbacks.edit.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.edit.cause import refuse_impossible, why_it_failed
 from editable.callbacks.edit.outcome import MOST_CHANGED, EditedImages, ImageEditOutcome, ScoredImages
+from editable.callbacks.edit.sequence import edit_one_by_one
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
@@ -19,11 +20,14 @@ from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
 from editable.data import AskedImages, ImageDataModule, denormalise
 from editable.data.classes import ClassNames
+from editable.data.edits.asked_table import read_asked_table
 from editable.data.images.same_images import SameImages
+from editable.data.modules.image_names import image_names
 from editable.editing import BaseEditor, EditRecord, Harm, needs_place, split_for, upper_bound
 from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork
+from editable.models.added.row_layer import row_groups
 from editable.models.logits import require_logits, require_num_classes
 
 __all__ = ["ImageEdit"]
@@ -36,21 +40,27 @@ class ImageEdit(Subcommand):
     """Edits the tested network so that images get the labels asked for, and keeps the edit if it costs little.
 
     All images are edited together: the editor goes on until each has its label, with ``evaluation.edited_views`` views
-    of it. An image has its label where that is predicted, strictly above all others. An edit that does not succeed ends
-    the run. One that does is measured on the test images, each ``evaluation.image_stride``-th. Where its drawdown on
-    those that are neither edited nor edited views, nor the same as one of these, is at most ``max_drawdown``, it is
-    left as ``edit.safetensors``, a patch for the tested weights (``--patches`` of other subcommands), and as the whole
-    checkpoint ``edited.ckpt``. The tested network itself never changes, and ``test_error`` is that of the unedited one.
+    of it; or one after the other, each on top of the last. An image has its label where that is predicted, strictly
+    above all others. An edit that does not succeed ends the run; of several one after the other, one that does not is
+    left out, and the report tells which of the earlier ones still hold in the end. One that does is measured on the
+    test images, each ``evaluation.image_stride``-th. Where its drawdown on those that are neither edited nor edited
+    views, nor the same as one of these, is at most ``max_drawdown``, it is left as ``edit.safetensors``, a patch for
+    the tested weights (``--patches`` of other subcommands), and as the whole checkpoint ``edited.ckpt``. The tested
+    network itself never changes, and ``test_error`` is that of the unedited one.
 
     Logs ``edit_num_steps``, ``edit_num_images`` and, on ``edit_num_scoring_images`` such test images,
     ``edit_error_before``, ``edit_error``, ``edit_drawdown``, ``edit_agreement``, ``edit_num_corrected`` and
     ``edit_num_broken``; with the ``edit_num_edited_test_images`` that were left out, ``edit_drawdown_with_edited``;
+    one after the other, ``edit_num_made`` and ``edit_num_holding``;
     besides ``edit_generality_before`` and ``edit_generality``, on ``evaluation.generality_views``
     views of each image that are no part of the edit.
 
     Args:
         evaluation: Whose editor, editable layers and views are taken; it does not run itself.
         images: Image files, or positions of test images (from 0, in the order of the data set); one or several.
+        table: In place of images and labels, a table (CSV or Parquet) with the columns image and label; an image is a
+            file, the name of a test image, or its position.
+        mode: ``together``, or as a ``stream``, one after the other, each of which ``patches drop`` can drop alone.
         labels: For each image the label asked for: the name of a class, or its number where no class has that name. By
             default the true labels, which only test images have.
         max_drawdown: Largest rise of the error rate on test images that are not edited, as a fraction, at which the
@@ -74,20 +84,27 @@ class ImageEdit(Subcommand):
     def __init__(
         self,
         evaluation: DrawdownEvaluation,
-        images: list[str | int] | str | int,
+        images: list[str | int] | str | int | None = None,
         labels: ClassNames | None = None,
+        table: str | None = None,
+        mode: Literal["together", "stream"] = "together",
         max_drawdown: float = 0.01,
         log: bool | str = True,
     ) -> None:
         require_within("[-1, 1]", max_drawdown=max_drawdown)
         self.evaluation = evaluation
-        self.images = images if isinstance(images, list) else [images]
-        self.labels = labels
+        if (images is None) == (table is None):
+            raise UserError("edit needs images, or a table that has them with their labels: give one of the two")
+        if table is not None and labels is not None:
+            raise UserError("edit.labels go with edit.images: a table has the label of each image in its line")
+        self.images = images if isinstance(images, list) or images is None else [images]
+        self.labels, self.table_file, self.mode = labels, table, mode
         self.max_drawdown, self.kept_log = max_drawdown, log
         self.outcome: ImageEditOutcome | None = None
         self._split: SplitNetwork | None = None
         self._edited: EditedImages | None = None
         self._params: dict[str, Tensor] = {}
+        self._owners = torch.zeros(0, dtype=torch.int64)
         self._same = SameImages(torch.zeros(0, 0))
         self._scored: list[ScoredImages] = []
         self._num_seen = 0
@@ -96,7 +113,11 @@ class ImageEdit(Subcommand):
         """Make the edit, which is a matter of seconds, before the test images are run."""
         self.evaluation.check(pl_module, trainer.test_loop.inference_mode)
         data = image_data(trainer, WHAT)
-        asked = AskedImages(self.images, self.labels, data)
+        if self.table_file is None:
+            asked = AskedImages(self.images or [], self.labels, data)
+        else:
+            images, labels = read_asked_table(self.table_file, image_names(data.test_dataset))
+            asked = AskedImages(images, list(labels), data)
         editor: BaseEditor = self.evaluation.editor_for(pl_module)
         self._split = split_for(editor, network_of(pl_module), self.evaluation.editable_layers_for(pl_module))
         if editor.own_layers is None:
@@ -140,9 +161,9 @@ class ImageEdit(Subcommand):
         if self.failure() is not None:
             return
         assert self._split is not None, "the edit is made when the test starts"
-        record, command = self._record(trainer, pl_module, self.outcome), self.command
+        records, command = self._records(trainer, pl_module, self.outcome), self.command
         names = report.PATCH, report.CHECKPOINT
-        write_edit(trainer, self._split.network, self._params, record, *names, command, self.kept_log)
+        write_edit(trainer, self._split.network, self._params, records, *names, command, self.kept_log)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the edited network in place of the task's own, in the checkpoint alone."""
@@ -192,9 +213,24 @@ class ImageEdit(Subcommand):
         if is_predicted(logits(together, params), targets).all():
             raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
         features, there = prefix(together), targets.to(pl_module.device)
-        result = editor(split.suffix, params, features, there)
-        after = logits(images, result.params)
-        if not result.success or not is_predicted(logits(together, result.params), targets).all():
+        if self.mode == "stream":
+            parts = [torch.cat([images[some : some + 1], learnt[some]]) for some in range(len(images))]
+            edits = [
+                (prefix(part), label.expand(len(part)).to(pl_module.device))
+                for part, label in zip(parts, labels, strict=True)
+            ]
+            sequence = edit_one_by_one(editor, split.suffix, params, edits)
+            self._owners, steps, edited_params = sequence.owners, sequence.num_steps, sequence.params
+            made = sequence.made
+            if not made.any():
+                raise UserError(f"none of the {len(labels)} edits succeeds: take another editor or learning rate")
+        else:
+            result = editor(split.suffix, params, features, there)
+            edited_params, steps, made = result.params, int(result.num_steps), torch.zeros(0) > 0
+        after = logits(images, edited_params)
+        if self.mode == "together" and (
+            not result.success or not is_predicted(logits(together, edited_params), targets).all()
+        ):
             cause = why_it_failed(result, lambda own: split.suffix(features, own), params, there, bool(learnt.shape[1]))
             raise UserError(
                 f"the edit does not succeed in {int(result.num_steps)} steps, after which "
@@ -209,10 +245,11 @@ class ImageEdit(Subcommand):
             before.float().softmax(dim=-1),
             after.float().softmax(dim=-1),
             held(params),
-            held(result.params),
-            int(result.num_steps),
+            held(edited_params),
+            steps,
+            made,
         )
-        return edited, result.params
+        return edited, edited_params
 
     def _views(self, trainer: Trainer, dataset: Dataset, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the views of images [N, C, H, W] that judge their edit, and those that are part of it."""
@@ -224,9 +261,9 @@ class ImageEdit(Subcommand):
         judged, edited = made.tensor_split([self.evaluation.generality_views], dim=1)
         return judged, edited
 
-    def _record(self, trainer: Trainer, pl_module: LightningModule, outcome: ImageEditOutcome) -> EditRecord:
-        """Return what the patch tells of itself."""
-        editor = self.evaluation.editor_for(pl_module)
+    def _records(self, trainer: Trainer, pl_module: LightningModule, outcome: ImageEditOutcome) -> list[EditRecord]:
+        """Return what the patch tells of each of its edits: one of all images, or one of each that was made."""
+        editor, edited = self.evaluation.editor_for(pl_module), outcome.edited
         try:
             made_by = editor.configuration()
         except UserError:  # a user's own editor need not be one that can be written down
@@ -235,14 +272,28 @@ class ImageEdit(Subcommand):
         number, level = len(others.labels), 0.95
         bound = upper_bound(others.num_broken, number, level).item()
         layers = editor.own_layers or self.evaluation.editable_layers_for(pl_module)
-        return EditRecord(
-            outcome.edited.asked(),
-            {"editor": made_by, "editable_layers": layers if layers is None else list(layers)},
-            f"{number} test images that are not edited",
-            outcome.values(),
-            list(outcome.edited.classes),
-            list(outcome.edited.names),
-            outcome.edited.labels.tolist(),
-            Harm("broken", others.num_broken, number, bound, level),
-            config=config_of(trainer),
-        )
+        asked, labels = edited.asked(), edited.labels.tolist()
+        groups = [list(range(len(labels)))]
+        if self.mode == "stream":
+            groups = [[some] for some in edited.made.nonzero().flatten().tolist()]
+        mine = [owner for owner in self._owners.tolist() if owner >= 0]
+        layer = next(iter(row_groups(self._params)), None)
+        records = []
+        for group in groups:
+            last = group is groups[-1]
+            rows = {} if layer is None else {layer: [row for row, owner in enumerate(mine) if owner in group]}
+            records.append(
+                EditRecord(
+                    [asked[some] for some in group],
+                    {"editor": made_by, "editable_layers": layers if layers is None else list(layers)},
+                    f"{number} test images that are not edited" if last else "",
+                    outcome.values() if last else {},
+                    list(edited.classes),
+                    [edited.names[some] for some in group],
+                    [labels[some] for some in group],
+                    Harm("broken", others.num_broken, number, bound, level) if last else None,
+                    rows if self.mode == "stream" else {},
+                    config=config_of(trainer),
+                )
+            )
+        return records

@@ -25,6 +25,8 @@ class EditedImages(NamedTuple):
         views_before: Whether the unedited network gives a view the label asked for, bool [N, V].
         views_after: Whether the edited one does.
         num_steps: Number of updates.
+        made: One after the other, whether each edit succeeded when it was made, bool [N]; empty where they were made
+            together.
     """
 
     names: list[str]
@@ -36,6 +38,12 @@ class EditedImages(NamedTuple):
     views_before: Tensor
     views_after: Tensor
     num_steps: int
+    made: Tensor = torch.zeros(0, dtype=torch.bool)
+
+    @property
+    def holds(self) -> Tensor:
+        """Whether each image has its label in the end, bool [N]."""
+        return self.after.argmax(dim=1) == self.labels
 
     def asked(self) -> list[str]:
         """Return what was asked for, a sentence for each image."""
@@ -144,6 +152,8 @@ class ImageEditOutcome:
             "num_edited_test_images": float(self.scored.edited.sum()),
             "drawdown_with_edited": self.scored.drawdown,
         }
+        if len(edited.made):
+            values |= {"num_made": float(edited.made.sum()), "num_holding": float(edited.holds.sum())}
         values = {name: value for name, value in values.items() if value == value}
         if edited.views_after.numel():
             values |= {"generality_before": _share(edited.views_before), "generality": _share(edited.views_after)}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editable.callbacks.edit.outcome import ImageEditOutcome, ScoredImages
-from editable.tables import Table, markdown_code
+from editable.callbacks.edit.outcome import EditedImages, ImageEditOutcome, ScoredImages
+from editable.tables import Table, markdown_code, markdown_text
 from editable.visualize import plot_changed_images, plot_image_edit
 
 __all__ = ["CHECKPOINT", "PATCH", "summary", "write"]
@@ -23,6 +23,9 @@ def summary(outcome: ImageEditOutcome) -> Table:
     if "generality" in values:
         title = f"{edited.views_after.shape[1]} other views of each have the label asked for"
         rows.append([title, *(f"{100 * values[name]:.1f} %" for name in ("generality_before", "generality"))])
+    if len(edited.made):
+        held = int(edited.holds.sum())
+        rows.append(["have their labels, after all edits", "", f"{held} of {len(edited.names)}"])
     rows += [_errors(name, scored) for name, scored in _scored(outcome).items()]
     return Table(["", "before", "after"], rows, _title(outcome))
 
@@ -39,7 +42,7 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
         folder / "edit.png", edited.images, edited.names, edited.labels, edited.before, edited.after, edited.classes
     )
     text = (
-        f"## {_title(outcome)}\n\n{kept}\n\n{summary(outcome).markdown()}\n\n"
+        f"## {_title(outcome)}\n\n{kept}\n\n{_holding(edited)}{summary(outcome).markdown()}\n\n"
         "![Each image with the probabilities of classes before and after](edit.png)\n\n"
         + " ".join(
             f"Of {len(some.labels)} {name} {some.num_corrected} became right and {some.num_broken} wrong: a drawdown "
@@ -54,6 +57,19 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
         plot_changed_images(folder / "changed.png", scored.changed, labels, before, after, edited.classes)
         text += "\n![The first test images whose prediction has changed](changed.png)\n"
     return [text]
+
+
+def _holding(edited: EditedImages) -> str:
+    """Return which of several edits, one after the other, hold after the last; nothing where there is one."""
+    if not len(edited.made):
+        return ""
+    lost = [name for name, made, holds in zip(edited.names, edited.made, edited.holds, strict=True) if made & ~holds]
+    failed = [name for name, made in zip(edited.names, edited.made, strict=True) if not made]
+    said = [f"All {int(edited.made.sum())} edits hold after the last."] if not lost else []
+    for names, what in ((lost, "no longer hold after the last"), (failed, "did not succeed, and were left out")):
+        if names:
+            said.append(f"Edits that {what}: {', '.join(map(markdown_text, names))}.")
+    return f"{' '.join(said)}\n\n"
 
 
 def _scored(outcome: ImageEditOutcome) -> dict[str, ScoredImages]:

@@ -63,7 +63,7 @@ def write_edit(
     trainer: Trainer,
     network: nn.Module,
     params: Mapping[str, Tensor],
-    record: EditRecord,
+    record: EditRecord | Sequence[EditRecord],
     patch: str,
     checkpoint: str,
     command: str,
@@ -75,7 +75,7 @@ def write_edit(
         trainer: Of the run; a callback of it has to call :func:`put_edited` when the checkpoint is saved.
         network: The unedited network; furnished, where the editor has asked for a layer of its own.
         params: Edited parameters by name.
-        record: What was asked and what came out.
+        record: What was asked and what came out, of one edit or of each.
         patch: Name of the patch's file.
         checkpoint: Name of the checkpoint's file.
         command: The subcommand.

@@ -15,16 +15,14 @@ from editable.atomic import write_atomically
 from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.stream.outcome import StreamPoint
 from editable.editing import StreamState
-from editable.editing.patches.coding import staying_rows
+from editable.editing.patches.owners import first_owners, next_owners
 from editable.errors import UserError
 from editable.models import fingerprint
-from editable.models.added.row_layer import row_groups
 
 __all__ = ["STATE", "Progress", "UnfinishedStream", "read_progress"]
 
 STATE = "stream.safetensors"
 SECONDS_BETWEEN_WRITES = 10
-LOOKED_AT = 16  # values of a row
 
 
 class Progress(NamedTuple):
@@ -53,8 +51,7 @@ class Progress(NamedTuple):
     def start(cls, state: StreamState) -> "Progress":
         """Return a stream before its first correction."""
         none, numbers = torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.float64)
-        number = next((len(state.params[names[0]]) for names in row_groups(state.params).values()), 0)
-        return cls(state, none, none, numbers, numbers, [], torch.full((number,), -1))
+        return cls(state, none, none, numbers, numbers, [], first_owners(state.params))
 
     def with_correction(
         self, state: StreamState, success: bool, kept: bool, seconds: float, bound: float
@@ -67,7 +64,9 @@ class Progress(NamedTuple):
             torch.cat([self.seconds, torch.tensor([seconds], dtype=torch.float64)]),
             torch.cat([self.bounds, torch.tensor([bound], dtype=torch.float64)]),
             self.points,
-            self.owners if state is self.state else _owners(self, state),
+            self.owners
+            if state is self.state
+            else next_owners(self.owners, self.state.params, state.params, len(self.success)),
         )
 
 
@@ -148,22 +147,6 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
                 f"{here!r}; leave the option out to begin anew"
             )
     return progress
-
-
-def _owners(before: Progress, state: StreamState) -> Tensor:
-    """Return whose the rows are after one more correction."""
-    own = before.state.params
-    for names in row_groups(state.params).values():
-        some = [{name: _head(params[name]) for name in names} for params in (own, state.params)]
-        staying = before.owners[staying_rows(*some)]
-        number = len(state.params[names[0]]) - len(staying)
-        return torch.cat([staying, torch.full((number,), len(before.success))])
-    return before.owners
-
-
-def _head(rows: Tensor) -> Tensor:
-    """Return the beginning of each row, by which rows are told apart."""
-    return rows.detach().cpu().flatten(1)[:, :LOOKED_AT] if rows.ndim > 1 else rows.detach().cpu()
 
 
 def _digest(tensors: Mapping[str, Tensor], described: Mapping[str, str]) -> str:

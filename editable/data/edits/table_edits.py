@@ -18,12 +18,12 @@ from editable.data.modules.image_names import image_names
 from editable.data.table_rows import read_rows
 from editable.errors import UserError
 
-__all__ = ["TableEdits"]
+__all__ = ["TableEdits", "read_edit_rows"]
 
 COLUMNS = ("image", "label")
 
 
-class _Row(NamedTuple):
+class EditRow(NamedTuple):
     """What stands in a line: the image and its label as they were written, and where that is: ``line 3``."""
 
     image: str
@@ -52,7 +52,7 @@ class TableEdits(EditStream):
 
     def __init__(self, table: str) -> None:
         self.table = table
-        self._rows = _read_rows(table)
+        self._rows = read_edit_rows(table)
         self._edits: Edits | None = None
 
     def bind(self, images: Dataset, classes: Sequence[str] | None) -> "TableEdits":
@@ -60,7 +60,7 @@ class TableEdits(EditStream):
         if classes is None:
             raise UserError(f"the table '{self.table}' needs a data module that knows its classes and images")
         find = _ImageFinder(images)
-        lines: dict[int, _Row] = {}
+        lines: dict[int, EditRow] = {}
         labels: dict[int, int] = {}
         num_again = 0
         for row in self._rows:
@@ -144,11 +144,11 @@ def _paths_of(images: Dataset) -> list[str]:
     return [str(path) for path in getattr(images, "paths", ())]
 
 
-def _read_rows(table: str) -> list[_Row]:
+def read_edit_rows(table: str) -> list[EditRow]:
     """Read the lines of a table, without a look at what they name."""
     if not table or not os.path.lexists(Path(table)):
         raise UserError(f"there is no table of edits at '{table}': give a CSV file with the columns image and label")
-    rows = [_Row(image, label, place) for (image, label), place in read_rows(table, COLUMNS)]
+    rows = [EditRow(image, label, place) for (image, label), place in read_rows(table, COLUMNS)]
     for row in rows:
         for name, cell in zip(COLUMNS, row, strict=False):
             if not cell:
