@@ -97,6 +97,6 @@ def plot_board(path: str | Path, panels: Mapping[str, Sequence[tuple[str, float,
         axes.axvline(0, color="black", linewidth=0.8)
         axes.axvline(LINEAR, color="tab:red", linewidth=0.8, linestyle="--")
         axes.grid(alpha=0.3)
-        axes.set_title(name_lines(title, 60, 2), fontsize=9)
+        axes.set_title(name_lines(title, 48, 3), fontsize=9)
         axes.set_xlabel("harm, points of error rate")
     save_figure(figure, path)
