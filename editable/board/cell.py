@@ -20,7 +20,7 @@ def num_runs(cells: Iterable[Cell], results: str | Path) -> int:
     """Return how many runs of ``train.py`` cells take: the search that several have in common is made once."""
     number, searches = 0, set()
     for cell in cells:
-        search = json.dumps([cell.network, cell.editor, _search_of(cell)])
+        search = json.dumps([cell.network, cell.editor, _search_of(cell.asked_without_weights())])
         known = search in searches or _searched_before(cell, results) is not None
         number += 1 + (0 if known else len(cell.candidates))
         searches.add(search)
@@ -89,18 +89,17 @@ def _searched_before(cell: Cell, results: str | Path) -> list[Candidate] | None:
     """
     if not cell.candidates:
         return []
-    wanted = _search_of(cell)
+    wanted = _search_of(cell.asked_without_weights())
     for path in sorted((Path(results) / cell.network).glob(f"*/{cell.editor}.json")):
         other = Result.read(path)
-        if {name: other.asked.get(name) for name in wanted} == wanted:
+        if _search_of(other.asked) == wanted and other.asked.get("weights") == cell.asked()["weights"]:
             return other.searched
     return None
 
 
-def _search_of(cell: Cell) -> dict[str, Any]:
-    """Return what a search depends on."""
-    asked = cell.asked()
-    return {name: asked[name] for name in ("search", "search_command", "candidates", "weights")}
+def _search_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a search depends on, but for the weights, which take long to be looked at."""
+    return {name: asked.get(name) for name in ("search", "search_command", "candidates")}
 
 
 def forget(cell: Cell, folder: str | Path) -> None:

@@ -9,10 +9,10 @@ from editable.calls.asked import image_batch
 from editable.calls.fix import Harm, changed_copy
 from editable.calls.judge import Judge, Judged, Transform, halves, transform_of
 from editable.calls.rule import Rule
+from editable.calls.running import logits_on
 from editable.data.images.same_images import SameImages
 from editable.editing import Cost, EditPatch, EditRecord, upper_bound
 from editable.errors import UserError, require_finite, require_seed, require_within
-from editable.models import evaluation_mode, logits_of
 from editable.rewriting import (
     ClosedForm,
     InverseMoment,
@@ -117,8 +117,5 @@ def _harm(network: nn.Module, rewritten: nn.Module, judge: Judge, judged: Tensor
     return Harm.of(cost, judged[other], float(upper_bound(cost.num_broken, len(cost.labels), level)), level)
 
 
-@torch.no_grad()
 def _predicted(network: nn.Module, images: Tensor) -> Tensor:
-    first = next(network.parameters())
-    with evaluation_mode(network):
-        return logits_of(network(images.to(first.device, first.dtype))).argmax(dim=1).cpu()
+    return logits_on(network, images).argmax(dim=1)

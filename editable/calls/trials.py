@@ -13,6 +13,7 @@ import editable.editing.patches.record as kept
 from editable.calls.candidates import Candidate
 from editable.calls.fix import Fix, Tried
 from editable.calls.judge import Judge, halves
+from editable.calls.running import logits_on
 from editable.calls.views import shifted_views
 from editable.data.images.same_images import SameImages
 from editable.data.modules.changed_views import CHANGES, ChangedViews
@@ -28,8 +29,7 @@ from editable.editing import (
 )
 from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError
-from editable.models.logits import logits_of, require_logits
-from editable.models.split.modes import evaluation_mode
+from editable.models.logits import require_logits
 
 __all__ = ["Trials"]
 
@@ -53,7 +53,7 @@ class Trials:
 
     def prepare(self, views: int, seed: int) -> None:
         """Look at what is asked, draw views, and share out the judge's images."""
-        logits = self._logits(self.network, self.images)
+        logits = logits_on(self.network, self.images)
         require_logits(logits, len(self.images))
         if int(self.asked.min()) < 0 or int(self.asked.max()) >= logits.shape[1]:
             raise UserError(
@@ -177,17 +177,6 @@ class Trials:
             features = split.prefix(self.images.to(self.device, _dtype(split.params.values())))
             logits: Tensor = split.suffix(features, rounded)
         return logits.cpu()
-
-    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
-        with torch.no_grad(), evaluation_mode(network):
-            try:
-                output = network(images.to(self.device, _dtype(network.parameters())))
-            except (RuntimeError, ValueError) as error:  # whatever a network raises on another size
-                reason = str(error).strip().partition("\n")[0]
-                raise UserError(
-                    f"{type(network).__name__} cannot take images {list(images.shape[1:])} ({reason})"
-                ) from error
-        return logits_of(output).cpu()
 
     def _each(self) -> Iterator[tuple[int, int]]:
         yield from enumerate(self.asked.tolist())

@@ -25,9 +25,9 @@ from editable.data.images.same_images import SameImages
 from editable.data.modules.image_names import image_names
 from editable.editing import BaseEditor, EditRecord, Harm, needs_place, split_for, upper_bound
 from editable.editing.editors.objective import is_predicted
+from editable.editing.patches.owners import rows_of
 from editable.errors import UserError, require_within
 from editable.models import Features, SplitNetwork
-from editable.models.added.row_layer import row_groups
 from editable.models.logits import require_logits, require_num_classes
 
 __all__ = ["ImageEdit"]
@@ -212,7 +212,6 @@ class ImageEdit(Subcommand):
         targets = torch.cat([labels, labels.repeat_interleave(learnt.shape[1])])
         if is_predicted(logits(together, params), targets).all():
             raise UserError("the network gives all images the labels asked for already: there is nothing to edit")
-        features, there = prefix(together), targets.to(pl_module.device)
         if self.mode == "stream":
             parts = [torch.cat([images[some : some + 1], learnt[some]]) for some in range(len(images))]
             edits = [
@@ -225,17 +224,19 @@ class ImageEdit(Subcommand):
             if not made.any():
                 raise UserError(f"none of the {len(labels)} edits succeeds: take another editor or learning rate")
         else:
+            features, there = prefix(together), targets.to(pl_module.device)
             result = editor(split.suffix, params, features, there)
             edited_params, steps, made = result.params, int(result.num_steps), torch.zeros(0) > 0
+            if not result.success or not is_predicted(logits(together, edited_params), targets).all():
+                cause = why_it_failed(
+                    result, lambda own: split.suffix(features, own), params, there, bool(learnt.shape[1])
+                )
+                num_right = int(is_predicted(logits(images, edited_params), labels).sum())
+                raise UserError(
+                    f"the edit does not succeed in {steps} steps, after which {num_right} of {len(labels)} images have "
+                    f"the labels asked for; {cause}"
+                )
         after = logits(images, edited_params)
-        if self.mode == "together" and (
-            not result.success or not is_predicted(logits(together, edited_params), targets).all()
-        ):
-            cause = why_it_failed(result, lambda own: split.suffix(features, own), params, there, bool(learnt.shape[1]))
-            raise UserError(
-                f"the edit does not succeed in {int(result.num_steps)} steps, after which "
-                f"{int(is_predicted(after, labels).sum())} of {len(labels)} images have the labels asked for; {cause}"
-            )
         self._same = SameImages(together)
         edited = EditedImages(
             names,
@@ -276,12 +277,9 @@ class ImageEdit(Subcommand):
         groups = [list(range(len(labels)))]
         if self.mode == "stream":
             groups = [[some] for some in edited.made.nonzero().flatten().tolist()]
-        mine = [owner for owner in self._owners.tolist() if owner >= 0]
-        layer = next(iter(row_groups(self._params)), None)
         records = []
         for group in groups:
             last = group is groups[-1]
-            rows = {} if layer is None else {layer: [row for row, owner in enumerate(mine) if owner in group]}
             records.append(
                 EditRecord(
                     [asked[some] for some in group],
@@ -292,7 +290,7 @@ class ImageEdit(Subcommand):
                     [edited.names[some] for some in group],
                     [labels[some] for some in group],
                     Harm("broken", others.num_broken, number, bound, level) if last else None,
-                    rows if self.mode == "stream" else {},
+                    rows_of(group, self._owners, self._params) if self.mode == "stream" else {},
                     config=config_of(trainer),
                 )
             )

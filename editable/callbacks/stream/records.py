@@ -7,7 +7,7 @@ from editable.callbacks.stream.outcome import StreamOutcome
 from editable.callbacks.stream.report import asked_of, record
 from editable.callbacks.stream.unfinished import Progress
 from editable.editing import EditRecord, Harm, upper_bound
-from editable.models.added.row_layer import row_groups
+from editable.editing.patches.owners import rows_of
 
 __all__ = ["records"]
 
@@ -34,12 +34,9 @@ def records(
     told, sentences = record(outcome), asked_of(outcome)
     kept = outcome.kept.nonzero().flatten().tolist()
     groups = [[number] for number in kept] if outcome.protocol == "stream" else [kept] if kept else []
-    mine = [owner for owner in done.owners.tolist() if owner >= 0]
-    layer = next(iter(row_groups(done.state.params)), None)
     made = []
     for group in groups:
         last = group[-1] == kept[-1]
-        rows = {} if layer is None else {layer: [row for row, owner in enumerate(mine) if owner in group]}
         made.append(
             EditRecord(
                 [sentences[number] for number in group],
@@ -50,7 +47,7 @@ def records(
                 [names[int(outcome.index[number])] for number in group],
                 [int(outcome.new_label[number]) for number in group],
                 _harm(outcome, float(done.bounds[group[-1]]), last),
-                rows if outcome.protocol == "stream" else {},
+                rows_of(group, done.owners, done.state.params) if outcome.protocol == "stream" else {},
                 config,
             )
         )

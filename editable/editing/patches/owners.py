@@ -1,6 +1,6 @@
 """Whose each row of an editor's own layer is, while edits are made one after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from editable.editing.patches.coding import staying_rows
 from editable.models.added.row_layer import row_groups
 
-__all__ = ["first_owners", "next_owners"]
+__all__ = ["first_owners", "next_owners", "rows_of"]
 
 LOOKED_AT = 16
 """Values at the beginning of a row by which rows are told apart."""
@@ -38,6 +38,19 @@ def next_owners(owners: Tensor, before: Mapping[str, Tensor], after: Mapping[str
         staying = owners[staying_rows(*some)]
         return torch.cat([staying, torch.full((len(after[names[0]]) - len(staying),), edit)])
     return owners
+
+
+def rows_of(edits: Collection[int], owners: Tensor, params: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Return which of the rows that all edits have added are those of some, by the layer's name.
+
+    Args:
+        edits: Their numbers.
+        owners: After the last edit, int64 [R].
+        params: Parameters after it.
+    """
+    added = [owner for owner in owners.tolist() if owner >= 0]
+    layer = next(iter(row_groups(params)), None)
+    return {} if layer is None else {layer: [row for row, owner in enumerate(added) if owner in edits]}
 
 
 def _head(rows: Tensor) -> Tensor:

@@ -149,19 +149,19 @@ def test_train_limit_leaves_validation_as_it_is():
 
 
 def test_fewer_test_images_are_chosen_by_seed():
-    def test_places(**settings):
+    def places_in_test(**settings):
         data = GreyLevels(**settings)
         data.setup("test")
         return places(data.test_dataloader())
 
-    few = test_places(test_limit=15)
+    few = places_in_test(test_limit=15)
     assert few == sorted(few)
     assert len(set(few)) == 15
-    assert set(test_places(test_limit=5)) < set(few)
-    assert test_places(test_limit=15, seed=1) != few
-    assert set(test_places(test_limit=5, own=("train",))) < set(test_places(own=("train",)))
+    assert set(places_in_test(test_limit=5)) < set(few)
+    assert places_in_test(test_limit=15, seed=1) != few
+    assert set(places_in_test(test_limit=5, own=("train",))) < set(places_in_test(own=("train",)))
     with pytest.raises(UserError, match="test_limit is 41, but there are only 40 test images"):
-        test_places(test_limit=41)
+        places_in_test(test_limit=41)
 
 
 def test_batch_larger_than_the_training_images():
