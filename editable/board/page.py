@@ -13,6 +13,8 @@ from editable.visualize import plot_board
 __all__ = ["page_of", "ranked", "write_page"]
 
 FIGURE = "figures/board.png"
+BUDGET = 0.0025
+"""Rise of the error rate that an owner may be ready to pay, a fraction."""
 COLUMNS = (
     "editor",
     "hold, %",
@@ -21,6 +23,8 @@ COLUMNS = (
     "broken, %",
     "views, %",
     "same kind, %",
+    "within budget",
+    "same kind then, %",
     "ms an edit",
     "run, s",
     "constants",
@@ -49,7 +53,9 @@ page; `--only` with names makes a part, `--dry_run` tells what would be made. Yo
 the error rate on the judging images, after all edits of a stream, else in the mean over single ones; ± half of a 95 %
 interval where images were sampled. **Error**: that rate afterwards. **Broken**: judging images that were right and are
 wrong. **Views**: further views of edited images that have the label. **Same kind**: other images that the unedited
-network mistakes in the same way as an edited one and that are right now. [metrics.md](metrics.md) defines them all.
+network mistakes in the same way as an edited one and that are right now. **Within budget**: the most edits of a stream
+up to which its harm is at most {budget} points, among the numbers at which it was judged, and how many mistakes of the
+same kind are right **then**. [metrics.md](metrics.md) defines them all.
 Editors of which at least {success} % hold come first, by harm; the others follow, by how many hold.
 
 **Constants** are chosen for each editor and network among at most {most} candidates, for single edits and once more
@@ -89,11 +95,12 @@ def write_page(board: Board, results: str | Path, path: str | Path) -> int:
 
 def page_of(board: Board, results: Sequence[Result]) -> str:
     """Return the page in Markdown."""
-    texts = {"success": f"{100 * board.success:g}", "most": board.most}
+    texts = {"success": f"{100 * board.success:g}", "most": board.most, "budget": f"{100 * BUDGET:g}"}
     sections = [INTRODUCTION.format_map(texts), _missing(board, results)]
     if results:
         sections.append(
-            f"![Harm of every editor]({FIGURE})\n\nFilled: at least {texts['success']} % hold; dashed: 0.25 points."
+            f"![Harm of every editor]({FIGURE})\n\n"
+            f"Filled: at least {texts['success']} % hold; dashed: {texts['budget']} points."
         )
     for table in _tables(board, results):
         before = sorted({f"{100 * some.figures.error_before:.2f}" for some in table})
@@ -148,6 +155,7 @@ def _missing(board: Board, results: Sequence[Result]) -> str:
 
 def _row(result: Result) -> list[str]:
     some = result.figures
+    num_within, group_within = result.within(BUDGET) or ("", None)
     spread = "" if some.half_width is None else f" ± {100 * some.half_width:.2f}"
     return [
         result.titles[2],
@@ -157,6 +165,8 @@ def _row(result: Result) -> list[str]:
         _percent(some.broken, 2),
         _percent(some.generality, 1),
         _percent(some.group_generality, 1),
+        str(num_within),
+        _percent(group_within, 1),
         "" if some.seconds_per_edit is None else f"{1000 * some.seconds_per_edit:.1f}",
         f"{result.seconds:.0f}",
         _words(result.constants),

@@ -20,6 +20,8 @@ __all__ = ["Candidate", "Figures", "Result", "best_of", "read_results", "surroun
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scipy")
 KINDS = ("", "mistake_", "table_")
 """What stands before the names of metrics of edits, by kind."""
+ROUNDING = 1e-9
+"""Rates are counts over a number of images, and their differences are not exact."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,30 @@ class Result:
     def figures(self) -> Figures:
         """Those that protocols have in common."""
         return Figures.of(self.command, self.metrics)
+
+    def within(self, budget: float) -> tuple[int, float | None] | None:
+        """Return the most edits up to which the harm of a stream stays within a budget, and group generality then.
+
+        Streams are judged at a few numbers of edits, which are the possible answers, and zero.
+
+        Args:
+            budget: Rise of the error rate, a fraction.
+
+        Returns:
+            The number of edits with the group generality after them, which none are without edits; nothing where the
+            protocol has no stream.
+        """
+        if not self.points:
+            return None
+        most: tuple[int, float | None] = (0, None)
+        for point in self.points:
+            num_edits, error = point["num_edits"], point["error"]
+            assert num_edits is not None
+            assert error is not None
+            if error - self.figures.error_before > budget + ROUNDING:
+                break
+            most = int(num_edits), point["group_generality"]
+        return most
 
     def write(self, path: str | Path) -> None:
         """Write it, whole or not at all."""

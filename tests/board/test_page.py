@@ -28,7 +28,7 @@ def test_those_that_hold_come_first_by_harm():
 
 def test_a_line_has_the_figures(board: Board):
     page = page_of(board, [result("gd", 0.975, 0.0125, [(0.1, 1.0, 0.2), (0.2, None, None)])])
-    line = "| GD | 97.5 | +1.25 | 13.75 | 6.25 |  | 37.5 | 12.5 | 12 | learning\\_rate 0.1 | 2 |"
+    line = "| GD | 97.5 | +1.25 | 13.75 | 6.25 |  | 37.5 | 1 |  | 12.5 | 12 | learning\\_rate 0.1 | 2 |"
     assert line.replace("\\", "") in page.replace("\\", "")
     assert "40 edits; error before 12.50 %." in page
     assert "| GD | rule.learning_rate 0.1, 0.2 | 1 |" in page.replace("\\", "")

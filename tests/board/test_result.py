@@ -50,6 +50,16 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path):
     assert Result.read(tmp_path / "digits" / "stream" / "gd.json").figures == some.figures
 
 
+def test_how_many_edits_stay_within_a_budget():
+    judged = [(1, 0.1275, None), (2, 0.1274, 0.25), (5, 0.13, 0.5), (10, 0.125, 0.75)]  # of 0.125 before
+    points = [{"num_edits": number, "error": error, "group_generality": same} for number, error, same in judged]
+    some = result("gd", 1.0, 0.0, points=points)
+    assert some.within(0.0025) == (2, 0.25)  # what comes after 0.5 points does not count
+    assert some.within(0.005) == (10, 0.75)
+    assert some.within(0.0001) == (0, None)
+    assert result("gd", 1.0, 0.0, points=[]).within(0.0025) is None
+
+
 @pytest.mark.parametrize("text", ['{"network": "a"}', "[1]", '{"titles": 3, "searched": []}', "nothing"])
 def test_what_is_no_result(text: str, tmp_path: Path):
     (tmp_path / "a.json").write_text(text)
