@@ -30,6 +30,7 @@ def _leave_out_noise() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers")  # small data sets lie in memory
     warnings.filterwarnings("ignore", "The dirpath has changed from")  # no run writes where another one did
     warnings.filterwarnings("ignore", ".*batching rule for aten::as_strided_")  # pooling under vmap, of a few values
+    warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # no image is kept for validation
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
     warnings.formatwarning = _warning_as_a_sentence
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
