@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import nn
 
 from editable.calls.asked import image_batch, label_batch
-from editable.calls.candidates import Candidate, candidates_for, places_of
-from editable.calls.fix import Fix, Harm, Tried
+from editable.calls.fix import Fix
 from editable.calls.judge import Judge, Judged, Transform, class_names, transform_of
-from editable.calls.trials import Trials
-from editable.editing import BaseEditor, Cost, candidate_bounds, needs_place
+from editable.calls.request import Request
+from editable.editing import BaseEditor, needs_place
+from editable.editing.choosing.candidates import Candidate, candidates_for, places_of
+from editable.editing.choosing.tried import least_harmful, tell
 from editable.errors import UserError, require_at_least, require_seed, require_within
 
 __all__ = ["edit"]
@@ -81,24 +81,19 @@ def edit(
     samples = image_batch(images, transform or transform_of(judging))
     asked = label_batch(labels, len(samples), names)
     candidates = _candidates(network, editor, layers, judging)
-    trials = Trials(network, samples, asked, judging, None if references is None else Judge(references, "references"))
-    trials.prepare(views, seed)
-    found = [trials.run(candidate) for candidate in track(candidates, "candidates", transient=True)]
-    costs = [cost for _, cost, _ in found if cost is not None]
-    harms = iter(_harms(costs, trials.positions, level))
-    tried = [
-        Tried(one.title, params is not None, next(harms) if cost is not None else None, why)
-        for one, (params, cost, why) in zip(candidates, found, strict=True)
-    ]
-    chosen = _least_harmful(tried)
+    request = Request(network, samples, asked, judging, None if references is None else Judge(references, "references"))
+    request.prepare(views, seed)
+    trials = [request.run(candidate) for candidate in track(candidates, "candidates", transient=True)]
+    tried = tell(trials, request.positions, level)
+    chosen = least_harmful(tried)
     if chosen is None:
         raise UserError(
             f"no candidate gives {'the image' if len(asked) == 1 else f'all {len(asked)} images'} the labels asked "
             f"for: {'; '.join(map(str, tried[:6]))}"
         )
-    result = found[chosen][0]
-    assert result is not None
-    return trials.fix(candidates[chosen], result, tried, chosen, names)
+    made = trials[chosen].made
+    assert made is not None
+    return request.fix(candidates[chosen], made, tried, chosen, names)
 
 
 def _candidates(
@@ -119,21 +114,3 @@ def _candidates(
     if judge is None:
         raise UserError("the editor 'auto' is chosen by harm: give judge, or name an editor")
     return candidates_for(network)
-
-
-def _harms(costs: Sequence[Cost], positions: Tensor, level: float) -> list[Harm]:
-    """Return what candidates cost, with bounds that hold for all of them at once."""
-    if not costs:
-        return []
-    bounds = candidate_bounds(torch.tensor([cost.num_broken for cost in costs]), len(positions), level)
-    return [Harm.of(cost, positions, float(bound), level) for cost, bound in zip(costs, bounds, strict=True)]
-
-
-def _least_harmful(tried: Sequence[Tried]) -> int | None:
-    """Return which candidate is chosen: the fewest images wrong, then the fewest changed, then the first."""
-
-    def order(number: int) -> tuple[float, int]:
-        harm = tried[number].harm
-        return (harm.error_after, harm.num_changed) if harm is not None else (0.0, 0)
-
-    return min((number for number, one in enumerate(tried) if one.success), key=order, default=None)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from editable.calls.candidates import Candidate, places_of
 from editable.calls.evaluation import Evaluation
 from editable.calls.judge import Judge, Judged
 from editable.calls.views import shifted_views
 from editable.data import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditSite, needs_place, split_for, upper_bound
+from editable.editing.choosing.candidates import Candidate, places_of
 from editable.errors import UserError, require_at_least
 
 __all__ = ["evaluate"]

@@ -4,97 +4,16 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from editable.editing import BaseEditor, Cost, EditPatch
+from editable.editing import BaseEditor, EditPatch
+from editable.editing.choosing.tried import Harm, Tried
 
-__all__ = ["Fix", "Harm", "Tried", "changed_copy"]
+__all__ = ["Fix", "changed_copy"]
 
 MOST_NAMED, MOST_COMPARED = 8, 3
 """Images that a line names one by one, and candidates beside the chosen one."""
-
-
-class Harm(NamedTuple):
-    """What an edit costs on images that are neither edited nor were used for it.
-
-    Attributes:
-        num_images: Number of these images.
-        error_before: Error rate of the unedited network on them.
-        error_after: That of the edited network.
-        broken: Positions among the judge's images of those that were right and are wrong.
-        num_mended: Number of those that were wrong and are right.
-        num_changed: Number of those of which another class is predicted.
-        bound: Upper bound of the rate of broken images (Clopper–Pearson), whichever of the candidates is chosen.
-        level: Confidence of the bound.
-    """
-
-    num_images: int
-    error_before: float
-    error_after: float
-    broken: list[int]
-    num_mended: int
-    num_changed: int
-    bound: float
-    level: float
-
-    @classmethod
-    def of(cls, cost: Cost, positions: Tensor, bound: float, level: float) -> "Harm":
-        """Tell what a change costs.
-
-        Args:
-            cost: On the images.
-            positions: Of these among the judge's, int64 [N].
-            bound: As in the attribute.
-            level: Of the bound.
-        """
-        right, was_right = cost.after == cost.labels, cost.before == cost.labels
-        return cls(
-            len(positions),
-            cost.error_before,
-            cost.error,
-            positions[was_right & ~right].tolist(),
-            int((~was_right & right).sum()),
-            cost.num_changed,
-            bound,
-            level,
-        )
-
-    @property
-    def points(self) -> float:
-        """Rise of the error rate, in percentage points."""
-        return 100 * (self.error_after - self.error_before)
-
-    def __str__(self) -> str:
-        return (
-            f"{100 * self.error_before:.2f} → {100 * self.error_after:.2f} % wrong of {self.num_images} other images: "
-            f"{len(self.broken)} broken, {self.num_mended} mended; at most {100 * self.bound:.2f} % are broken, with "
-            f"{100 * self.level:g} % confidence"
-        )
-
-
-class Tried(NamedTuple):
-    """A candidate, and what came of it.
-
-    Attributes:
-        title: Editor and layers in words.
-        success: Whether all images have the labels asked for.
-        harm: On the judge's images; none where it failed, or there is no judge.
-        why: Why it could not be tried.
-    """
-
-    title: str
-    success: bool
-    harm: Harm | None
-    why: str = ""
-
-    def __str__(self) -> str:
-        if self.why:
-            return f"{self.title}: {self.why}"
-        if not self.success:
-            return f"{self.title}: not all images get their labels"
-        return self.title if self.harm is None else f"{self.title}: {self.harm.points:+.2f} points"
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from editable.calls.asked import image_batch
-from editable.calls.fix import Harm, changed_copy
+from editable.calls.fix import changed_copy
 from editable.calls.judge import Judge, Judged, Transform, halves, transform_of
 from editable.calls.rule import Rule
 from editable.calls.running import logits_on
 from editable.data.images.same_images import SameImages
 from editable.editing import Cost, EditPatch, EditRecord, upper_bound
+from editable.editing.choosing.tried import Harm
 from editable.errors import UserError, require_finite, require_seed, require_within
 from editable.rewriting import (
     ClosedForm,

@@ -5,8 +5,9 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from editable.calls.fix import Harm, changed_copy
+from editable.calls.fix import changed_copy
 from editable.editing import EditPatch
+from editable.editing.choosing.tried import Harm
 from editable.rewriting import RewriteResult, Solver
 
 __all__ = ["Rule"]

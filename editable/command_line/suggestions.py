@@ -110,8 +110,12 @@ def _of_a_word(parser: ArgumentParser, message: str) -> str | None:
     if len(keys) != 1 or found is None:
         return None
     given = found.group(1)
-    near = near_name(given, [some for some in _words(_type_of(parser, keys[0])) if isinstance(some, str)])
-    return None if near is None else f"Parser key \"{keys[0]}\": there is no '{given}': {SAID} '{near}'?"
+    words = [some for some in _words(_type_of(parser, keys[0])) if isinstance(some, str)]
+    if not words or len(words) > MOST_NAMES:
+        return None
+    near = near_name(given, words)
+    meant = f"known are {', '.join(words)}" if near is None else f"{SAID} '{near}'?"
+    return f"Parser key \"{keys[0]}\": there is no '{given}': {meant}"
 
 
 def _places(message: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A patch that is made again: by its own run, from what was asked, on other patches than before."""
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,21 @@ def make_again(
             ],
             "edit": [f"--edit.table={table}", "--edit.images=null", "--edit.labels=null"],
         }[command]
-    if command != "edit":
+    if command == "edit":
+        options += _editor_of(edits[0])
+    else:
         options.append(f"--{command}.resume=null")
     cli = EditableCLI(options)
     return EditPatch.load(run_folder(cli.trainer) / PATCHES[command])
+
+
+def _editor_of(edit: EditRecord) -> list[str]:
+    """Return the options by which an edit has the editor that has made it: one that was chosen is not chosen anew."""
+    made_by = edit.made_by if isinstance(edit.made_by, dict) else {}
+    if "init_args" not in made_by.get("editor", ()):  # one that cannot be written down was not chosen
+        return []
+    editor, layers = (json.dumps(made_by.get(name)) for name in ("editor", "editable_layers"))
+    return ["--edit.editor=null", f"--evaluation.editor={editor}", f"--evaluation.editable_layers={layers}"]
 
 
 def _one_by_one(config: str, command: str) -> bool:

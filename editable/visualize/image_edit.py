@@ -23,6 +23,7 @@ def plot_image_edit(
     before: Tensor,
     after: Tensor,
     classes: Sequence[str],
+    moments: tuple[str, str] = ("before", "after"),
 ) -> None:
     """Draw each image beside the probabilities of its likeliest classes before and after; the one asked for is bold.
 
@@ -34,6 +35,7 @@ def plot_image_edit(
         before: Probabilities of the classes, [≥ n, classes].
         after: The same after the edit.
         classes: Class names by label.
+        moments: What the legend calls the two.
     """
     figure = Figure(figsize=(6.4, 2.1 * len(images) + 0.5), layout="constrained")
     grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 2])
@@ -45,7 +47,7 @@ def plot_image_edit(
         likeliest = np.maximum(*(np.asarray(some) for some in values)).argsort()[::-1]
         shown = [label, *(other for other in likeliest.tolist() if other != label)][:MOST_CLASSES]
         positions = np.arange(len(shown))
-        for offset, some, when, color in ((-0.2, values[0], "before", "0.65"), (0.2, values[1], "after", "C0")):
+        for offset, some, when, color in zip((-0.2, 0.2), values, moments, ("0.65", "C0"), strict=True):
             right.barh(positions + offset, 100 * np.asarray(some)[shown], 0.4, color=color, label=when)
         right.set_yticks(positions, [name_lines(classes[index], LONGEST_NAME) for index in shown], fontsize=8)
         right.get_yticklabels()[0].set_fontweight("bold")

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import editable
-from editable.calls.candidates import candidates_for, places_of
 from editable.calls.judge import halves
 from editable.calls.views import shifted_views
+from editable.editing.choosing.candidates import candidates_for, places_of
 from editable.errors import UserError
 from tests.calls.small import CLASSES, classifier, images, mistakes
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["EditedImages", "ImageEditOutcome", "ScoredImages"]
+from editable.editing.choosing.tried import Tried
+
+__all__ = ["Choice", "EditedImages", "ImageEditOutcome", "ScoredImages"]
 
 MOST_CHANGED = 24  # images that a report shows
 
@@ -101,6 +103,20 @@ class ScoredImages(NamedTuple):
         return (self.num_broken - self.num_corrected) / len(self.labels)
 
 
+class Choice(NamedTuple):
+    """How the editor was chosen, by test images that tell nothing else.
+
+    Attributes:
+        tried: All editors, in the order in which they were tried.
+        chosen: Which of them was taken.
+        num_asked: Number of images that shall get labels.
+    """
+
+    tried: list[Tried]
+    chosen: int
+    num_asked: int
+
+
 @dataclass(frozen=True)
 class ImageEditOutcome:
     """All that is told of an edit of images.
@@ -109,20 +125,23 @@ class ImageEditOutcome:
         edited: The edited images.
         scored: The test images.
         max_drawdown: Largest rise of the error rate on the other test images, as a fraction, at which the edit is kept.
+        choice: How the editor was chosen; none where it was given.
     """
 
     edited: EditedImages
     scored: ScoredImages
     max_drawdown: float
+    choice: Choice | None = None
 
     @property
     def refusal(self) -> str | None:
         """Why the edit is not kept, and what to do; none where it is."""
         others = self.scored.others
         if not len(others.labels):
+            chose = "" if self.choice is None else " or have chosen the editor"
             return (
-                "the edit succeeds, but all test images that are scored are edited ones, so that its harm is not "
-                "known, and was not kept: test on more images (data, evaluation.image_stride)"
+                f"the edit succeeds, but all test images that are scored are edited ones{chose}, so that its harm is "
+                "not known, and was not kept: test on more images (data, evaluation.image_stride)"
             )
         if others.drawdown <= self.max_drawdown:
             return None

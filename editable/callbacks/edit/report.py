@@ -4,7 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from editable.callbacks.edit.outcome import EditedImages, ImageEditOutcome, ScoredImages
+from editable.callbacks.edit.outcome import Choice, EditedImages, ImageEditOutcome, ScoredImages
+from editable.editing.choosing.tried import Tried
 from editable.tables import Table, markdown_code, markdown_text
 from editable.visualize import plot_changed_images, plot_image_edit
 
@@ -25,9 +26,9 @@ def summary(outcome: ImageEditOutcome) -> Table:
         rows.append([title, *(f"{100 * values[name]:.1f} %" for name in ("generality_before", "generality"))])
     if len(edited.made):
         held = int(edited.holds.sum())
-        rows.append(["have their labels, after all edits", "", f"{held} of {len(edited.names)}"])
+        rows.append(["images that have the label asked for", "", f"{held} of {len(edited.names)}"])
     rows += [_errors(name, scored) for name, scored in _scored(outcome).items()]
-    return Table(["", "before", "after"], rows, _title(outcome))
+    return Table(["", *_moments(edited)], rows, _title(outcome))
 
 
 def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
@@ -38,12 +39,22 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
         f"{markdown_code(f'--patches {folder / PATCH}')}, and as "
         f"[{CHECKPOINT}]({CHECKPOINT}), with all other weights."
     )
+    names = edited.names
+    if len(edited.made):
+        names = [f"{name}{'' if made else ' (left out)'}" for name, made in zip(names, edited.made, strict=True)]
     plot_image_edit(
-        folder / "edit.png", edited.images, edited.names, edited.labels, edited.before, edited.after, edited.classes
+        folder / "edit.png",
+        edited.images,
+        names,
+        edited.labels,
+        edited.before,
+        edited.after,
+        edited.classes,
+        _moments(edited),
     )
     text = (
-        f"## {_title(outcome)}\n\n{kept}\n\n{_holding(edited)}{summary(outcome).markdown()}\n\n"
-        "![Each image with the probabilities of classes before and after](edit.png)\n\n"
+        f"## {markdown_text(_title(outcome))}\n\n{kept}\n\n{_holding(edited)}{summary(outcome).markdown()}\n\n"
+        f"![Each image with the probabilities of classes {' and '.join(_moments(edited))}](edit.png)\n\n"
         + " ".join(
             f"Of {len(some.labels)} {name} {some.num_corrected} became right and {some.num_broken} wrong: a drawdown "
             f"of {100 * some.drawdown:.2f} points."
@@ -56,7 +67,11 @@ def write(outcome: ImageEditOutcome, folder: Path) -> list[str]:
         labels, before, after = scored.labels[which], scored.before[which], scored.after[which]
         plot_changed_images(folder / "changed.png", scored.changed, labels, before, after, edited.classes)
         text += "\n![The first test images whose prediction has changed](changed.png)\n"
-    return [text]
+    return [text] if outcome.choice is None else [text, _choosing(outcome.choice)]
+
+
+def _moments(edited: EditedImages) -> tuple[str, str]:
+    return ("before all edits", "after the last") if len(edited.made) else ("before", "after")
 
 
 def _holding(edited: EditedImages) -> str:
@@ -65,7 +80,8 @@ def _holding(edited: EditedImages) -> str:
         return ""
     lost = [name for name, made, holds in zip(edited.names, edited.made, edited.holds, strict=True) if made & ~holds]
     failed = [name for name, made in zip(edited.names, edited.made, strict=True) if not made]
-    said = [f"All {int(edited.made.sum())} edits hold after the last."] if not lost else []
+    number = int(edited.made.sum())
+    said = [f"All {number} edits hold after the last." if number > 1 else "The edit holds."] if not lost else []
     for names, what in ((lost, "no longer hold after the last"), (failed, "did not succeed, and were left out")):
         if names:
             said.append(f"Edits that {what}: {', '.join(map(markdown_text, names))}.")
@@ -74,10 +90,10 @@ def _holding(edited: EditedImages) -> str:
 
 def _scored(outcome: ImageEditOutcome) -> dict[str, ScoredImages]:
     """Return the test images by what they are called: those that count as harm and, where they differ, all."""
-    scored = outcome.scored
+    scored, told = outcome.scored, "other test images" if outcome.choice else "test images"
     if not scored.edited.any():
-        return {"test images": scored}
-    sets = {"test images that are not edited": scored.others, "test images with the edited ones": scored}
+        return {told: scored}
+    sets = {f"{told} that are not edited": scored.others, f"{told} with the edited ones": scored}
     return {name: some for name, some in sets.items() if len(some.labels)}
 
 
@@ -87,9 +103,55 @@ def _errors(name: str, scored: ScoredImages) -> list[str]:
 
 
 def _title(outcome: ImageEditOutcome) -> str:
-    """Return what the edit is called."""
-    count, steps = len(outcome.edited.names), outcome.edited.num_steps
-    return f"Edit of {count} image{'s' * (count > 1)} in {steps} step{'s' * (steps > 1)}"
+    """Return what the edit, or edits one after the other, are called, and by which editor where it was chosen."""
+    edited = outcome.edited
+    steps = f"in {edited.num_steps} step{'s' * (edited.num_steps != 1)}"
+    asked = len(edited.names)
+    what = f"Edit of {asked} image{'s' * (asked != 1)} {steps}"
+    if len(edited.made):
+        made = int(edited.made.sum())
+        of = f"{made} of {asked} edits" if made < asked else f"{made} edit{'s' * (made != 1)}"
+        what = f"{of}, one after the other, {steps}"
+    return what if outcome.choice is None else f"{what} by {_chosen(outcome.choice).title}"
+
+
+def _chosen(choice: Choice) -> Tried:
+    return choice.tried[choice.chosen]
+
+
+def _choosing(choice: Choice) -> str:
+    """Return which editors were tried, in Markdown."""
+    harm = _chosen(choice).harm
+    assert harm is not None, "an editor is chosen by what it costs"
+    return (
+        f"### The editor was chosen\n\nOf {len(choice.tried)} editors, each from the unedited network, "
+        f"{markdown_text(_chosen(choice).title)} leaves the fewest of {harm.num_images} test images wrong. These "
+        "have chosen, so that nothing else in this report is counted on them.\n\n"
+        f"{_tried(choice).markdown()}\n"
+    )
+
+
+def _tried(choice: Choice) -> Table:
+    """Return a table of the editors that were tried, on the images that chose; what could not be tried last."""
+    rows, highlighted = [], None
+    order = sorted(range(len(choice.tried)), key=lambda some: choice.tried[some].harm is None)
+    for place, number in enumerate(order):
+        title, success, harm, why, num_right = choice.tried[number]
+        taken = number == choice.chosen
+        highlighted = place if taken else highlighted
+        given = "" if why else f"{num_right} of {choice.num_asked}"
+        left_out = why or ("" if success else "not all images get their labels")
+        figures = ("", "", "")
+        if harm is not None:
+            points = f"{harm.points:+.2f} points"
+            figures = (points, f"{len(harm.broken)} of {harm.num_images}", f"{100 * harm.bound:.2f} %")
+        rows.append([title, given, *figures, "taken" if taken else left_out])
+    columns = ["editor", "labels given", "error", "broken", f"at most, {100 * _level(choice):g} %", ""]
+    return Table(columns, rows, "Editors that fit the network", highlighted)
+
+
+def _level(choice: Choice) -> float:
+    return next(some.harm.level for some in choice.tried if some.harm is not None)
 
 
 def _told(probabilities: Tensor, classes: list[str]) -> str:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from editable.callbacks.edit import ImageEditOutcome
+from editable.callbacks.edit.outcome import Choice
 from editable.callbacks.edit.report import summary, write
 from editable.callbacks.run.outcome_file import read_outcome
+from editable.editing.choosing.tried import Harm, Tried
 from tests.callbacks.edit.conftest import Edited
 from tests.callbacks.edit.outcomes import image_edit_outcome, images
 
@@ -73,3 +75,25 @@ def test_drawn_again_from_the_outcomes_file(edited_11: Edited, tmp_path: Path) -
     assert figures == sorted(path.name for path in folder.glob("*.png"))
     for name in figures:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_what_was_tried_and_taken(tmp_path: Path) -> None:
+    harm = Harm(50, 0.1, 0.12, [3, 4], 1, 5, 0.1, 0.95)
+    tried = [
+        Tried("GD at fc", False, None, "", 1),
+        Tried("Ridge|Editor at fc", True, harm, "", 2),
+        Tried("RMSProp at fc", True, harm._replace(error_after=0.2), "", 2),
+        Tried("Adam at fc", False, None, "there are no training images"),
+    ]
+    outcome = replace(image_edit_outcome(), choice=Choice(tried, 1, 2))
+    section, choosing = write(outcome, tmp_path)
+    assert section.startswith("## Edit of 2 images in 3 steps by Ridge\\|Editor at fc\n")
+    assert "10 other test images that are not edited" in section
+    assert "Of 4 editors" in choosing
+    rows = [line for line in choosing.splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        "| Ridge\\|Editor at fc | 2 of 2 | +2.00 points | 2 of 50 | 10.00 % | taken |",
+        "| RMSProp at fc | 2 of 2 | +10.00 points | 2 of 50 | 10.00 % |  |",
+        "| GD at fc | 1 of 2 |  |  |  | not all images get their labels |",
+        "| Adam at fc |  |  |  |  | there are no training images |",
+    ]

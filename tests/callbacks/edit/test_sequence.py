@@ -88,6 +88,11 @@ def test_the_report_tells_what_was_lost_and_left_out(tmp_path: Path):
     after[0] = torch.tensor([0.9, 0.1, 0.0])
     outcome = ImageEditOutcome(edited._replace(after=after), scored_images(), 1.0)
     (text,) = report.write(outcome, tmp_path)
+    assert text.startswith("## 1 of 2 edits, one after the other, in 3 steps\n")
+    both = edited._replace(made=torch.tensor([True, True]))
+    title = report.summary(ImageEditOutcome(both, scored_images(), 1.0)).title
+    assert title == "2 edits, one after the other, in 3 steps"
+    assert "|  | before all edits | after the last |" in text
     assert "Edits that no longer hold after the last: a.png." in text
     assert "Edits that did not succeed, and were left out: b.png." in text
     assert outcome.values()["num_made"] == 1

@@ -4,7 +4,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from editable.editing import BaseEditor, Editor, MinimalHarmEditor, RidgeEditor, RMSProp, StrengthSearch
+from editable.editing.editors.base import BaseEditor
+from editable.editing.editors.editor import Editor
+from editable.editing.editors.strength_search import StrengthSearch
+from editable.editing.linear.minimal_harm import MinimalHarmEditor
+from editable.editing.linear.ridge import RidgeEditor
+from editable.editing.rules.rmsprop import RMSProp
 from editable.errors import UserError
 from editable.models.added.classifier import find_classifier
 

@@ -1,0 +1,153 @@
+"""Candidates' edits of one network, each made from the unedited one, and what each costs on images that judge."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from editable.data.images.same_images import SameImages
+from editable.editing.choosing.candidates import Candidate
+from editable.editing.editors.base import BaseEditor
+from editable.editing.editors.placing import needs_place, split_for
+from editable.editing.evaluation.stream import Cost, StreamEvaluator
+from editable.errors import UserError
+from editable.models import SplitNetwork
+
+__all__ = ["JudgingImages", "Made", "Trial", "Trials"]
+
+
+class Made(NamedTuple):
+    """What an editor has made of what is asked.
+
+    Attributes:
+        params: Edited parameters by name.
+        num_right: Number of images that have the labels asked for, as far as the edit as a whole holds.
+        num_steps: Number of updates.
+    """
+
+    params: Mapping[str, Tensor]
+    num_right: int
+    num_steps: int
+
+
+class Trial(NamedTuple):
+    """A candidate, and what came of it.
+
+    Attributes:
+        candidate: The candidate.
+        success: Whether enough images have the labels asked for.
+        num_right: How many have.
+        made: Its edit; none where it did not succeed.
+        cost: On the judging images that are not edited; none where it did not succeed, or there are none.
+        why: Why it could not be tried.
+    """
+
+    candidate: Candidate
+    success: bool = False
+    num_right: int = 0
+    made: Made | None = None
+    cost: Cost | None = None
+    why: str = ""
+
+
+class JudgingImages(NamedTuple):
+    """Labelled images by which candidates are compared.
+
+    Attributes:
+        batches: Returns batches (images [B, C, H, W], labels [B]), the same ones each time.
+        number: Of images in all batches together.
+        edited: Finds those among them that are edited, and judge nothing.
+    """
+
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]
+    number: int
+    edited: SameImages
+
+
+class Trials:
+    """Lets candidates make their edits of one network, and looks at what each costs.
+
+    Args:
+        network: In full precision; it stays as it is.
+        make: Called with an editor at its place and the split network, makes what is asked for.
+        place: Called with an editor that asks for more than the samples of an edit and the split network, returns it at
+            its place; see :meth:`BaseEditor.at`.
+        enough: At how many images with their labels a candidate succeeds.
+        judging: By which candidates are compared; without them, nothing is known of their cost.
+        memory_budget: In GiB, for kept features of the judging images, for each place of edits.
+        folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+
+    Attributes:
+        others: Positions of the judging images that are not edited, int64 [N], once a candidate has been tried.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        make: Callable[[BaseEditor, SplitNetwork], Made],
+        place: Callable[[BaseEditor, SplitNetwork], BaseEditor],
+        enough: int,
+        judging: JudgingImages | None = None,
+        memory_budget: float = 4.0,
+        folder: Path | None = None,
+    ) -> None:
+        self.network, self._make, self._place, self._enough = network, make, place, enough
+        self._judging, self._memory_budget, self._folder = judging, memory_budget, folder
+        self.others = torch.zeros(0, dtype=torch.int64)
+        self._evaluators: dict[object, StreamEvaluator] = {}
+
+    def run(self, candidate: Candidate) -> Trial:
+        """Let a candidate make its edit, from the unedited network."""
+        try:
+            evaluator = self._evaluator(candidate)
+            editor = candidate.editor.to(evaluator.device).with_strict_success()
+            if needs_place(editor):
+                editor = self._place(editor, evaluator.split)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".* do not get their labels")  # it is told of the candidate
+                made = self._make(editor, evaluator.split)
+        except UserError as error:
+            return Trial(candidate, why=str(error))
+        if made.num_right < self._enough:
+            return Trial(candidate, num_right=made.num_right)
+        cost = evaluator.cost(made.params, self.others) if self._judging is not None else None
+        return Trial(candidate, True, made.num_right, made, cost)
+
+    def split_of(self, candidate: Candidate) -> SplitNetwork:
+        """Return the network as it was split for a candidate that has been tried."""
+        return self._evaluator(candidate).split
+
+    def close(self) -> None:
+        """Let go of kept features."""
+        for evaluator in self._evaluators.values():
+            evaluator.close()
+
+    def _evaluator(self, candidate: Candidate) -> StreamEvaluator:
+        """Return what judges edits of some layers; the judging images are run through the unedited network once."""
+        key = type(candidate.editor) if candidate.editor.own_layers is not None else candidate.layers
+        if key not in self._evaluators:
+            split = split_for(candidate.editor, self.network, candidate.layers)
+            device = next(iter(split.params.values())).device
+            evaluator = StreamEvaluator(split, candidate.editor, device, self._memory_budget, self._folder)
+            if self._judging is not None:
+                self._measure(evaluator, self._judging)
+            self._evaluators[key] = evaluator
+        return self._evaluators[key]
+
+    def _measure(self, evaluator: StreamEvaluator, judging: JudgingImages) -> None:
+        found = []
+
+        def batches() -> Iterable[tuple[Tensor, Tensor]]:
+            for images, labels in judging.batches():
+                found.append(judging.edited(images.cpu()))
+                yield images, labels
+
+        base = evaluator.measure_base(batches(), judging.number)
+        if int(base.labels.max()) >= base.num_classes or int(base.labels.min()) < 0:
+            raise UserError(f"judge has the label {int(base.labels.max())}, which is none of the network's")
+        self.others = (~torch.cat(found)).nonzero().flatten()
+        if not len(self.others):
+            raise UserError("judge has no images but those that are edited: give others")
