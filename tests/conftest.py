@@ -1,6 +1,7 @@
 """What tests of several rooms share."""
 
 import os
+import sys
 
 # Before torch is imported: small tensors lose more to a second thread than they gain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,10 +11,21 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
-from lightning.pytorch import Trainer
 
-from tests.quiet_trainer import quiet_trainer
+from tests.fake_cuda.building import why_not
+from tests.fake_cuda.device import fake_cuda, switch_on
+
+FAKE_CUDA = "--fake-cuda"
+# Before torch is imported, too. Processes that this one starts, such as pytest-xdist's workers, find it switched on.
+if FAKE_CUDA in sys.argv:
+    if (_reason := why_not()) is not None:
+        pytest.exit(f"{FAKE_CUDA}: {_reason}", returncode=pytest.ExitCode.USAGE_ERROR)
+    switch_on(instead_of_cpu=True)
+
+import torch  # noqa: E402
+from lightning.pytorch import Trainer  # noqa: E402
+
+from tests.quiet_trainer import quiet_trainer  # noqa: E402
 
 # The suite tries few inputs, the same ones each time; HYPOTHESIS_PROFILE=long tries many new ones.
 hypothesis.settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True, database=None)
@@ -25,6 +37,24 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 # Torch decides at the first backward pass whether it needs threads for devices. Once `torch.compile` or `torch.export`
 # has been used it sees a device, and no process that is forked can differentiate: so it decides before any test.
 torch.ones(1, requires_grad=True).sum().backward()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run on a CUDA device that computes on the CPU: trainers that ask for the CPU get it (see tests/fake_cuda)"
+    parser.addoption(FAKE_CUDA, action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "no_fake_cuda(reason): left out by --fake-cuda, for a reason")
+    if config.getoption(FAKE_CUDA) and fake_cuda() is None:
+        raise pytest.UsageError(f"{FAKE_CUDA} has to stand on the command line: it acts before torch is imported")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marker = item.get_closest_marker("no_fake_cuda")
+    if marker is not None and fake_cuda() is not None:
+        pytest.skip(f"on the fake device: {marker.kwargs['reason']}")
+
 
 MakeTrainer = Callable[..., Trainer]
 
