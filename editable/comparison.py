@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from editable.atomic import write_atomically
-from editable.command_line.compare import options
+from editable.command_line.options.compare import options
 from editable.data import NaturalMistakeEdits, TableEdits
 from editable.errors import UserError
 from editable.tables import Table

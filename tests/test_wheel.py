@@ -116,6 +116,18 @@ def test_types_are_seen_by_a_type_checker(run: Run, tmp_path: Path):
     assert "own.py:2: error: Too many" in checked.stdout
 
 
+def test_the_board_is_known_without_the_clone(run: Run, built: dict[str, Path], tmp_path: Path):
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        results = [name for name in wheel.namelist() if name.startswith("editable/results/")]
+        assert results == ["editable/results/board.yaml"]
+        assert wheel.read(results[0]) == (ROOT / "results" / "board.yaml").read_bytes()
+    done = run("editable", "board", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert "there is no 'results/board.yaml' here: the one that comes with editable is taken" in done.stderr
+    assert " cells 0 are there, " in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_packaged_configuration_runs_from_anywhere(run: Run, shipped: Path, tmp_path: Path):
     done = run("editable", "fit", "--config", "configs/digits/baseline.yaml", *SMALL)

@@ -18,7 +18,8 @@ from editable.board.cell import NEW, forget, make, num_runs, state_of
 from editable.board.page import write_page
 from editable.board.plan import Board, Cell
 from editable.board.run import FailedRun
-from editable.command_line.board import options
+from editable.command_line.options.board import options
+from editable.command_line.shipped import find_shipped
 from editable.errors import UserError
 from editable.tables import Table
 
@@ -35,7 +36,7 @@ def board(args: Sequence[str]) -> None:
         UserError: If the file is no board, a name is none of it, or, after all others are made, cells have failed.
     """
     arguments = options().parse_args(list(args))
-    plan, console = Board.read(arguments.board), Console()
+    plan, console = Board.read(find_shipped(arguments.board)), Console()
     failed: dict[str, str] = {}
     if not arguments.page_only:
         cells = plan.only(arguments.only)

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from editable.command_line.known_options import refuse_unknown
 from editable.command_line.near import did_you_mean
 from editable.command_line.table import COMMANDS
 from editable.errors import UserError
@@ -46,7 +47,8 @@ def answer_at_once(args: Sequence[str]) -> None:
 
     Raises:
         SystemExit: With status 0, if help was asked for; it is printed.
-        UserError: If there is no such command.
+        UserError: If there is no such command, or one that runs the trainer has no such option, as far as that can be
+            known.
         ArgumentError: If a command that is no run of the trainer has no such option.
     """
     if not args:
@@ -59,6 +61,8 @@ def answer_at_once(args: Sequence[str]) -> None:
         options = COMMANDS[word].options
         if options is not None:
             named(options)().parse_args(rest)
+        else:
+            refuse_unknown(word, rest)
     elif word.startswith("-"):
         option = word.partition("=")[0]
         if option not in BEFORE_A_COMMAND:

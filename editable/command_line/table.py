@@ -62,17 +62,17 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "Compares evaluated runs: a table and a figure of drawdown, with 95 % intervals, test error, and generality.",
         "editable.comparison:compare",
-        "editable.command_line.compare:options",
+        "editable.command_line.options.compare:options",
     ),
     "patches": Command(
         "Looks at what edits have left, merges it, and drops any one edit of several.",
         "editable.patches_command:patches",
-        "editable.command_line.patches:options",
+        "editable.command_line.options.patches:options",
     ),
     "board": Command(
         "Makes every editor's result on every network by every protocol, and the page of them.",
         "editable.board:board",
-        "editable.command_line.board:options",
+        "editable.command_line.options.board:options",
     ),
 }
 """All commands, in the order in which ``--help`` lists them."""

@@ -1,8 +1,8 @@
 """The Edit operation in plain PyTorch: editors, their update rules, what edits cost, and what they leave.
 
 The rooms are ``editors``, ``linear``, ``rules``, ``evaluation``, ``bounds``, ``choosing`` and ``patches``;
-``locality.py`` is the term of editable training that holds other predictions in place. Nothing here knows Lightning; rewriting by a rule is
-:mod:`editable.rewriting`. Start with ``editors/editor.py``.
+``locality.py`` is the term of editable training that holds other predictions in place. Nothing here knows Lightning;
+rewriting by a rule is :mod:`editable.rewriting`. Start with ``editors/editor.py``.
 """
 
 from editable.editing.bounds.binomial import images_needed, tail_probability, upper_bound

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from editable.command_line.patches import options
+from editable.command_line.options.patches import options
 from editable.editing import EditPatch, EditRecord
 from editable.editing.patches.on_states import with_patch, without_patch
 from editable.editing.patches.stack import drop, merge, place_of

@@ -35,6 +35,11 @@ def imported_by(*arguments: str) -> tuple[set[str], subprocess.CompletedProcess]
         (["compare", "--ouput", "a.png", "a=b"], 2, "error: there is no option '--ouput': did you mean '--output'?"),
         (["board", "--dryrun"], 2, "error: there is no option '--dryrun': did you mean '--dry_run'?"),
         (["compare"], 2, "error: the following arguments are required: runs"),
+        (["fit", "--modle=x"], 2, "error: there is no option '--modle': did you mean '--model'?"),
+        (["test", "--config", "a.yaml", "--modle", "x"], 2, "'--modle': did you mean '--model'?"),
+        (["fit", "--trainer.max_epoch", "3"], 2, "'--trainer.max_epoch': did you mean '--trainer.max_epochs'?"),
+        (["edit", "--edit.image=12"], 2, "'--edit.image': did you mean '--edit.images'?"),
+        (["predict", "--predict.image=a.png"], 2, "did you mean '--predict.images'?"),
     ],
 )
 def test_nothing_heavy_is_imported_for_an_answer(arguments: list[str], status: int, says: str):

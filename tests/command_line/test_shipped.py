@@ -7,7 +7,7 @@ import pytest
 
 from editable.command_line.shipped import find_shipped, shipped_folder
 from tests.command_line.parsing import OnlyParsed
-from tests.paths import CONFIGS
+from tests.paths import CONFIGS, ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +17,17 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_a_clone_they_are_those_beside_the_package():
     assert shipped_folder() == CONFIGS
+    assert shipped_folder("results") == ROOT / "results"
 
 
 def test_it_is_said():
     with pytest.warns(UserWarning, match="there is no 'configs/digits/editable.yaml' here: the one that comes with"):
         assert find_shipped("configs/digits/editable.yaml") == str(CONFIGS / "digits" / "editable.yaml")
+
+
+def test_the_boards_file_is_found_too():
+    with pytest.warns(UserWarning, match="there is no 'results/board.yaml' here: the one that comes with editable is"):
+        assert find_shipped("results/board.yaml") == str(ROOT / "results" / "board.yaml")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +38,8 @@ def test_it_is_said():
         "configs/digits",
         "configs/digits/nowhere.yaml",
         "configs/../pyproject.toml",
+        "results/README.md",
+        "results/cifar10/stream/ridge.json",
         "digits/editable.yaml",
         "/configs/digits/editable.yaml",
         "configs/digits/editable.yaml\0",

@@ -198,7 +198,7 @@ def test_files_of_format_1_are_written_anew(capsys: pytest.CaptureFixture) -> No
 
 def test_its_options_are_known_without_torch() -> None:
     code = (
-        "import sys; from editable.command_line.patches import options; text = options().format_help();"
+        "import sys; from editable.command_line.options.patches import options; text = options().format_help();"
         "assert 'torch' not in sys.modules; print(text)"
     )
     root = Path(__file__).parents[2]
