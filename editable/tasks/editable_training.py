@@ -22,6 +22,7 @@ from editable.errors import (
     require_within,
 )
 from editable.models import Features, SplitNetwork, select_parameters
+from editable.models.devices import to_device
 from editable.tasks.classification import Batch, ClassificationTask
 
 __all__ = ["EditableTrainingTask", "LossTerms"]
@@ -218,13 +219,14 @@ class EditableTrainingTask(ClassificationTask):
     def draw_edits(self, batch_size: int, num_classes: int, batch_idx: int) -> Edits:
         """Draw the edits of a batch: which of its images, among those that locality is measured on, and their labels.
 
-        The draw depends on the seed, epoch, batch and rank alone, so that a resumed run draws as it would have.
+        The draw depends on the seed, epoch, batch and rank alone, so that a resumed run draws as it would have. It
+        lies on the CPU, where labels are looked at without waiting for a device.
         """
         seed = np.random.SeedSequence((self.edit_seed, self.current_epoch, batch_idx, self.global_rank))
         generator = torch.Generator().manual_seed(seed.generate_state(1, np.uint64).item() >> 1)
         shared = self._num_shared(batch_size)
         edits = random_training_edits(shared, num_classes, self.edits_per_batch, generator)
-        return Edits(edits.indices.to(self.device), edits.labels.to(self.device))
+        return Edits(edits.indices, edits.labels)
 
     def _num_shared(self, batch_size: int) -> int:
         """Return how many images of a batch the edit and locality terms look at: its first ones."""
@@ -232,7 +234,8 @@ class EditableTrainingTask(ClassificationTask):
 
     def edit(self, features: Features, edits: Edits) -> EditResult:
         """Make the edits of a batch from its prefix features, differentiably; see :meth:`Editor.edit_many`."""
-        samples = tuple(feature[edits.indices].unsqueeze(1) for feature in features)
+        chosen = to_device(edits.indices, self.device)
+        samples = tuple(feature.index_select(0, chosen).unsqueeze(1) for feature in features)
         return self.editor.edit_many(
             self.split.unrolled_suffix(), self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
         )

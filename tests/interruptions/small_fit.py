@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
@@ -150,6 +151,8 @@ def last_at_each_step(folder: Path) -> ModelCheckpoint:
 
 def in_child(work: Callable[[], object]) -> int:
     """Run something in a forked process as the command line would, where signals end it; return the process."""
+    if torch.cuda.is_initialized():
+        pytest.skip("a forked process may not use the CUDA device that its parent has used")
     child = os.fork()
     if child:
         return child

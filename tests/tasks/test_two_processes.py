@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
+    pytest.mark.no_fake_cuda(reason="forked processes may not use the device, and there is one"),
 ]
 
 

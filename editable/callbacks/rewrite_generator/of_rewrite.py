@@ -36,7 +36,8 @@ def outcome_of(
         rule: The rule.
         image_range: Least and greatest value of a pixel.
     """
-    strongest = rewrite.context.responses.flatten(1).amax(dim=1).argsort(descending=True, stable=True)[:SHOWN]
+    highest = rewrite.context.responses.flatten(1).amax(dim=1).cpu()  # where the latents are that it chooses from
+    strongest = highest.argsort(descending=True, stable=True)[:SHOWN]
     first = torch.arange(min(2 * SHOWN, len(rewrite.latents)))
     return GeneratorRewriteOutcome(
         rewrite.problem.block.layer,

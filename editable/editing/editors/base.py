@@ -15,6 +15,7 @@ from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
 from editable.errors import UserError, require_at_least
+from editable.models.devices import to_device
 from editable.models.logits import require_logits
 
 __all__ = ["BaseEditor", "ForwardFunction", "Inputs"]
@@ -238,17 +239,16 @@ class BaseEditor(nn.Module, ABC):
         """
         return {name: _stacked([own[name] for own in params]) for name in params[0]}
 
-    def _loss_function(self, forward: ForwardFunction, targets: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    def _loss_function(self, forward: ForwardFunction, span: tuple[int, int]) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return ``l_e(params, inputs, targets)`` with whether the edit has succeeded.
 
-        The range of all targets is read once, outside of any transform.
+        The range of all targets, ``span``, is known, for it cannot be read inside of a transform.
         """
-        lowest, highest = int(targets.min()), int(targets.max())
 
         def loss_function(params: dict[str, Tensor], inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
             logits = forward(inputs, params)
             require_logits(logits, targets.shape[0])
-            require_classes(lowest, highest, logits.shape[-1])
+            require_classes(*span, logits.shape[-1])
             loss = self.objective(logits, targets)
             return loss, self.objective.is_met(loss, logits, targets)
 
@@ -283,6 +283,12 @@ def check_edit(params: Mapping[str, Tensor], inputs: Inputs, targets: Any, dimen
     return _labels(targets, first.shape[:dimensions], first.device)
 
 
+def label_range(labels: Any) -> tuple[int, int]:
+    """Return the lowest and highest of at least one label; those that lie on the CPU are read without any wait."""
+    lowest, highest = torch.stack(torch.as_tensor(labels).aminmax()).tolist()
+    return lowest, highest
+
+
 def require_classes(lowest: int, highest: int, num_classes: int) -> None:
     """Raise a :class:`UserError` unless the lowest and highest of the labels asked for are classes of the network."""
     if lowest < 0 or highest >= num_classes:
@@ -302,7 +308,7 @@ def _labels(targets: Any, shape: torch.Size, device: torch.device) -> Tensor:
         labels = labels.long()
     if labels.numel() == 0 or 0 in shape:
         raise UserError("an edit needs at least one sample with a label, got none")
-    spread = labels.to(device, torch.int64)
+    spread = to_device(labels, device, torch.int64)
     while spread.ndim < len(shape):
         spread = spread.unsqueeze(-1).expand(*spread.shape, shape[spread.ndim])
     if spread.shape != shape:

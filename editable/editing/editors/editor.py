@@ -3,13 +3,22 @@
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    inner_loop,
+    label_range,
+    match_precision,
+)
 from editable.editing.editors.result import EditResult
 from editable.editing.rules.update_rule import Params, State, UpdateRule
 
@@ -58,9 +67,9 @@ class Editor(BaseEditor):
         differentiable: bool = False,
     ) -> EditResult:
         """Make one edit; see :meth:`BaseEditor.forward`."""
-        targets = check_edit(params, inputs, targets)
+        asked, targets = targets, check_edit(params, inputs, targets)
         inputs, targets = tree_map(lambda tensor: tensor.unsqueeze(0), (inputs, targets))
-        result = self._edit(_map_single, forward, params, inputs, targets, differentiable)
+        result = self._edit(_map_single, forward, params, inputs, targets, differentiable, label_range(asked))
         return EditResult(*tree_map(lambda tensor: tensor.squeeze(0), tuple(result)))
 
     def edit_many(
@@ -75,15 +84,17 @@ class Editor(BaseEditor):
 
         A ``forward`` that vmap cannot map, such as one whose way depends on the data, is run for one edit at a time,
         with a warning. An edit that has met its objective leaves the computation while the others go on, so that its
-        parameters stay as they were when it succeeded.
+        parameters stay as they were when it succeeded. Which have is asked once a step; differentiable edits on an
+        accelerator are not asked for, but stay where they are through all ``max_steps``.
         """
-        targets = check_edit(params, inputs, targets, 2)
+        asked, targets = targets, check_edit(params, inputs, targets, 2)
         if are_large(params):
             return super().edit_many(forward, params, inputs, targets, differentiable)
+        span = label_range(asked)
         if len(targets) == 1:
-            return self._edit(_map_single, forward, params, inputs, targets, differentiable)
+            return self._edit(_map_single, forward, params, inputs, targets, differentiable, span)
         try:
-            return self._edit(torch.func.vmap, forward, params, inputs, targets, differentiable)
+            return self._edit(torch.func.vmap, forward, params, inputs, targets, differentiable, span)
         except RuntimeError as error:
             if not str(error).startswith("vmap:"):
                 raise
@@ -121,13 +132,12 @@ class Editor(BaseEditor):
         inputs: Inputs,
         targets: Tensor,
         differentiable: bool,
+        span: tuple[int, int],
     ) -> EditResult:
-        """Run the loop on a leading dimension E that ``map_edits`` maps functions over."""
-        objective = map_edits(self._loss_function(forward, targets))
+        """Run the loop on a leading dimension E that ``map_edits`` maps functions over; ``span`` is the labels'."""
+        objective = map_edits(self._loss_function(forward, span))
         update = map_edits(self._update)
         inputs = match_precision(inputs, params, differentiable)
-        edits = torch.arange(len(targets), device=targets.device)
-        finished: list[tuple[Tensor, EditResult]] = []
         with inner_loop(targets.device, differentiable, self.autocast):
             # Copies, so that the result of an edit that needs no step shares no memory with the network.
             current = {
@@ -135,27 +145,58 @@ class Editor(BaseEditor):
                 for name, param in params.items()
             }
             state = map_edits(self._init)(current)
-            for step in range(self.max_steps + 1):
-                if not differentiable:
-                    current = {name: param.detach().requires_grad_() for name, param in current.items()}
-                loss, success = objective(current, inputs, targets)
-                leaving = success if step < self.max_steps else torch.ones_like(success)
-                if leaving.any():
-                    result = EditResult(current, loss, success, torch.full_like(edits, step))
-                    finished.append(_take(leaving, (edits, result)))
-                if leaving.all():
-                    break
-                # Each edit's loss depends on its own parameters alone, so the gradient of the sum is all gradients.
-                # A parameter that the logits do not depend on, such as an auxiliary head's, has a gradient of zero.
-                values = torch.autograd.grad(
-                    loss.sum(), list(current.values()), create_graph=differentiable, materialize_grads=True
-                )
-                gradients = dict(zip(current, values, strict=True))
-                if leaving.any():
-                    going_on = (edits, inputs, targets, current, state, gradients)
-                    edits, inputs, targets, current, state, gradients = _take(~leaving, going_on)
-                current, state = update(gradients, state, current)
+            if differentiable and targets.device.type != "cpu":
+                return self._unroll(objective, update, current, state, inputs, targets)
+            return self._stop_early(objective, update, current, state, inputs, targets, differentiable)
+
+    def _stop_early(
+        self,
+        objective: Callable[..., tuple[Tensor, Tensor]],
+        update: Callable[..., tuple[Params, State]],
+        current: Params,
+        state: State,
+        inputs: Inputs,
+        targets: Tensor,
+        differentiable: bool,
+    ) -> EditResult:
+        """Go on with the edits that have not succeeded; their number, read once a step, is all the host waits for."""
+        edits = torch.arange(len(targets), device=targets.device)
+        finished: list[tuple[Tensor, EditResult]] = []
+        for step in range(self.max_steps + 1):
+            if not differentiable:
+                current = {name: param.detach().requires_grad_() for name, param in current.items()}
+            loss, success = objective(current, inputs, targets)
+            num_leaving = int(success.sum()) if step < self.max_steps else len(success)
+            staying, leaving = success.long().argsort(stable=True).tensor_split([len(success) - num_leaving])
+            if num_leaving:
+                result = EditResult(current, loss, success, torch.full_like(edits, step))
+                finished.append(_take(leaving, (edits, result)))
+            if num_leaving == len(success):
+                break
+            gradients = _gradients(loss, current, differentiable)
+            if num_leaving:
+                going_on = (edits, inputs, targets, current, state, gradients)
+                edits, inputs, targets, current, state, gradients = _take(staying, going_on)
+            current, state = update(gradients, state, current)
         return _in_order(finished, differentiable)
+
+    def _unroll(
+        self,
+        objective: Callable[..., tuple[Tensor, Tensor]],
+        update: Callable[..., tuple[Params, State]],
+        current: Params,
+        state: State,
+        inputs: Inputs,
+        targets: Tensor,
+    ) -> EditResult:
+        """Make all ``max_steps`` steps, with a graph; an edit that has succeeded stays where it is. No wait."""
+        num_steps = torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
+        for _ in range(self.max_steps):
+            loss, success = objective(current, inputs, targets)
+            moved = update(_gradients(loss, current, True), state, current)
+            current, state = tree_map(partial(_unless, success), moved, (current, state))
+            num_steps = num_steps + ~success
+        return EditResult(current, *objective(current, inputs, targets), num_steps)
 
 
 def are_large(params: Mapping[str, Tensor]) -> bool:
@@ -174,9 +215,26 @@ def _map_single(function: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
-def _take(mask: Tensor, tree: _T) -> _T:
-    """Select edits from all tensors of a tree; a mask that selects every edit copies nothing."""
-    return tree if mask.all() else tree_map(lambda tensor: tensor[mask], tree)
+def _gradients(loss: Tensor, current: Params, differentiable: bool) -> Params:
+    """Return each edit's gradients: its loss depends on its own parameters alone, so the sum's are all of them.
+
+    A parameter that the logits do not depend on, such as an auxiliary head's, has a gradient of zero.
+    """
+    values = torch.autograd.grad(
+        loss.sum(), list(current.values()), create_graph=differentiable, materialize_grads=True
+    )
+    return dict(zip(current, values, strict=True))
+
+
+def _take(chosen: Tensor, tree: _T) -> _T:
+    """Select edits by number from all tensors of a tree; nothing is copied where they are all."""
+    (number, *_) = {len(tensor) for tensor in tree_leaves(tree)}
+    return tree if len(chosen) == number else tree_map(lambda tensor: tensor.index_select(0, chosen), tree)
+
+
+def _unless(done: Tensor, moved: Tensor, kept: Tensor) -> Tensor:
+    """Return what the edits that are not done have moved to, and what those that are [E] have kept, [E, …]."""
+    return torch.where(done.view(-1, *[1] * (moved.ndim - 1)), kept, moved)
 
 
 def _in_order(finished: list[tuple[Tensor, EditResult]], differentiable: bool) -> EditResult:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    inner_loop,
+    label_range,
+    match_precision,
+)
 from editable.editing.editors.configuration import class_path_of, configuration_of
 from editable.editing.editors.result import EditResult
 from editable.errors import UserError, require_positive
@@ -57,7 +65,7 @@ class HigherEditor(BaseEditor):
     ) -> EditResult:
         """Make one edit; see :meth:`BaseEditor.forward`."""
         targets = check_edit(params, inputs, targets)
-        loss_function = self._loss_function(forward, targets)
+        loss_function = self._loss_function(forward, label_range(targets))
         inputs = match_precision(inputs, params, differentiable)
         names = list(params)
         module = _Parameters(params)

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    inner_loop,
+    label_range,
+    match_precision,
+)
 from editable.editing.editors.result import EditResult
 from editable.errors import UserError, require_positive, require_width
 
@@ -118,7 +126,7 @@ class LearnedEditor(BaseEditor):
         Raises:
             UserError: Besides, if there is no transform for a layer, or a weight is used other than by a linear layer.
         """
-        targets = check_edit(params, inputs, targets)
+        span, targets = label_range(targets), check_edit(params, inputs, targets)
         unknown = [name for name in params if _is_weight(name) and self._transform(name) is None]
         if unknown or not any(map(_is_weight, params)):
             raise UserError(
@@ -132,7 +140,9 @@ class LearnedEditor(BaseEditor):
             answers[:] = [forward(inputs, params)]
             return answers[0]
 
-        objective = self._loss_function(answer, targets)
+        objective = self._loss_function(answer, span)
+        unrolled = differentiable and targets.device.type != "cpu"  # all steps: a device is not asked how far it is
+        num_steps = torch.zeros((), dtype=torch.int64, device=targets.device)
         with inner_loop(targets.device, differentiable):
             current = {name: param.clone().requires_grad_() for name, param in params.items()}
             for step in range(self.max_steps + 1):
@@ -140,11 +150,16 @@ class LearnedEditor(BaseEditor):
                     current = {name: param.detach().requires_grad_() for name, param in current.items()}
                 with _Listening(current) as heard:
                     loss, success = objective(current, inputs, targets)
-                if success or step == self.max_steps:
+                if step == self.max_steps or (not unrolled and success):
                     break
                 likelihood = functional.cross_entropy(answers[0], targets)
-                current = self._step(current, likelihood, heard.calls, differentiable)
-        result = EditResult(current, loss, success, torch.tensor(step, device=targets.device))
+                moved = self._step(current, likelihood, heard.calls, differentiable)
+                current = {
+                    name: torch.where(success, current[name], some) if unrolled else some
+                    for name, some in moved.items()
+                }
+                num_steps = num_steps + ~success
+        result = EditResult(current, loss, success, num_steps)
         if differentiable:
             return result
         return EditResult(

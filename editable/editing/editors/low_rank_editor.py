@@ -8,13 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, inner_loop, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    inner_loop,
+    label_range,
+    match_precision,
+)
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
 from editable.editing.locality import kl_locality
 from editable.editing.rules.adam import Adam
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_seed
 from editable.models import Features
+from editable.models.devices import to_device
 
 __all__ = ["LowRankEditor"]
 
@@ -137,15 +146,16 @@ class LowRankEditor(BaseEditor):
         generator = torch.Generator().manual_seed(seed)
         factors = self._first_factors(own, generator)
         inputs = match_precision(inputs, own, differentiable=False)
-        objective = self._loss_function(forward, targets)
+        objective = self._loss_function(forward, label_range(targets))
         rule = Adam(self.learning_rate)
         state = rule.init(factors)
         for step in range(self.max_steps + 1):
             with torch.no_grad():
                 edited = self._weights(own, factors)
                 loss, success = objective(edited, inputs, targets)
-            _require_finite(loss)
-            if success or step == self.max_steps:
+            is_finite, succeeded = torch.stack([loss.isfinite(), success]).tolist()  # the one wait of a step
+            _require_finite(is_finite)
+            if succeeded or step == self.max_steps:
                 break
             with inner_loop(targets.device, differentiable=False):
                 factors = {name: factor.detach().requires_grad_() for name, factor in factors.items()}
@@ -186,12 +196,13 @@ class LowRankEditor(BaseEditor):
     def _harm(self, forward: ForwardFunction, params: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         """Return the KL divergence from the unedited network on a batch of references, a scalar."""
         features, logits = self._replay
-        drawn = torch.randperm(len(logits), generator=generator)[: self.replay_size].to(logits.device)
+        drawn = torch.randperm(len(logits), generator=generator)[: self.replay_size]
+        drawn = to_device(drawn, logits.device)
         return kl_locality(logits[drawn], forward(tuple(some[drawn] for some in features), params))
 
 
-def _require_finite(loss: Tensor) -> None:
-    if not bool(loss.isfinite()):
+def _require_finite(is_finite: bool) -> None:
+    if not is_finite:
         raise UserError(
             "the logits of the edited samples are NaN or infinite: look at the samples, or take a lower learning_rate"
         )

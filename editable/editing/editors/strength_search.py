@@ -133,13 +133,13 @@ class StrengthSearch(EditorWrapper):
         low, high = 0.0, 1.0
         weak = {name: param.detach().clone() for name, param in params.items()}
         logits = forward(inputs, weak)
-        if bool(self._holding(logits, targets)[strong].all()):
+        if bool((self._holding(logits, targets) | ~strong).all()):
             high = 0.0  # nothing was to be changed
         edited = weak if high == 0 else result.params
         for _ in range(self.num_halvings if high else 0):
             middle = (low + high) / 2
             between = {name: param + middle * (result.params[name] - param) for name, param in weak.items()}
-            if bool(self._holding(forward(inputs, between), targets)[strong].all()):
+            if bool((self._holding(forward(inputs, between), targets) | ~strong).all()):
                 high, edited = middle, between
             else:
                 low = middle

@@ -18,6 +18,7 @@ from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
 from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
+from editable.models.devices import to_device
 
 __all__ = ["EditEvaluator"]
 
@@ -115,12 +116,12 @@ class EditEvaluator:
                 )
             scoring = slice(-position % self.image_stride, None, self.image_stride)
             self._store.add(tuple(feature[scoring] for feature in features), targets[scoring])
-            own = margins(logits, targets.to(self.device)).cpu()
-            parts.append(BaseScores(targets, logits.argmax(dim=-1).cpu(), own, leads(logits).cpu()))
+            own = margins(logits, to_device(targets, self.device))
+            parts.append(BaseScores(targets, logits.argmax(dim=-1), own, leads(logits)))
             position += len(targets)
             num_classes = logits.shape[-1]
             progress(len(images))
-        everything = BaseScores(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        everything = BaseScores(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
         base = BaseScores(*(field[:: self.image_stride] for field in everything))
         self._scorer = Scorer(self.split, self._store, self.scoring, base, self.sensitive_margin)
         self.errors_before, self.num_images, self.num_sensitive = map(int, self._scorer.unedited)
@@ -264,12 +265,12 @@ class EditEvaluator:
         with torch.no_grad():
             features = self._prefix(samples.flatten(0, 1))
         inputs = tuple(feature.unflatten(0, samples.shape[:2]) for feature in features)
-        targets = labels.to(self.device).unsqueeze(1).expand(samples.shape[:2])
+        targets = labels.unsqueeze(1).expand(samples.shape[:2])
         suffix = self.split.suffix if len(targets) == 1 else self.split.edit_suffix
         result = self.editor.edit_many(suffix, self._params, inputs, targets)
         edited = [{name: stacked[edit] for name, stacked in result.params.items()} for edit in range(len(samples))]
-        num_steps = result.num_steps.cpu()
-        return edited, [result.success.cpu(), num_steps, *self._count_views(views, labels, edited, num_steps)]
+        success, num_steps = torch.stack([result.success.long(), result.num_steps]).cpu()  # in one wait
+        return edited, [success.bool(), num_steps, *self._count_views(views, labels, edited, num_steps)]
 
     @torch.no_grad()
     def _count_views(
@@ -279,19 +280,19 @@ class EditEvaluator:
         if not views.shape[1]:
             return [torch.zeros_like(num_steps)] * 2
         features = self._prefix(views.flatten(0, 1))
-        asked = labels.to(self.device).unsqueeze(1).expand(views.shape[:2])
+        asked = to_device(labels, self.device).unsqueeze(1).expand(views.shape[:2])
         before = is_predicted(self.split.suffix(features, self._params), asked.flatten()).view(views.shape[:2])
         after = before.clone()
         for edit in num_steps.nonzero().flatten().tolist():
             own = slice(edit * views.shape[1], (edit + 1) * views.shape[1])
             logits = self.split.suffix(tuple(feature[own] for feature in features), edited[edit])
             after[edit] = is_predicted(logits, asked[edit])
-        return [before.sum(dim=1).cpu(), after.sum(dim=1).cpu()]
+        return list(torch.stack([before, after]).sum(dim=2).cpu())
 
     def _prefix(self, images: Tensor) -> Features:
         """Return prefix features, computed on the network's device and in its precision."""
         dtype = next(iter(self._params.values())).dtype
-        return self.split.prefix(images.to(self.device, dtype))
+        return self.split.prefix(to_device(images, self.device, dtype))
 
 
 def _joined(parts: list[EditOutcomes]) -> EditOutcomes:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_whole
 from editable.models import Features
+from editable.models.devices import to_device
 
 __all__ = ["FeatureStore"]
 
@@ -106,7 +107,7 @@ class FeatureStore:
             raise UserError(f"rows of features must stay {_describe(self._kinds)}, got {_describe(kinds)}")
         for stored, feature in zip(self._stored, features, strict=True):
             self._outward(stored[self._length : self._length + size]).copy_(feature.detach())
-        self._labels[self._length : self._length + size] = labels
+        self._labels[self._length : self._length + size] = to_device(labels, self.device)
         self._length += size
 
     def __len__(self) -> int:
@@ -148,9 +149,9 @@ class FeatureStore:
             least, most = torch.stack(indices.aminmax()).tolist()
             if least < 0 or most >= self._length:
                 raise IndexError(f"the store has {self._length} rows, got indices from {least} to {most}")
-        places = indices.to("cpu" if self.spilled else self.device)
+        places = indices.cpu() if self.spilled else to_device(indices, self.device)
         features = self._come_out(stored.index_select(0, places) for stored in self._stored)
-        return features, self._labels[indices.to(self.device)]
+        return features, self._labels[to_device(indices, self.device)]
 
     def close(self) -> None:
         """Let go of memory and disk; closing twice is allowed."""
@@ -174,7 +175,7 @@ class FeatureStore:
         return stored.permute(0, 3, 1, 2) if self._channels_last and stored.dim() == 4 else stored
 
     def _come_out(self, parts: Iterable[Tensor]) -> Features:
-        return tuple(self._outward(part.to(self.device)) for part in parts)
+        return tuple(self._outward(to_device(part, self.device)) for part in parts)
 
     def _allocate(self, kinds: list[Kind]) -> None:
         """Take space for all rows, each feature in the order in which it is stored."""

@@ -73,7 +73,8 @@ def _factorised(tail: LinearTail, edited: Sequence[Mapping[str, Tensor]]) -> tup
         lengths = rest.norm(dim=2)
     left_out = lengths.amax(dim=1)
     fits = left_out.isfinite() if right.shape[1] == full else left_out <= rounding
-    return LowRankChanges(*(field[fits] for field in (left, right, slack, left_out))), fits
+    chosen = fits.nonzero().flatten()
+    return LowRankChanges(*(field.index_select(0, chosen) for field in (left, right, slack, left_out))), fits
 
 
 @torch.no_grad()

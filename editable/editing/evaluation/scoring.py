@@ -10,6 +10,7 @@ from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predict_low_rank
 from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights, linear_tail
+from editable.models.devices import to_device
 
 __all__ = ["BaseScores", "Scorer", "Scores", "leads", "margins"]
 
@@ -133,8 +134,8 @@ class Scorer:
             sample = draw(len(edited))
             indices = sample.indices
             predictions = torch.stack(
-                [self._predict_exactly(params, some).cpu() for params, some in zip(edited, indices, strict=True)]
-            )
+                [self._predict_exactly(params, some) for params, some in zip(edited, indices, strict=True)]
+            ).cpu()
             predictions = self._without_own(predictions, indices, own)
             wrong = predictions != self.base.labels[indices]
             drawdowns = sampler.update(sample, wrong.long() - self.base.wrong[indices].long())
@@ -157,13 +158,14 @@ class Scorer:
         """Return predictions on all scoring images, int64 [E, N]."""
         if self._tail is None or not edited:
             return self._predict_by_running(edited, progress)
-        changes, fits = low_rank_changes(self._tail, edited)
+        changes, on_device = low_rank_changes(self._tail, edited)
+        fits = on_device.cpu()
         found, doubtful = predict_low_rank(self._tail, self._store, changes, progress)
         self._look_again([params for params, fit in zip(edited, fits.tolist(), strict=True) if fit], found, doubtful)
         rest = [params for params, fit in zip(edited, fits.tolist(), strict=True) if not fit]
-        predictions = found.new_empty(len(edited), found.shape[1])
-        predictions[fits], predictions[~fits] = found, self._predict_by_running(rest, progress)
-        return predictions
+        order = torch.cat([fits.nonzero().flatten(), (~fits).nonzero().flatten()])
+        predictions = torch.cat([found, self._predict_by_running(rest, progress)])
+        return predictions.index_select(0, to_device(order.argsort(), predictions.device))
 
     @torch.no_grad()
     def _predict_by_running(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
@@ -188,10 +190,11 @@ class Scorer:
 
     def _look_again(self, edited: list[dict[str, Tensor]], predictions: Tensor, doubtful: Tensor) -> None:
         """Put what full precision predicts in the place of predictions [E, N] that are in doubt."""
+        doubtful = doubtful.cpu()  # one wait for all that follows
         for edit in doubtful.any(dim=1).nonzero().flatten().tolist():
             again = doubtful[edit].nonzero().flatten()
             self.num_rechecked += len(again)
-            predictions[edit, again] = self._predict_exactly(edited[edit], again)
+            predictions[edit, to_device(again, predictions.device)] = self._predict_exactly(edited[edit], again)
 
     def _run(self, features: Features, weights: list[Weights]) -> Tensor:
         """Return logits [E, N, C] of some edited networks."""
@@ -214,10 +217,10 @@ class Scorer:
         """Return the largest change of a margin by the lower precision, on the base network."""
         unedited = self._fast.prepare({})
         found = [
-            margins(self._fast(features, unedited), targets).cpu()
+            margins(self._fast(features, unedited), targets)
             for features, targets in self._store.batches(self._fast.batch_size)
         ]
-        return float((torch.cat(found) - self.base.margins).abs().max())
+        return float((torch.cat(found).cpu() - self.base.margins).abs().max())
 
 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.outcomes import BasePredictions
 from editable.errors import UserError, require_at_least, require_positive
 from editable.models import Features, SplitNetwork
+from editable.models.devices import to_device
 
 __all__ = ["Correction", "Cost", "Held", "StreamEvaluator", "StreamState", "points_of"]
 
@@ -201,10 +202,10 @@ class StreamEvaluator:
                     "mean and std of the data"
                 )
             self._store.add(features, labels)
-            predictions.append(logits.argmax(dim=-1).cpu())
+            predictions.append(logits.argmax(dim=-1))
             num_classes = logits.shape[-1]
             progress(len(labels))
-        self.predictions = torch.cat(predictions)
+        self.predictions = torch.cat(predictions).cpu()
         return BasePredictions(self._store.labels.cpu(), self.predictions, num_classes)
 
     def expect(self, num_corrections: int, num_views: int, num_changes: int) -> None:
@@ -295,17 +296,17 @@ class StreamEvaluator:
         self, store: FeatureStore, params: Mapping[str, Tensor], indices: Tensor, strict: bool = False
     ) -> Tensor:
         """Return predictions for rows of a store, int64 [n]; where strict, whether they are their labels."""
-        parts = [torch.zeros(0, dtype=torch.int64)]
+        parts = [torch.zeros(0, dtype=torch.int64, device=self.device)]
         for rows in indices.split(BATCH):
             features, labels = store.rows(rows)
             logits = self.split.suffix(features, params)
-            parts.append((is_predicted(logits, labels).long() if strict else logits.argmax(dim=-1)).cpu())
-        return torch.cat(parts)
+            parts.append(is_predicted(logits, labels).long() if strict else logits.argmax(dim=-1))
+        return torch.cat(parts).cpu()
 
     @torch.no_grad()
     def _prefix(self, images: Tensor) -> Features:
         dtype = next(iter(self._base.values())).dtype
-        return self.split.prefix(images.to(self.device, dtype))
+        return self.split.prefix(to_device(images, self.device, dtype))
 
 
 def points_of(num_corrections: int) -> list[int]:

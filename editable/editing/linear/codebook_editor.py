@@ -13,6 +13,7 @@ from editable.editing.editors.base import (
     ForwardFunction,
     Inputs,
     check_edit,
+    label_range,
     match_precision,
     require_classes,
 )
@@ -193,7 +194,7 @@ class CodebookEditor(BaseEditor):
         with reading(codebook.match) as read:
             logits = forward(inputs, params)
         require_logits(logits, len(targets))
-        require_classes(int(targets.min()), int(targets.max()), logits.shape[1])
+        require_classes(*label_range(targets), logits.shape[1])
         require_finite_samples(torch.cat([read[0], logits], dim=1), "what the codebook reads")
         edited = {name: param.detach().clone() for name, param in params.items()}
         num_steps = 0

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    label_range,
+    match_precision,
+)
 from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
@@ -130,7 +137,8 @@ class LastLayerRetraining(BaseEditor):
         layer, references = self._place
         targets = check_edit(params, inputs, targets)
         inputs = match_precision(inputs, params, differentiable=False)
-        self._loss_function(forward, targets)(dict(params), inputs, targets)  # refuses labels that are no classes
+        refuse_labels = self._loss_function(forward, label_range(targets))  # that are no classes
+        refuse_labels(dict(params), inputs, targets)
         matrix = layer.matrix(params)
         keys = layer.keys(forward, params, inputs)
         check_samples(keys, targets)

@@ -12,6 +12,7 @@ from editable.editing.editors.base import (
     ForwardFunction,
     Inputs,
     check_edit,
+    label_range,
     match_precision,
     require_classes,
 )
@@ -95,7 +96,7 @@ class LeastSquaresEditor(BaseEditor):
         change = state["change"] if state else torch.zeros_like(base)
         inverse = state["inverse"] if state else inverse
         keys, logits, derivatives = layer.derivatives(forward, layer.params(base, params), matched)
-        require_classes(int(targets.min()), int(targets.max()), logits.shape[1])
+        require_classes(*label_range(targets), logits.shape[1])
         missing = self._asked(logits, derivatives, targets).T - change @ keys.T
         gain = keys @ inverse
         factor = torch.linalg.cholesky(gain @ keys.T + torch.eye(len(keys), dtype=keys.dtype, device=keys.device))

@@ -11,6 +11,7 @@ from editable.editing.editors.base import (
     ForwardFunction,
     Inputs,
     check_edit,
+    label_range,
     match_precision,
     require_classes,
 )
@@ -120,7 +121,7 @@ class MinimalHarmEditor(BaseEditor):
             current = layer.params(matrix, params)
             keys, logits, derivatives = layer.derivatives(forward, current, together)
             if step == 0:
-                require_classes(int(asked.min()), int(asked.max()), logits.shape[1])
+                require_classes(*label_range(asked), logits.shape[1])
                 fresh = inverse.whiten(keys[-len(targets) :].T).T  # the layer's own weights change no key
                 whitened = torch.cat([whitened.to(fresh), fresh])
             # The margin is what the program asks for; half of it is enough of what it leads to behind other layers.

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from editable.editing.editors.base import BaseEditor, ForwardFunction, Inputs, check_edit, match_precision
+from editable.editing.editors.base import (
+    BaseEditor,
+    ForwardFunction,
+    Inputs,
+    check_edit,
+    label_range,
+    match_precision,
+    require_classes,
+)
 from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
@@ -133,7 +141,7 @@ class NeuronEditor(BaseEditor):
         with reading(neurons.keys) as read:
             logits = forward(inputs, params)
         require_logits(logits, len(targets))
-        self._loss_function(lambda inputs, params: logits, targets)(dict(params), inputs, targets)  # refuses labels
+        require_classes(*label_range(targets), logits.shape[-1])
         features = read[0].double()
         check_samples(features, targets)
         whitened = self._require_place().whiten(features)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_positive, require_seed
+from editable.models.devices import steps_between_looks
 
 __all__ = ["Bounds", "Reconstruction", "ReconstructionSettings", "Watch", "reconstruct"]
 
@@ -121,19 +122,23 @@ def reconstruct(
     lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
     optimizer = torch.optim.Adam([variable], settings.learning_rate)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.num_steps)
+    look_every = steps_between_looks(variable.device)
     losses, recorded, watched = [], [], []
+    finite = torch.ones((), dtype=torch.bool, device=variable.device)
     for step in range(settings.num_steps + 1):
         with torch.enable_grad(), torch.autocast(variable.device.type, enabled=False):
             loss = (function(variable) - wanted).flatten(1).square().sum(dim=1) / lengths
             objective = loss if penalty is None else loss + penalty(variable)
             total = objective.sum()
-        losses.append(loss.detach().double().cpu())
-        _check_loss(objective, step, settings)
+        losses.append(loss.detach())
+        finite = finite & objective.isfinite().all()
+        if (step + 1) % look_every == 0 or step == settings.num_steps:
+            _check_loss(finite, step, settings)
         if watch is not None and (step % settings.record_every == 0 or step == settings.num_steps):
             recorded.append(step)
             with torch.no_grad():
                 measured = watch(variable.detach().clone())  # a view of the variable would change with it
-                watched.append({name: some.double().cpu() for name, some in measured.items()})
+                watched.append(measured)
         if step == settings.num_steps:
             break
         (variable.grad,) = torch.autograd.grad(total, [variable])
@@ -144,16 +149,16 @@ def reconstruct(
         progress(1)
     best = objective.detach().unflatten(0, (restarts, count)).argmin(dim=0).cpu()
 
-    def kept(curves: Tensor) -> Tensor:  # [T, R·n] → [T, n]
-        return curves.unflatten(1, (restarts, count))[:, best, torch.arange(count)]
+    def kept(curves: list[Tensor]) -> Tensor:  # T times [R·n] → [T, n]
+        return torch.stack(curves).cpu().double().unflatten(1, (restarts, count))[:, best, torch.arange(count)]
 
     names = watched[0] if watched else {}
     return Reconstruction(
         found=variable.detach().unflatten(0, (restarts, count))[best.to(variable.device), torch.arange(count)],
-        losses=kept(torch.stack(losses)),
+        losses=kept(losses),
         recorded=torch.tensor(recorded, dtype=torch.int64),
-        watched={name: kept(torch.stack([distances[name] for distances in watched])) for name in names},
-        final_losses=losses[-1].unflatten(0, (restarts, count)),
+        watched={name: kept([distances[name] for distances in watched]) for name in names},
+        final_losses=losses[-1].cpu().double().unflatten(0, (restarts, count)),
     )
 
 
@@ -178,8 +183,8 @@ def _checked(function: Callable[[Tensor], Tensor], targets: Tensor, variable: Te
     return targets.to(outputs)
 
 
-def _check_loss(objective: Tensor, step: int, settings: ReconstructionSettings) -> None:
-    if not objective.isfinite().all():
+def _check_loss(finite: Tensor, step: int, settings: ReconstructionSettings) -> None:
+    if not finite:
         raise UserError(
             f"the loss of a reconstruction is not finite after {step} updates: take a smaller learning rate than "
             f"{settings.learning_rate:g}"

@@ -146,18 +146,18 @@ class ClassFilterTraining:
         initial = self._initial_weight(block)
         weight = initial.clone().requires_grad_()
         optimizer = torch.optim.Adam([weight], lr=self.learning_rate)
-        losses = []
+        losses = []  # read at the end: a look at each would wait for the device
         with torch.enable_grad(), torch.autocast(weight.device.type, enabled=False):
             for _ in range(self.num_steps):
                 loss = self.loss(block, examples, weight)
-                losses.append(loss.item())
+                losses.append(loss.detach())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 progress(1)
         with torch.no_grad():
-            losses.append(self.loss(block, examples, weight).item())
-        return ClassFilter(weight.detach(), initial, self.negative_weight, losses)
+            losses.append(self.loss(block, examples, weight))
+        return ClassFilter(weight.detach(), initial, self.negative_weight, torch.stack(losses).tolist())
 
     def loss(self, block: LayerBlock, examples: FilterExamples, weight: Tensor) -> Tensor:
         """Return the objective for a filter [1, c, m, n], a scalar."""

@@ -40,10 +40,10 @@ class LeftHalf(nn.Module):
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         found = []
         for image in images:
-            masks, half = torch.zeros(2, 1, *image.shape[1:]), image.shape[-1] // 2
+            masks, half = image.new_zeros(2, 1, *image.shape[1:]), image.shape[-1] // 2
             masks[0, ..., :half], masks[1, ..., half:] = 0.9, 0.9
-            scores = torch.stack([self.score, torch.ones(())])
-            found.append({"boxes": torch.zeros(2, 4), "labels": torch.tensor([3, 1]), "scores": scores, "masks": masks})
+            labels, scores = torch.tensor([3, 1]).to(image.device), torch.stack([self.score, self.score + 1])
+            found.append({"boxes": image.new_zeros(2, 4), "labels": labels, "scores": scores, "masks": masks})
         return found
 
 

@@ -207,7 +207,7 @@ def seen_references(monkeypatch, stream: CorrectionStream, folder: Path) -> list
 
     def watched(site, number):
         for images, labels in batches(site, number):
-            seen.append(images)
+            seen.append(images.cpu())
             yield images, labels
 
     with monkeypatch.context() as patch:
