@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -34,6 +35,7 @@ from editable.interruptions import (
     StopAtStep,
     WholeCheckpoints,
 )
+from editable.models.full_precision import full_precision
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
@@ -63,9 +65,9 @@ class EditableTrainer(Trainer):
     It has a method for each of :data:`SUBCOMMANDS`, which runs the callback of that kind among the trainer's own.
 
     Checkpoints are whole at every moment, the last weights of a fit are in ``checkpoints/last.ckpt``, and a fit goes on
-    exactly from any checkpoint; see :mod:`editable.interruptions`. Without a logger or with ``fast_dev_run``, and
-    without ``default_root_dir``, nothing is written into the working directory: what callbacks leave goes into a
-    temporary folder, and with it.
+    exactly from any checkpoint; see :mod:`editable.interruptions`. What it measures, it measures without TF32. Without
+    a logger or with ``fast_dev_run``, and without ``default_root_dir``, nothing is written into the working directory:
+    what callbacks leave goes into a temporary folder, and with it.
 
     Args:
         kwargs: Those of :class:`lightning.pytorch.Trainer`.
@@ -80,6 +82,11 @@ class EditableTrainer(Trainer):
         self._checkpoint_connector = CheckpointConnector(self)
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # none was given
             self.strategy.checkpoint_io = WholeCheckpoints()
+
+    def _run_stage(self) -> Any:
+        """Train as Lightning does; whatever measures a network does it in full precision, as its figures say."""
+        with nullcontext() if self.training else full_precision():
+            return super()._run_stage()
 
     def _run_subcommand(self, kind: type[Subcommand], model: LightningModule, **loop_arguments: Any) -> None:
         callbacks = [callback for callback in self.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]

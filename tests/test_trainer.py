@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.pytorch import Callback
 
 from editable.callbacks import RunReport
 from editable.cli import main
+from editable.data import DigitsDataModule
 from editable.errors import UserError
+from editable.models import cifar_resnet
+from editable.tasks import ClassificationTask
 from editable.trainer import EditableTrainer
+from tests.models.test_full_precision import EXACT, flags
 from tests.test_cli import DIGITS, QUIET, ROOT, last_run
 
 BASELINE = str(ROOT / "configs" / "digits" / "baseline.yaml")
@@ -119,3 +124,31 @@ def test_a_trainer_without_the_callback_is_a_user_error(tmp_path: Path) -> None:
     trainer = EditableTrainer(logger=False, callbacks=[RunReport()], default_root_dir=tmp_path, accelerator="cpu")
     with pytest.raises(UserError, match="no LearningRateSearch among its callbacks"):
         trainer.search(None)
+
+
+@pytest.mark.parametrize("loop", ["fit", "validate", "test", "predict"])
+def test_what_is_measured_is_measured_in_full_precision(loop: str, tmp_path: Path) -> None:
+    inside, outside = [], []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, *_):
+            outside.append(flags())
+
+        def on_test_batch_start(self, trainer, *_):
+            inside.append(flags())
+
+        on_predict_batch_start = on_test_batch_start
+        on_validation_batch_start = on_test_batch_start
+
+    before = flags()
+    settings = {"limit_train_batches": 1, "limit_val_batches": 1, "limit_test_batches": 1, "limit_predict_batches": 1}
+    trainer = EditableTrainer(
+        logger=False, default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, num_sanity_val_steps=0,
+        callbacks=[Watch()], enable_progress_bar=False, enable_model_summary=False, **settings,
+    )  # fmt: skip
+    getattr(trainer, loop)(ClassificationTask(cifar_resnet(10, 2, (1, 1, 1, 1), 1)), DigitsDataModule())
+    assert flags() == before
+    if loop == "fit":
+        assert outside == [before]
+    else:
+        assert inside == [EXACT]

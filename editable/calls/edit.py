@@ -14,12 +14,14 @@ from editable.editing import BaseEditor, needs_place
 from editable.editing.choosing.candidates import Candidate, candidates_for, places_of
 from editable.editing.choosing.tried import least_harmful, tell
 from editable.errors import UserError, require_at_least, require_seed, require_within
+from editable.models.full_precision import full_precision
 
 __all__ = ["edit"]
 
 AUTO = "auto"
 
 
+@full_precision()
 def edit(
     network: nn.Module,
     images: Any,

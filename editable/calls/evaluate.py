@@ -13,10 +13,12 @@ from editable.data import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditSite, needs_place, split_for, upper_bound
 from editable.editing.choosing.candidates import Candidate, places_of
 from editable.errors import UserError, require_at_least
+from editable.models.full_precision import full_precision
 
 __all__ = ["evaluate"]
 
 
+@full_precision()
 def evaluate(
     network: nn.Module,
     loader: Judged,

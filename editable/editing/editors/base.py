@@ -16,6 +16,7 @@ from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
 from editable.errors import UserError, require_at_least
 from editable.models.devices import to_device
+from editable.models.full_precision import full_precision
 from editable.models.logits import require_logits
 
 __all__ = ["BaseEditor", "ForwardFunction", "Inputs"]
@@ -328,14 +329,15 @@ def _stacked(tensors: list[Tensor]) -> Tensor:
 
 @contextmanager
 def inner_loop(device: torch.device, differentiable: bool, autocast: bool = False) -> Iterator[None]:
-    """Set the conditions of an inner loop: gradients on, autocast off, attention that has a double backward.
+    """Set the conditions of an inner loop: gradients on, autocast and TF32 off, attention with a double backward.
 
-    With ``autocast`` it stays as it is around the loop.
+    With ``autocast``, precision stays as it is around the loop.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         if not autocast:
             stack.enter_context(torch.autocast(device.type, enabled=False))
+            stack.enter_context(full_precision())
         if differentiable:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield

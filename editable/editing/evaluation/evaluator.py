@@ -19,6 +19,7 @@ from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margi
 from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
 from editable.models.devices import to_device
+from editable.models.full_precision import full_precision
 
 __all__ = ["EditEvaluator"]
 
@@ -90,6 +91,7 @@ class EditEvaluator:
         self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)
         self._scorer: Scorer | None = None
 
+    @full_precision()
     @torch.no_grad()
     def measure_base(self, progress: Callable[[int], object] = lambda images: None) -> BasePredictions:
         """Run the base network over the whole data set once; to be called before :meth:`score`, and once.
@@ -127,6 +129,7 @@ class EditEvaluator:
         self.errors_before, self.num_images, self.num_sensitive = map(int, self._scorer.unedited)
         return BasePredictions(everything.labels, everything.predictions, num_classes)
 
+    @full_precision()
     def score(
         self,
         dataset: Dataset,

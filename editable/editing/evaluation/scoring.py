@@ -11,6 +11,7 @@ from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predi
 from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights, linear_tail
 from editable.models.devices import to_device
+from editable.models.full_precision import same_shapes
 
 __all__ = ["BaseScores", "Scorer", "Scores", "leads", "margins"]
 
@@ -167,6 +168,7 @@ class Scorer:
         predictions = torch.cat([found, self._predict_by_running(rest, progress)])
         return predictions.index_select(0, to_device(order.argsort(), predictions.device))
 
+    @same_shapes()
     @torch.no_grad()
     def _predict_by_running(self, edited: list[dict[str, Tensor]], progress: Callable[[float], object]) -> Tensor:
         """Return what `_predict` does: images outside, edited networks inside."""

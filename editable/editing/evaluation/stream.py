@@ -17,6 +17,7 @@ from editable.editing.evaluation.outcomes import BasePredictions
 from editable.errors import UserError, require_at_least, require_positive
 from editable.models import Features, SplitNetwork
 from editable.models.devices import to_device
+from editable.models.full_precision import full_precision
 
 __all__ = ["Correction", "Cost", "Held", "StreamEvaluator", "StreamState", "points_of"]
 
@@ -169,6 +170,7 @@ class StreamEvaluator:
         """A stream without corrections."""
         return StreamState({name: param.clone() for name, param in self._base.items()}, {})
 
+    @full_precision()
     @torch.no_grad()
     def measure_base(
         self,
@@ -232,6 +234,7 @@ class StreamEvaluator:
         self._samples.append((edited, torch.full((len(samples),), label, device=self.device)))
         self._asked.append(label)
 
+    @full_precision()
     def correct(self, number: int, state: StreamState) -> tuple[StreamState, bool, float]:
         """Make correction ``number`` on top of all earlier ones.
 
@@ -250,6 +253,7 @@ class StreamEvaluator:
         after = StreamState(*(_laid_out(tensors) for tensors in (result.params, editor)))
         return after, bool(result.success), seconds
 
+    @full_precision()
     def correct_together(self, number: int) -> tuple[StreamState, bool, float]:
         """Make the first ``number`` corrections in one edit of the unedited network; returned as by :meth:`correct`."""
         some = self._samples[:number]
@@ -291,6 +295,7 @@ class StreamEvaluator:
         self._store.close()
         self._held.close()
 
+    @full_precision()
     @torch.no_grad()
     def _predict(
         self, store: FeatureStore, params: Mapping[str, Tensor], indices: Tensor, strict: bool = False
