@@ -86,8 +86,8 @@ def last_run(name: str) -> Path:
 
 def small_torchvision_model(name: str, weights: WeightsEnum | None = None, num_classes: int = 1000) -> nn.Module:
     """Stands in for ``torchvision.models.get_model``: small, of random weights, with the layers that are edited."""
-    assert weights is None or weights.name == "IMAGENET1K_V1"
-    if name == "resnet18":
+    assert weights is None or weights.name == ("IMAGENET1K_V2" if name == "resnet50" else "IMAGENET1K_V1")
+    if name in ("resnet18", "resnet50"):
         return cifar_resnet18(num_classes, width=4)
     if name == "densenet169":
         return cifar_densenet(num_classes, growth_rate=2, layers=(1, 1, 1, 1), width=4)
@@ -115,6 +115,8 @@ def options_in_miniature(config: Path, images: Path, weights: Path) -> list[str]
         options.append(f"{place}.width=4")
     if "weights" in model:
         options.append(f"--model.weights={weights}")
+    if "train_size" in content["data"]["init_args"]:
+        options.append("--data.train_size=24")
     if content["data"]["class_path"] == "editable.data.CIFAR10DataModule":
         options = ["--data=editable.data.ImageFolderDataModule", *options, "--data.augmentation=crop_flip"]
     return [*SMALL, *options]
@@ -163,7 +165,12 @@ def test_every_configuration_has_its_row_in_the_table_of_published_results() -> 
     assert [row for row in ROWS_BY_OPTION.values() if f"`{row}`" not in table] == []
 
 
-@pytest.mark.parametrize("name", sorted(name for name in CONFIGS if name.startswith("imagenet")))
+PUBLISHED = [
+    name for name in CONFIGS if name.startswith("imagenet") and "resnet50" not in name and "baseline" not in name
+]
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_imagenet_configurations_have_the_published_settings(name: str) -> None:
     """RMSProp α 1e-4 from β 0.5, ten steps; SGD 1e-5 (new 1e-3), momentum 0.9, decay 1e-4; c 0.03; batch 128."""
     content = yaml.safe_load(CONFIGS[name].read_text())
@@ -181,6 +188,42 @@ def test_imagenet_configurations_have_the_published_settings(name: str) -> None:
     assert model["optimizer"]["init_args"] == {"lr": 1e-5, "momentum": 0.9, "weight_decay": 1e-4}
     assert model.get("learning_rates") == ({"extra_layer": 1e-3} if "extra_layer" in name else None)
     assert data["augmentation"] == "resized_crop_flip"
+
+
+RECIPES = {
+    "imagenet/resnet50/baseline": {
+        "model": {"label_smoothing": 0.1, "mixup_alpha": 0.2, "cutmix_alpha": 1.0, "norm_weight_decay": 0.0},
+        "optimizer": {"lr": 0.5, "momentum": 0.9, "weight_decay": 2e-5},
+        "lr_scheduler": {"length": 600, "warmup": 5, "start": 0.01},
+        "data": {"train_size": 176, "image_size": 224, "resize_size": 232, "augmentation": "trivial_augment"},
+        "images": 1024,
+    },
+    "imagenet/vit_b_16/baseline": {
+        "model": {"label_smoothing": 0.11, "mixup_alpha": 0.2, "cutmix_alpha": 1.0},
+        "optimizer": {"lr": 3e-3, "weight_decay": 0.3},
+        "lr_scheduler": {"length": 300, "warmup": 30, "start": 0.033},
+        "data": {"image_size": 224, "resize_size": 256, "augmentation": "rand_augment"},
+        "images": 4096,
+    },
+}
+"""Of torchvision 0.21, references/classification: the commands of its weights ResNet50 V2 and ViT-B/16 V1."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_torchvisions(name: str) -> None:
+    content, recipe = yaml.safe_load(CONFIGS[name].read_text()), RECIPES[name]
+    model, trainer = content["model"]["init_args"], content["trainer"]
+    assert model.items() >= recipe["model"].items()
+    for part in ("optimizer", "lr_scheduler"):
+        assert model[part]["init_args"] == recipe[part]
+    assert content["data"]["init_args"].items() >= recipe["data"].items()
+    assert trainer["max_epochs"] == recipe["lr_scheduler"]["length"]
+    average = trainer["callbacks"][0]["init_args"]
+    every, steps_per_epoch = 32, 1281167 // recipe["images"]
+    assert average["update_every_n_steps"] == every
+    assert average["update_starting_at_step"] == steps_per_epoch * recipe["lr_scheduler"]["warmup"]
+    expected = 1 - (1 - 0.99998) * recipe["images"] * every / trainer["max_epochs"]
+    assert average["decay"] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -233,6 +233,8 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "Generator": models.Generator,
         "NormalLatents": models.NormalLatents,
         "ScoringSettings": models.ScoringSettings,
+        "ClassificationTask": partial(tasks.ClassificationTask, network()),
+        "WarmupCosine": partial(tasks.WarmupCosine, torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), length=9),
         "EditableTrainingTask": partial(tasks.EditableTrainingTask, network(), editor, ["fc"]),
         "EditableFineTuningTask": partial(tasks.EditableFineTuningTask, network(), editor, ["fc"]),
         "GenerationTask": partial(

@@ -85,6 +85,8 @@ class StopAtStep(Checkpoint):
         if received:
             interrupted = Interrupted(received)
             self._save(trainer, interrupted)
+            if trainer.world_size > 1:
+                trainer.strategy.barrier()  # a scheduler may end all when one does: not before it is asked to requeue
             raise interrupted
 
     def _save(self, trainer: Trainer, interrupted: Interrupted) -> None:

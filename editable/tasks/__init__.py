@@ -8,5 +8,6 @@ from editable.tasks.classification import ClassificationTask
 from editable.tasks.editable_fine_tuning import EditableFineTuningTask
 from editable.tasks.editable_training import EditableTrainingTask
 from editable.tasks.generation import GenerationTask
+from editable.tasks.warmup_cosine import WarmupCosine
 
-__all__ = ["ClassificationTask", "EditableFineTuningTask", "EditableTrainingTask", "GenerationTask"]
+__all__ = ["ClassificationTask", "EditableFineTuningTask", "EditableTrainingTask", "GenerationTask", "WarmupCosine"]

@@ -13,15 +13,25 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from editable.data.classes import check_same_classes
-from editable.errors import UserError
+from editable.errors import UserError, require_not_negative, require_within
 from editable.models import check_fit, check_weights, class_names_of, lay_out_channels_last, load_weights, logits_of
 from editable.models.logits import require_logits, require_num_classes, say_what_is_taken
+from editable.tasks.mixed_images import MixedImages
 from editable.tasks.optimizers import check_optimizer
 
 __all__ = ["ClassificationTask"]
 
 CLASSES = "classes"
 """The entry of a checkpoint that has the names of the classes, by label."""
+
+NORMALISATION = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LocalResponseNorm,
+)
+"""Layers whose parameters ``norm_weight_decay`` is for: torchvision's list."""
 
 Batch = tuple[Tensor, Tensor]
 """Images [N, C, H, W] and labels, int64 [N]."""
@@ -43,10 +53,15 @@ class ClassificationTask(LightningModule):
         optimizer: The optimizer, given its parameters.
         lr_scheduler: The learning-rate scheduler, given the optimizer; none keeps the rate.
         lr_scheduler_interval: Whether the scheduler advances every ``epoch`` or every training ``step``.
+        label_smoothing: Part of each training label that is shared out among all classes, in [0, 1).
+        mixup_alpha: Train on mixtures of two images, see :class:`~editable.tasks.mixed_images.MixedImages`; at 0 there
+            are none. ``train_error`` is then that of the class that has most of a mixture.
+        cutmix_alpha: Likewise, on images with a rectangle of another one.
+        norm_weight_decay: Weight decay of the parameters of normalisation layers; by default that of all.
 
     Raises:
-        UserError: If the weights cannot be read or belong to another architecture, or torch refuses a number of the
-            optimizer or the scheduler.
+        UserError: If the weights cannot be read or belong to another architecture, a number is out of its range, or
+            torch refuses one of the optimizer or the scheduler.
     """
 
     def __init__(
@@ -57,8 +72,15 @@ class ClassificationTask(LightningModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        label_smoothing: float = 0.0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        norm_weight_decay: float | None = None,
     ) -> None:
         super().__init__()
+        require_within("[0, 1)", label_smoothing=label_smoothing)
+        if norm_weight_decay is not None:
+            require_not_negative(norm_weight_decay=norm_weight_decay)
         check_optimizer(optimizer, lr_scheduler)
         self.network = network
         self._has_said = False  # which part of its output is taken
@@ -66,6 +88,9 @@ class ClassificationTask(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
+        self.label_smoothing = label_smoothing
+        self.mix = MixedImages(mixup_alpha, cutmix_alpha)
+        self.norm_weight_decay = norm_weight_decay
         if weights is not None:
             load_weights(network, weights)
         if channels_last:
@@ -103,9 +128,16 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
+        parts = None
+        if self.mix:
+            images, parts = self.mix(images)
         logits = self.forward(images)
         self.check_labels(logits, labels, batch_idx)
-        loss = functional.cross_entropy(logits, labels)
+        targets = labels
+        if parts is not None:
+            targets = self.mix.targets(parts, labels, logits.shape[-1])
+            labels = targets.argmax(dim=-1)
+        loss = functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         self.log_training({"loss": loss, "error": (logits.argmax(dim=-1) != labels).float().mean()}, len(images))
         return loss
 
@@ -138,7 +170,15 @@ class ClassificationTask(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters to be trained, in the groups that the optimizer is to have."""
-        return [{"params": [param for param in self.network.parameters() if param.requires_grad]}]
+        params = [param for param in self.network.parameters() if param.requires_grad]
+        if self.norm_weight_decay is None:
+            return [{"params": params}]
+        layers = [module for module in self.network.modules() if isinstance(module, NORMALISATION)]
+        of_norms = {id(param) for module in layers for param in module.parameters(recurse=False)}
+        norms = [param for param in params if id(param) in of_norms]
+        others = [param for param in params if id(param) not in of_norms]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": norms, "weight_decay": self.norm_weight_decay}]
+        return [group for group in groups if group["params"]]
 
     def log_training(self, values: dict[str, Tensor], num_images: int) -> None:
         """Log values of a training batch: ``train_…_step`` of this rank, and ``train_…`` over all ranks and the epoch.

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from editable.errors import UserError, require_side
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "two_sides"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,21 @@ def _covering(stored: tuple[int, int], cover: tuple[int, int]) -> tuple[int, int
     if rows * width >= columns * height:
         return rows, rows * width // height
     return columns * height // width, columns
+
+
+def two_sides(name: str, size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a size in pixels: one side of a square, or both.
+
+    Args:
+        name: of the argument, for the error.
+        size: what was given.
+
+    Raises:
+        UserError: it is out of range.
+    """
+    sides = _sides(_checked(name, size))
+    assert sides is not None
+    return sides
 
 
 def _checked(name: str, size: int | Sequence[int] | None) -> int | tuple[int, int] | None:

@@ -1,14 +1,17 @@
-"""Named augmentations of training images, on uint8 or float images ``[C, H, W]`` before normalisation."""
+"""Named augmentations of training images, on uint8 or float images ``[C, H, W]``."""
 
 from torch import nn
 from torchvision.transforms import v2
 
 from editable.errors import UserError
 
-__all__ = ["AUGMENTATIONS", "make_augmentation"]
+__all__ = ["AUGMENTATIONS", "make_augmentation", "make_erasure"]
 
-AUGMENTATIONS = ("none", "shift", "crop_flip", "resized_crop_flip")
+AUGMENTATIONS = ("none", "shift", "crop_flip", "resized_crop_flip", "trivial_augment", "rand_augment")
 """The names that :func:`make_augmentation` knows."""
+
+ERASED = 0.1
+"""Part of the images of ``trivial_augment`` that a rectangle is erased of."""
 
 
 def make_augmentation(name: str, size: tuple[int, int], resize: nn.Module) -> nn.Module:
@@ -17,7 +20,10 @@ def make_augmentation(name: str, size: tuple[int, int], resize: nn.Module) -> nn
     ``none``: ``resize`` alone. ``shift``: ``resize``, then a random crop with padding 1. ``crop_flip``: ``resize``,
     then a random crop with padding 4 and a horizontal flip for every other image (the usual one for CIFAR).
     ``resized_crop_flip``: a random crop of random scale and aspect, resized, and the flip (the usual one for
-    ImageNet); it takes the place of ``resize``.
+    ImageNet); it takes the place of ``resize``. ``trivial_augment``: the same, then one random change of colour or
+    shape (Müller and Hutter, ICCV 2021); :func:`make_erasure` goes with it (torchvision's recipe for its second weights
+    of a ResNet-50). ``rand_augment``: the same with two changes of middle strength (Cubuk et al., 2020; torchvision's
+    recipe for its vision transformers).
 
     Args:
         name: one of :data:`AUGMENTATIONS`.
@@ -36,6 +42,24 @@ def make_augmentation(name: str, size: tuple[int, int], resize: nn.Module) -> nn
         return v2.Compose([resize, v2.RandomCrop(size, padding=1)])
     if name == "crop_flip":
         return v2.Compose([resize, v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()])
+    cropped = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     if name == "resized_crop_flip":
-        return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()])
+        return v2.Compose(cropped)
+    if name == "trivial_augment":
+        return v2.Compose([*cropped, v2.TrivialAugmentWide()])
+    if name == "rand_augment":
+        return v2.Compose([*cropped, v2.RandAugment()])
     raise UserError(f"The augmentation {name!r} is unknown: choose one of {', '.join(AUGMENTATIONS)}.")
+
+
+def make_erasure(name: str) -> nn.Module:
+    """Build what erases a random rectangle of a normalised training image: sets it to 0, which is the mean.
+
+    Args:
+        name: of the augmentation; nothing is erased but by ``trivial_augment``, of every tenth image (Zhong et al.,
+            AAAI 2020).
+
+    Returns:
+        The transform, image ``[C, H, W]`` to image of the same shape.
+    """
+    return v2.RandomErasing(p=ERASED) if name == "trivial_augment" else v2.Identity()

@@ -8,14 +8,15 @@ from torch import nn
 
 from editable.data.class_list import read_class_list
 from editable.data.classes import ClassNames
-from editable.data.images.frame import Frame
+from editable.data.images.frame import Frame, two_sides
 from editable.data.images.grey import GreyImages
 from editable.data.images.images import LabelledImages, cache_images
 from editable.data.modules.image_data_module import ImageDataModule, Split
+from editable.errors import UserError
 
 __all__ = ["Augmentation", "FramedImageDataModule"]
 
-Augmentation = Literal["none", "crop_flip", "resized_crop_flip"]
+Augmentation = Literal["none", "crop_flip", "resized_crop_flip", "trivial_augment", "rand_augment"]
 """Names of augmentations that images of any size may have."""
 
 
@@ -37,10 +38,15 @@ class FramedImageDataModule(ImageDataModule):
         mean: mean of each channel, on a scale of 0 to 1; the default is ImageNet's. With one, images are made grey.
         std: standard deviation of each channel, on a scale of 0 to 1; the default is ImageNet's.
         augmentation: none; crop_flip, for small images: a random crop with padding 4 and a horizontal flip;
-            resized_crop_flip, the usual one for ImageNet: a random crop of random scale and aspect, and the flip.
+            resized_crop_flip, the usual one for ImageNet: a random crop of random scale and aspect, and the flip;
+            trivial_augment: the same, one random change of colour or shape, and every tenth image with a rectangle
+            erased; rand_augment: the same as resized_crop_flip, and two changes of middle strength.
         test_limit: number of test images to use, likewise; their positions are counted among themselves.
         classes: the deployed network's classes in the order of its labels: their names, or a file that has them: a name
             in each line, or the config.json (or its folder) of a network of Hugging Face; null: those of the data.
+        train_size: side, or height and width, in pixels, of the random crops of training images, where augmentation
+            takes crops of random scale; null: image_size. Smaller ones are faster, and may be better (Touvron et al.,
+            NeurIPS 2019).
 
     Raises:
         UserError: an argument is out of range, or there are no such classes.
@@ -61,6 +67,7 @@ class FramedImageDataModule(ImageDataModule):
         augmentation: Augmentation = "none",
         test_limit: int | None = None,
         classes: ClassNames | None = None,
+        train_size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             batch_size, num_workers, seed, validation_fraction, train_limit, mean, std, augmentation, test_limit
@@ -70,6 +77,17 @@ class FramedImageDataModule(ImageDataModule):
         self.resize_size = resize_size
         self.cache = cache
         self.listed_classes = None if classes is None else read_class_list(classes)
+        self.train_size = None if train_size is None else two_sides("train_size", train_size)
+        if train_size is not None and augmentation in ("none", "crop_flip"):
+            raise UserError(
+                f"train_size is {train_size}, but augmentation is {augmentation}, which takes no crops of random "
+                "scale: leave it out, or give augmentation=resized_crop_flip"
+            )
+
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """Height and width of the crops that augmentation takes, in pixels."""
+        return super().training_size if self.train_size is None else self.train_size
 
     @property
     def resize(self) -> nn.Module:

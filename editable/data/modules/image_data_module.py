@@ -1,13 +1,10 @@
 """What all image data modules share: splits, transforms, loaders and a training order that survives resuming."""
 
-import os
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
@@ -16,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from editable.data.images.images import LabelledImages
-from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation
+from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation, make_erasure
 from editable.data.modules.splits import hold_out, limit
 from editable.data.modules.training_order import AugmentedImages, EpochSampler, ResumableLoader
+from editable.data.modules.workers import begin_worker, end_workers_at_exit
 from editable.errors import (
     UserError,
     require_at_least,
@@ -160,6 +158,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._split("test") is None
 
     @property
+    def training_size(self) -> tuple[int, int]:
+        """Height and width of the crops that augmentation takes, in pixels; here those of all images."""
+        return self.image_shape[1:]
+
+    @property
     def resize(self) -> nn.Module:
         """What brings a stored image ``[C, H', W']`` to the size that the network gets; here nothing."""
         return v2.Identity()
@@ -282,8 +285,9 @@ class ImageDataModule(LightningDataModule, ABC):
     def _setup_training(self) -> None:
         images, _ = self._training_parts()
         self._see_shape(images)
-        transform = make_augmentation(self.augmentation, self.image_shape[1:], self.resize)
-        self.train_dataset = AugmentedImages(images, v2.Compose([transform, self.normalisation]), self.seed)
+        augment = make_augmentation(self.augmentation, self.training_size, self.resize)
+        transform = v2.Compose([augment, self.normalisation, make_erasure(self.augmentation)])
+        self.train_dataset = AugmentedImages(images, transform, self.seed)
 
     def _setup_validation(self, required: bool) -> None:
         wanted = required or self.validation_fraction > 0 or self._split("val") is not None
@@ -313,6 +317,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return sampler
 
     def _loader(self, dataset: Dataset, kind: type[DataLoader] = DataLoader, **kwargs: Any) -> DataLoader:
+        end_workers_at_exit()
         return kind(
             dataset,
             batch_size=self.batch_size,
@@ -320,20 +325,9 @@ class ImageDataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
             **kwargs,
         )
-
-
-def _begin_worker(worker: int) -> None:
-    """Let a worker outlive a signal to all processes: the one that it works for wants its images until it has stopped.
-
-    It ends when that asks it to, or is no more.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    if os.environ.get("PL_SEED_WORKERS") == "1":  # Lightning does so where there is no such function
-        pl_worker_init_function(worker)
 
 
 def _demand(condition: bool, name: str, value: object, right: str) -> None:

@@ -67,6 +67,7 @@ class ImageFolderDataModule(FramedImageDataModule):
         train_folder: str = "train",
         val_folder: str = "val",
         test_folder: str = "test",
+        train_size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             image_size,
@@ -82,6 +83,7 @@ class ImageFolderDataModule(FramedImageDataModule):
             augmentation,
             test_limit,
             classes,
+            train_size,
         )
         require_at_least(1, num_classes=num_classes)
         self.root = Path(root).expanduser()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from editable.data.modules.augmentations import make_augmentation
+from editable.data.modules.augmentations import make_augmentation, make_erasure
 from editable.errors import UserError
 
 
@@ -32,9 +32,23 @@ def test_none_only_resizes():
     assert torch.equal(make_augmentation("none", (4, 4), v2.CenterCrop(4))(image), image[:, 2:6, 2:6])
 
 
-def test_resized_crop_flip_takes_any_size():
-    augment = make_augmentation("resized_crop_flip", (6, 6), v2.CenterCrop(6))
-    assert augment(torch.zeros(3, 20, 30, dtype=torch.uint8)).shape == (3, 6, 6)
+@pytest.mark.parametrize("name", ["resized_crop_flip", "trivial_augment", "rand_augment"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_crops_of_random_scale_take_any_size(name, dtype):
+    augment = make_augmentation(name, (6, 6), v2.CenterCrop(6))
+    for _ in range(40):  # of all changes that may be drawn
+        out = augment(torch.ones(3, 20, 30, dtype=dtype))
+        assert out.shape == (3, 6, 6)
+        assert out.dtype == dtype
+
+
+def test_a_tenth_is_erased_by_the_mean():
+    torch.manual_seed(0)
+    erase = make_erasure("trivial_augment")
+    erased = [bool((erase(torch.ones(3, 16, 16)) == 0).any()) for _ in range(1000)]
+    assert 70 < sum(erased) < 130  # three standard deviations of a binomial, 9.5
+    image = torch.ones(3, 16, 16)
+    assert torch.equal(make_erasure("rand_augment")(image), image)
 
 
 def test_unknown_name():

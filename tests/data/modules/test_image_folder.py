@@ -266,3 +266,25 @@ def test_images_are_grey_for_a_network_of_one_channel(make_folder):
     expected = Image.open(data.root / "test/a/00.png").convert("L")
     seen = (data.test_dataset[0][0] * 255).round().to(torch.uint8)
     assert torch.equal(seen, torch.from_numpy(np.array(expected))[None])
+
+
+def test_training_crops_may_be_smaller_than_what_is_evaluated(make_folder):
+    for split in ("train", "val"):
+        root = make_folder(split, count=3)
+    data = folder_data(root, image_size=[8, 10], train_size=6, augmentation="trivial_augment")
+    data.setup("fit")
+    assert data.train_dataset[0][0].shape == (3, 6, 6)
+    assert data.val_dataset[0][0].shape == data.image_shape == (3, 8, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"train_size": 6}, "train_size is 6, but augmentation is none, which takes no crops of random scale"),
+        ({"train_size": 0, "augmentation": "rand_augment"}, "train_size must be at least 1, got 0"),
+        ({"train_size": [1, 2, 3], "augmentation": "rand_augment"}, "train_size must be one side, or height and width"),
+    ],
+)
+def test_training_crops_that_cannot_be(tmp_path, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        folder_data(tmp_path, image_size=8, **settings)

@@ -67,6 +67,7 @@ class DatasetDataModule(FramedImageDataModule):
         augmentation: Augmentation = "none",
         test_limit: int | None = None,
         classes: ClassNames | None = None,
+        train_size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             image_size,
@@ -82,6 +83,7 @@ class DatasetDataModule(FramedImageDataModule):
             augmentation,
             test_limit,
             classes,
+            train_size,
         )
         if (dataset is None) == (train is None and val is None and test is None):
             raise UserError("a data set is given either as dataset, for all splits, or as train, val and test")

@@ -68,6 +68,7 @@ class HuggingFaceDataModule(FramedImageDataModule):
         augmentation: Augmentation = "none",
         test_limit: int | None = None,
         classes: ClassNames | None = None,
+        train_size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             image_size,
@@ -83,6 +84,7 @@ class HuggingFaceDataModule(FramedImageDataModule):
             augmentation,
             test_limit,
             classes,
+            train_size,
         )
         self.source, self.configuration = source, name
         self.image_column, self.label_column = image_column, label_column

@@ -67,6 +67,7 @@ class ImageTableDataModule(FramedImageDataModule):
         augmentation: Augmentation = "none",
         test_limit: int | None = None,
         classes: ClassNames | None = None,
+        train_size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             image_size,
@@ -82,6 +83,7 @@ class ImageTableDataModule(FramedImageDataModule):
             augmentation,
             test_limit,
             classes,
+            train_size,
         )
         self.table = Path(table).expanduser()
         self.root = self.table.parent if root is None else Path(root).expanduser()
