@@ -20,6 +20,7 @@ import editable.editing
 import editable.models
 import editable.rewriting
 import editable.tasks  # noqa: F401  what is imported here can be named on the command line by its bare class name
+from editable.app import App
 from editable.callbacks import AppliedPatches, DrawdownEvaluation, NewClass, PredictionTable, RankOneRewrite, RunReport
 from editable.callbacks.run.context import run_folder
 from editable.command_line.class_changes import arguments_go_with_their_class
@@ -41,7 +42,7 @@ from editable.yaml_text import load_yaml
 
 __all__ = ["EditableCLI"]
 
-OWN_OPTIONS: dict[str, type[Callback]] = {**SUBCOMMANDS, "predict": PredictionTable}
+OWN_OPTIONS: dict[str, type[Callback]] = {**SUBCOMMANDS, "predict": PredictionTable, "app": App}
 """Subcommands with a callback whose arguments are the options ``--<name>.…``."""
 
 PARSER_MODE = "yaml with names"
@@ -132,7 +133,7 @@ class EditableCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands, each with the arguments of the trainer's method that are no options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in SUBCOMMANDS}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in (*SUBCOMMANDS, "app")}}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Make the parser of a subcommand; a further one has the options of its callback beside those of its method.

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
+from editable.app import App
 from editable.callbacks import (
     CorrectionStream,
     FourTests,
@@ -87,6 +88,25 @@ class EditableTrainer(Trainer):
         """Train as Lightning does; whatever measures a network does it in full precision, as its figures say."""
         with nullcontext() if self.training else full_precision():
             return super()._run_stage()
+
+    def app(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Opens a page in the browser on which the tested network is corrected, and corrections are taken back.
+
+        Args:
+            model: The task whose network is corrected.
+            datamodule: The images; by default the task's own.
+            ckpt_path: Checkpoint of the network, and of an editor's learnt constants.
+            weights_only: Read the checkpoint as data, never as code.
+        """
+        if not any(isinstance(callback, App) for callback in self.callbacks):  # type: ignore[attr-defined]
+            raise UserError("the trainer has no App among its callbacks")
+        self.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only, verbose=False)
 
     def _run_subcommand(self, kind: type[Subcommand], model: LightningModule, **loop_arguments: Any) -> None:
         callbacks = [callback for callback in self.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]

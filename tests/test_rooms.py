@@ -21,6 +21,7 @@ LAYERS = [
     {"lightning_cli"},
     {"starting"},
     {"trainer"},
+    {"app"},
     {"interruptions"},
     {"callbacks", "tasks"},
     {"calls"},

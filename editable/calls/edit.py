@@ -16,7 +16,7 @@ from editable.editing.choosing.tried import least_harmful, tell
 from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models.full_precision import full_precision
 
-__all__ = ["edit"]
+__all__ = ["best_edit", "edit"]
 
 AUTO = "auto"
 
@@ -85,12 +85,28 @@ def edit(
     candidates = _candidates(network, editor, layers, judging)
     request = Request(network, samples, asked, judging, None if references is None else Judge(references, "references"))
     request.prepare(views, seed)
+    return best_edit(request, candidates, names, level)
+
+
+def best_edit(request: Request, candidates: Sequence[Candidate], names: list[str] | None, level: float) -> Fix:
+    """Try candidates, and return the edit of least harm among those that succeed.
+
+    Args:
+        request: Prepared.
+        candidates: What is tried.
+        names: Of the classes.
+        level: Confidence of the bound.
+
+    Raises:
+        UserError: If none gives all images their labels.
+    """
+    number = len(request.asked)
     trials = [request.run(candidate) for candidate in track(candidates, "candidates", transient=True)]
     tried = tell(trials, request.positions, level)
     chosen = least_harmful(tried)
     if chosen is None:
         raise UserError(
-            f"no candidate gives {'the image' if len(asked) == 1 else f'all {len(asked)} images'} the labels asked "
+            f"no candidate gives {'the image' if number == 1 else f'all {number} images'} the labels asked "
             f"for: {'; '.join(map(str, tried[:6]))}"
         )
     made = trials[chosen].made

@@ -16,7 +16,7 @@ from editable.data.images.same_images import SameImages
 from editable.data.modules.changed_views import CHANGES, ChangedViews
 from editable.editing import BaseEditor, EditPatch, EditRecord, EditSite
 from editable.editing.choosing.candidates import Candidate
-from editable.editing.choosing.trials import JudgingImages, Made, Trial, Trials
+from editable.editing.choosing.trials import JudgingImages, Made, Measured, Trial, Trials
 from editable.editing.choosing.tried import Tried
 from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError
@@ -29,10 +29,26 @@ FULL = (torch.float32, torch.float64)
 
 
 class Request:
-    """Images, with views of them, that shall get labels from a network, and the images that judge."""
+    """Images, with views of them, that shall get labels from a network, and the images that judge.
+
+    Args:
+        network: The network, which stays as it is.
+        images: As the network gets them, [N, C, H, W].
+        asked: Labels asked for, int64 [N].
+        judge: Judges the edits.
+        references: Images for what editors need besides; by default a part of the judge's.
+        measured: What earlier requests with the same network, judge and references have kept of the judge's images,
+            to which what this one keeps is added. By default nothing.
+    """
 
     def __init__(
-        self, network: nn.Module, images: Tensor, asked: Tensor, judge: Judge | None, references: Judge | None
+        self,
+        network: nn.Module,
+        images: Tensor,
+        asked: Tensor,
+        judge: Judge | None,
+        references: Judge | None,
+        measured: dict[object, Measured] | None = None,
     ) -> None:
         self.given, self.images, self.asked, self.judge, self._references = network, images, asked, judge, references
         first = next(network.parameters(), None)
@@ -40,6 +56,7 @@ class Request:
             raise UserError(f"{type(network).__name__} has no parameters that an edit could change")
         self.device = first.device
         self.network = network if first.dtype in FULL else copy.deepcopy(network).float()
+        self._measured = measured
 
     def prepare(self, views: int, seed: int) -> None:
         """Look at what is asked, draw views, and share out the judge's images."""
@@ -64,7 +81,9 @@ class Request:
             self._rest = rest.tolist()
             judge, judged = self.judge, self._judged.tolist()
             judging = JudgingImages(lambda: judge.batches(judged), len(judged), SameImages(self._together))
-        self._trials = Trials(self.network, self._make, self._placed, len(self.images), judging)
+        self._trials = Trials(
+            self.network, self._make, self._placed, len(self.images), judging, measured=self._measured
+        )
 
     @property
     def positions(self) -> Tensor:

@@ -59,6 +59,9 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "Writes the tested network, with its patches, into a file of its own, and checks the file on the test images."
     ),
+    "app": Command(
+        "Opens a page in the browser on which the tested network is corrected, and corrections are taken back."
+    ),
     "compare": Command(
         "Compares evaluated runs: a table and a figure of drawdown, with 95 % intervals, test error, and generality.",
         "editable.comparison:compare",

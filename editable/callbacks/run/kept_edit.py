@@ -14,7 +14,7 @@ from editable.editing.patches.correction_log import append_corrections, entries_
 from editable.errors import UserError
 from editable.models.tied import spread_tied
 
-__all__ = ["config_of", "put_edited", "write_edit", "write_patch"]
+__all__ = ["config_of", "first_base", "log_folder", "put_edited", "write_edit", "write_patch"]
 
 LOGS = "corrections"
 """Folder of logs, beside those of runs."""
@@ -47,9 +47,8 @@ def write_patch(
     patch.save(path)
     if log is False:
         return
-    applied = [some for some in trainer.callbacks if isinstance(some, AppliedPatches)]  # type: ignore[attr-defined]
-    base = next((patch.base for some in applied for patch in some.patches.values()), patch.base)
-    there = log_path(_log_folder(trainer, path.parent) if log is True else log, base)
+    base = first_base(trainer) or patch.base
+    there = log_path(log_folder(trainer, path.parent) if log is True else log, base)
     try:
         append_corrections(there, entries_of(patch, path, command, base))
     except OSError as error:
@@ -87,6 +86,12 @@ def write_edit(
         write_patch(trainer, folder / patch, network, params, record, command, log)
 
 
+def first_base(trainer: Trainer) -> str | None:
+    """Return the fingerprint of the weights without any patch, where the run has put patches in."""
+    applied = [some for some in trainer.callbacks if isinstance(some, AppliedPatches)]  # type: ignore[attr-defined]
+    return next((patch.base for some in applied for patch in some.patches.values()), None)
+
+
 def put_edited(checkpoint: dict[str, Any], network: nn.Module, params: Mapping[str, Tensor]) -> None:
     """Put an edited network in place of the task's own, in a task's checkpoint alone.
 
@@ -114,8 +119,13 @@ def config_of(trainer: Trainer) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def _log_folder(trainer: Trainer, folder: Path) -> Path:
-    """Return the folder of logs: beside those of the logger's runs, or where a run without one leaves all else."""
+def log_folder(trainer: Trainer, folder: Path) -> Path:
+    """Return the folder of logs: beside those of the logger's runs, or where a run without one leaves all else.
+
+    Args:
+        trainer: Of the run.
+        folder: The run's, which has the logs of one that leaves nothing.
+    """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return folder / LOGS
     return Path(trainer.loggers[0].save_dir or folder if trainer.loggers else trainer.default_root_dir) / LOGS

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,17 @@ from editable.data.images.levels import (
 )
 from editable.errors import UserError
 
-__all__ = ["BACKGROUND", "ImageError", "pixels_of", "read_image", "read_image_bytes", "read_mask_image", "read_size"]
+__all__ = [
+    "BACKGROUND",
+    "ImageError",
+    "ImageHead",
+    "pixels_of",
+    "read_head",
+    "read_image",
+    "read_image_bytes",
+    "read_mask_image",
+    "read_size",
+]
 
 BACKGROUND = (255, 255, 255)
 """What transparent images are laid over: white, as on a page."""
@@ -80,6 +90,33 @@ def read_image_bytes(content: bytes, name: str) -> Tensor:
     """
     with _decoded(BytesIO(content), name) as (image, stored):
         return _rgb(image, stored)
+
+
+class ImageHead(NamedTuple):
+    """What the head of an image file says."""
+
+    height: int
+    """In pixels, as they are stored."""
+
+    width: int
+    """In pixels, as they are stored."""
+
+    format: str
+    """Pillow's name of the format, such as ``PNG``."""
+
+
+def read_head(content: bytes, name: str) -> ImageHead:
+    """Look at the head of what an image file holds; no pixel is decoded.
+
+    Args:
+        content: of the file.
+        name: what the image is called in messages.
+
+    Raises:
+        ImageError: it is in no format that Pillow reads.
+    """
+    with _decoded(BytesIO(content), name, turned=False) as (image, _):
+        return ImageHead(image.height, image.width, str(image.format))
 
 
 def pixels_of(picture: Image.Image, name: str) -> Tensor:

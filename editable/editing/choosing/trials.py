@@ -1,7 +1,7 @@
 """Candidates' edits of one network, each made from the unedited one, and what each costs on images that judge."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,10 @@ from editable.editing.evaluation.stream import Cost, StreamEvaluator
 from editable.errors import UserError
 from editable.models import SplitNetwork
 
-__all__ = ["JudgingImages", "Made", "Trial", "Trials"]
+__all__ = ["JudgingImages", "Made", "Measured", "Trial", "Trials", "key_of"]
+
+Place = Callable[[BaseEditor, SplitNetwork], BaseEditor]
+"""Returns an editor that asks for more than the samples of an edit at its place; see :meth:`BaseEditor.at`."""
 
 
 class Made(NamedTuple):
@@ -67,18 +70,66 @@ class JudgingImages(NamedTuple):
     edited: SameImages
 
 
+class Measured:
+    """What is computed once for all edits of some layers: the judging images' features, and editors at their places.
+
+    Args:
+        split: The network, split for the editor.
+        editor: One of those that edit these layers.
+        memory_budget: In GiB, for kept features of the judging images.
+        folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+
+    Attributes:
+        evaluator: Has what was kept of the judging images.
+    """
+
+    def __init__(
+        self, split: SplitNetwork, editor: BaseEditor, memory_budget: float = 4.0, folder: Path | None = None
+    ) -> None:
+        device = next(iter(split.params.values())).device
+        self.evaluator = StreamEvaluator(split, editor, device, memory_budget, folder)
+        self._placed: dict[BaseEditor, BaseEditor] = {}
+
+    def run(self, batches: Iterable[tuple[Tensor, Tensor]], number: int) -> None:
+        """Run the judging images through the unedited network.
+
+        Args:
+            batches: Images [B, C, H, W] and labels [B].
+            number: Of all images.
+
+        Raises:
+            UserError: If a label is none of the network's.
+        """
+        base = self.evaluator.measure_base(batches, number)
+        if int(base.labels.max()) >= base.num_classes or int(base.labels.min()) < 0:
+            raise UserError(f"judge has the label {int(base.labels.max())}, which is none of the network's")
+
+    def at_its_place(self, editor: BaseEditor, place: Place) -> BaseEditor:
+        """Return an editor that succeeds strictly, at its place."""
+        if editor not in self._placed:
+            strict = editor.to(self.evaluator.device).with_strict_success()
+            self._placed[editor] = place(strict, self.evaluator.split) if needs_place(editor) else strict
+        return self._placed[editor]
+
+    def take_weights(self) -> None:
+        """Go on with the network's weights as they are now; see :meth:`StreamEvaluator.take_weights`."""
+        self._placed.clear()
+        self.evaluator.take_weights()
+
+
 class Trials:
     """Lets candidates make their edits of one network, and looks at what each costs.
 
     Args:
         network: In full precision; it stays as it is.
         make: Called with an editor at its place and the split network, makes what is asked for.
-        place: Called with an editor that asks for more than the samples of an edit and the split network, returns it at
-            its place; see :meth:`BaseEditor.at`.
+        place: Puts editors at their places.
         enough: At how many images with their labels a candidate succeeds.
         judging: By which candidates are compared; without them, nothing is known of their cost.
         memory_budget: In GiB, for kept features of the judging images, for each place of edits.
         folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
+        measured: What earlier trials of the same network, judging images and places have kept, to which what these
+            keep is added. By default nothing.
 
     Attributes:
         others: Positions of the judging images that are not edited, int64 [N], once a candidate has been tried.
@@ -88,24 +139,24 @@ class Trials:
         self,
         network: nn.Module,
         make: Callable[[BaseEditor, SplitNetwork], Made],
-        place: Callable[[BaseEditor, SplitNetwork], BaseEditor],
+        place: Place,
         enough: int,
         judging: JudgingImages | None = None,
         memory_budget: float = 4.0,
         folder: Path | None = None,
+        measured: dict[object, Measured] | None = None,
     ) -> None:
         self.network, self._make, self._place, self._enough = network, make, place, enough
         self._judging, self._memory_budget, self._folder = judging, memory_budget, folder
         self.others = torch.zeros(0, dtype=torch.int64)
-        self._evaluators: dict[object, StreamEvaluator] = {}
+        self._measured = {} if measured is None else measured
 
     def run(self, candidate: Candidate) -> Trial:
         """Let a candidate make its edit, from the unedited network."""
         try:
-            evaluator = self._evaluator(candidate)
-            editor = candidate.editor.to(evaluator.device).with_strict_success()
-            if needs_place(editor):
-                editor = self._place(editor, evaluator.split)
+            measured = self._measured_for(candidate)
+            evaluator = measured.evaluator
+            editor = measured.at_its_place(candidate.editor, self._place)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".* do not get their labels")  # it is told of the candidate
                 made = self._make(editor, evaluator.split)
@@ -118,36 +169,38 @@ class Trials:
 
     def split_of(self, candidate: Candidate) -> SplitNetwork:
         """Return the network as it was split for a candidate that has been tried."""
-        return self._evaluator(candidate).split
+        return self._measured_for(candidate).evaluator.split
 
     def close(self) -> None:
         """Let go of kept features."""
-        for evaluator in self._evaluators.values():
-            evaluator.close()
+        for measured in self._measured.values():
+            measured.evaluator.close()
 
-    def _evaluator(self, candidate: Candidate) -> StreamEvaluator:
-        """Return what judges edits of some layers; the judging images are run through the unedited network once."""
-        key = type(candidate.editor) if candidate.editor.own_layers is not None else candidate.layers
-        if key not in self._evaluators:
+    def _measured_for(self, candidate: Candidate) -> Measured:
+        """Return what is kept for edits of some layers; the judging images are run through the network once."""
+        key = key_of(candidate)
+        if key not in self._measured:
             split = split_for(candidate.editor, self.network, candidate.layers)
-            device = next(iter(split.params.values())).device
-            evaluator = StreamEvaluator(split, candidate.editor, device, self._memory_budget, self._folder)
+            measured = Measured(split, candidate.editor, self._memory_budget, self._folder)
             if self._judging is not None:
-                self._measure(evaluator, self._judging)
-            self._evaluators[key] = evaluator
-        return self._evaluators[key]
+                measured.run(self._looked_through(self._judging), self._judging.number)
+            self._measured[key] = measured
+        if self._judging is not None and not len(self.others):  # earlier trials have run the judging images
+            for _ in self._looked_through(self._judging):
+                pass
+        return self._measured[key]
 
-    def _measure(self, evaluator: StreamEvaluator, judging: JudgingImages) -> None:
+    def _looked_through(self, judging: JudgingImages) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the judging images in batches, and remember in the end which of them are not edited."""
         found = []
-
-        def batches() -> Iterable[tuple[Tensor, Tensor]]:
-            for images, labels in judging.batches():
-                found.append(judging.edited(images.cpu()))
-                yield images, labels
-
-        base = evaluator.measure_base(batches(), judging.number)
-        if int(base.labels.max()) >= base.num_classes or int(base.labels.min()) < 0:
-            raise UserError(f"judge has the label {int(base.labels.max())}, which is none of the network's")
+        for images, labels in judging.batches():
+            found.append(judging.edited(images.cpu()))
+            yield images, labels
         self.others = (~torch.cat(found)).nonzero().flatten()
         if not len(self.others):
             raise UserError("judge has no images but those that are edited: give others")
+
+
+def key_of(candidate: Candidate) -> object:
+    """Return what candidates have in common for which the judging images are measured once."""
+    return type(candidate.editor) if candidate.editor.own_layers is not None else candidate.layers

@@ -210,6 +210,14 @@ class StreamEvaluator:
         self.predictions = torch.cat(predictions).cpu()
         return BasePredictions(self._store.labels.cpu(), self.predictions, num_classes)
 
+    def take_weights(self) -> None:
+        """Take the network's weights as they are now for the unedited ones; kept features have to be theirs still.
+
+        See :meth:`SplitNetwork.features_depend_on`.
+        """
+        self._base = {name: param.detach().clone() for name, param in self.split.params.items()}
+        self.predictions = self._predict(self._store, self._base, torch.arange(len(self.predictions)))
+
     def expect(self, num_corrections: int, num_views: int, num_changes: int) -> None:
         """Make room for corrections, which :meth:`add` takes one by one.
 

@@ -169,6 +169,10 @@ class SplitNetwork:
         computed = (value for module in original.modules() for value in vars(module).values() if _has_history(value))
         return copy.deepcopy(original, {id(value): value.detach() for value in computed}).eval(), places
 
+    def features_depend_on(self, names: Iterable[str]) -> bool:
+        """Return whether features that were kept are those of other weights once some, by name, have other values."""
+        return any(name in self._halves.prefix.read or self._is_called(name) for name in names)
+
     def require_editable(self, names: Iterable[str]) -> None:
         """Raise a `UserError` that names the first of some parameters that this split does not edit."""
         unknown = sorted(set(names) - self._slots.keys())
@@ -186,6 +190,10 @@ class SplitNetwork:
                 f"no gradient reaches {self.names[0]!r}, as {quantised[0]!r} behind it is quantised: edit layers "
                 "behind that, or the network before it is quantised"
             )
+
+    def _is_called(self, name: str) -> bool:
+        module = self.network.get_submodule(name.rpartition(".")[0])
+        return any(module is some for some in self._halves.prefix.called)
 
     def _run(
         self,
@@ -250,6 +258,7 @@ class _Half(nn.Module):
         # The modules whose mode matters: those that the graph calls, however large the rest of the network is.
         called = [network] if graph is None else _called_modules(network, graph)
         self.called = [module for parent in called for module in parent.modules()]
+        self.read = {str(node.target) for node in (graph.nodes if graph else ()) if node.op == "get_attr"}
 
     def forward(self, *inputs: Tensor) -> Any:
         return self.function(self.network, *inputs)
