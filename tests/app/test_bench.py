@@ -12,7 +12,7 @@ from editable.app.concept import find_layer
 from editable.calls.candidates import Candidate
 from editable.editing import Editor, EditPatch, RMSProp
 from editable.errors import UserError
-from tests.app.small import CANDIDATE, bench, digits, mistakes, shared, trained
+from tests.app.small import CANDIDATE, PAINTABLE, bench, digits, mistakes, painted, shared, trained
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,8 @@ def made() -> tuple[Bench, list[Trial]]:
     """Three corrections of mistakes, the middle one by its painted part, each on those before."""
     place, trials = bench(views=2), []
     x, y = shared()[0]
-    for x in []:
-        mask = torch.zeros(8, 8)
-        mask[1:7, 1:7] = 1
-        trials.append(
-            place.correct(Asked(x[position], f"digit {position}", int(y[position]), mask if number == 1 else None))
-        )
+    for position, mask in ((mistakes()[0], None), (PAINTABLE, painted()), (mistakes()[1], None)):
+        trials.append(place.correct(Asked(x[position], f"digit {position}", int(y[position]), mask)))
         place.go_to([*place.patches, trials[-1].patch])
     return place, trials
 
