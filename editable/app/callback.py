@@ -25,10 +25,10 @@ from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import image_data, network_of, require_float32, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars
 from editable.callbacks.run.kept_edit import first_base, log_folder
-from editable.editing.choosing.candidates import Candidate, candidates_for
 from editable.calls.running import logits_on
 from editable.data import ImageDataModule
 from editable.editing import EditPatch
+from editable.editing.choosing.candidates import Candidate, candidates_for
 from editable.editing.patches.correction_log import append_corrections, entries_of, log_path
 from editable.errors import Interrupted, UserError, require_at_least, require_positive, require_whole
 from editable.models import fingerprint

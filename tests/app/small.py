@@ -19,9 +19,9 @@ from editable.app.concept import ConceptLayer
 from editable.app.desk import Desk
 from editable.app.ledger import Ledger
 from editable.app.server import Server
-from editable.calls.candidates import Candidate
 from editable.data import DigitsDataModule
 from editable.editing import EditPatch, MinimalHarmEditor
+from editable.editing.choosing.candidates import Candidate
 from editable.models import fingerprint
 
 LAYER, CLASSIFIER = "2", "5"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from editable.app.bench import Asked, Bench, Trial
 from editable.app.concept import find_layer
-from editable.calls.candidates import Candidate
 from editable.editing import Editor, EditPatch, RMSProp
+from editable.editing.choosing.candidates import Candidate
 from editable.errors import UserError
 from tests.app.small import CANDIDATE, PAINTABLE, bench, digits, mistakes, painted, shared, trained
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from editable.app.bench import Asked, Bench
 from editable.app.ledger import Ledger
-from editable.calls.candidates import Candidate
 from editable.editing import Editor, EditPatch, RMSProp
+from editable.editing.choosing.candidates import Candidate
 from editable.errors import UserError
 from editable.models import fingerprint
 from tests.app.small import PAINTABLE, bench, mistakes, painted, shared, trained
