@@ -25,6 +25,7 @@ TINY = {
     "rewriting.py": "--size 32 --images 4 --batch-size 2 --repeats 1 --threads 1 --steps 5",
     "closed_form_edits.py": "--edits 4 --images 200 --width 100 --classes 3 --mistakes 3 --repeats 1 --threads 1",
     "patch_size.py": "--width 4",
+    "start.py": "--repeats 1",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
 

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-from sklearn.metrics import auc, roc_curve
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -55,6 +54,8 @@ def weighted_roc(scores: Tensor, positive: Tensor, weights: Tensor | None = None
         UserError: If shapes differ, a score or weight is not finite, a weight is negative, or positives or negatives
             are missing or without weight.
     """
+    from sklearn.metrics import roc_curve  # it takes pandas along, which nothing else needs
+
     scores = scores.detach().cpu().double()
     positive = positive.detach().cpu().bool()
     weights = torch.ones_like(scores) if weights is None else weights.detach().cpu().double()
@@ -82,7 +83,7 @@ def weighted_auroc(scores: Tensor, positive: Tensor, weights: Tensor | None = No
         UserError: As of :func:`weighted_roc`.
     """
     curve = weighted_roc(scores, positive, weights)
-    return torch.tensor(auc(curve.false_positive_rate, curve.true_positive_rate), dtype=torch.float64)
+    return torch.trapezoid(curve.true_positive_rate, curve.false_positive_rate)
 
 
 class WeightedAUROC(Metric):

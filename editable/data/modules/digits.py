@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from sklearn.datasets import load_digits
 
 from editable.data.images.images import ArrayImages, LabelledImages
 from editable.data.modules.image_data_module import ImageDataModule, Split
@@ -61,6 +60,8 @@ class DigitsDataModule(ImageDataModule):
         """Return the training or test images, float32 ``[N, 1, 8, 8]`` in 0..1; there are no validation images."""
         if split == "val":
             return None
+        from sklearn.datasets import load_digits  # it takes pandas along, which no other data needs
+
         digits = load_digits()
         images = torch.from_numpy(digits.images).float().unsqueeze(1) / 16
         labels = torch.from_numpy(digits.target).long()
