@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from measuring import wall_clock
+from measuring import processor_line, wall_clock
 from naive import clock as processor_clock
 from rich.console import Console
 from rich.progress import track
@@ -220,6 +220,7 @@ def main() -> None:
             name, f"{1000 * one:.3g}", f"{many:.3g}", f"{sum(seconds):.3g}", f"{1000 * last:.3g}",
             f"{100 * held.double().mean():.1f} %", *ratio,
         )  # fmt: skip
+    console.print(processor_line())
     console.print(table)
     console.print("seconds are " + ("processor seconds" if options.processor_seconds else "wall-clock"))
 

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from measuring import wall_clock
+from measuring import processor_line, wall_clock
 from naive import clock as processor_clock
 from naive import naive_edit, naive_errors, rmsprop
 from rich.console import Console
@@ -214,6 +214,7 @@ def report(
         rate = arguments.images / each
         table.add_row(name, f"{each:.3f}", f"{1 / each:.3g}", f"{rate:.0f}", f"{naive.seconds_per_edit() / each:.2f}")
     console = Console()
+    console.print(processor_line())
     console.print(table)
     console.print(
         f"naive: {statistics.median(naive.edit_seconds):.3f} s for the edit, and "

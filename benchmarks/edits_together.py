@@ -10,6 +10,7 @@ import gc
 from unittest.mock import patch
 
 import torch
+from measuring import processor_line
 from naive import clock
 from rich.console import Console
 from rich.progress import track
@@ -79,6 +80,7 @@ def main() -> None:
                         least[way] = min(least[way], (clock(device) - start) / number)
                 cells.append(f"{least[0]:.3f}, {least[1]:.3f}")
             table.add_row(layer, f"{mebibytes:.1f}", "training" if training else "evaluation", *cells)
+    console.print(processor_line())
     console.print(table)
 
 

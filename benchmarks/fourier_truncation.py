@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from measuring import processor_line
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -178,6 +179,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     maps = random_maps(arguments) if arguments.weights is None else network_maps(arguments)
     console = Console()
+    console.print(processor_line())
     for periodic in (True, False):
         console.print(Case(maps, periodic, arguments).measure())
 

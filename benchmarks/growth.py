@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from measuring import interleaved_seconds, parser, save
+from measuring import interleaved_seconds, parser, processor_line, save
 from naive import clock
 from rich.console import Console
 from rich.table import Table
@@ -330,6 +330,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     console = Console()
+    console.print(processor_line())
     for name in arguments.only:
         law = LAWS[name](Bench(arguments, console))
         fits = {curve: fit(points) for curve, points in law.seconds.items()}

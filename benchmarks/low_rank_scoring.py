@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from measuring import wall_clock
+from measuring import processor_line, wall_clock
 from naive import clock as processor_clock
 from naive import naive_errors
 from rich.console import Console
@@ -139,6 +139,7 @@ def main() -> None:
     )  # fmt: skip
     for name, each in {"naive (scaled up)": all_naive, "one product": all_ours}.items():
         table.add_row(name, f"{each:.4g}", f"{1000 * each / options.edits:.4g}", f"{all_naive / each:.0f}")
+    console.print(processor_line())
     console.print(table)
     again = scorer.num_rechecked / (options.repeats + 1) / options.edits / options.images
     console.print(f"least and most seconds of the product: {min(ours):.2f}, {max(ours):.2f}")

@@ -3,6 +3,7 @@
 import argparse
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from editable.atomic import write_atomically
+from editable.models.precision import processor
 
 SHORT = 0.02  # seconds; what is faster is called several times in a round
 LONG = 5.0  # seconds; what is slower is called once, for it averages over enough by itself
@@ -63,6 +65,14 @@ def seconds_per_call(run: Callable[[], object], calls: int, clock: Callable[[], 
     for _ in range(calls):
         run()
     return (clock() - start) / calls
+
+
+def processor_line() -> str:
+    """What the processor can do, to be printed beside figures: bfloat16 and float32 change places between kinds."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    limits = {name: os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ}
+    said = "".join(f", {name}={value}" for name, value in limits.items())
+    return f"processor: {processor()} (torch computes with {capability}{said}), threads: {torch.get_num_threads()}"
 
 
 def wall_clock(device: torch.device) -> float:

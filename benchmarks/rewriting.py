@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from measuring import interleaved_seconds, parser, wall_clock
+from measuring import interleaved_seconds, parser, processor_line, wall_clock
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -136,6 +136,7 @@ def main() -> None:
         setting = random_setting(layer, options.size, options.batch_size, options.images)
     console = Console()
     network, size = type(setting.block.network).__name__, setting.batches[0].shape[-1]
+    console.print(processor_line())
     console.print(f"{network}, {layer}, {options.images} images of {size} pixels, {options.threads} threads")
     if "moment" in options.row:
         show_moment(setting, options.repeats, console)

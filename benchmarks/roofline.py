@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from measuring import interleaved_seconds, parser, save, wall_clock
+from measuring import interleaved_seconds, parser, processor_line, save, wall_clock
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -222,6 +222,7 @@ def report_roofs(rates: dict[str, float], roofs: Roofs, console: Console) -> Non
     table = Table("candidate for a peak", "GFLOP/s", title="Roofs")
     for name, rate in rates.items():
         table.add_row(name, f"{rate / 1e9:.1f}" + (" (peak)" if rate in roofs.peaks.values() else ""))
+    console.print(processor_line())
     console.print(table)
     console.print(f"memory bandwidth, by a copy: {roofs.bandwidth / 1e9:.1f} GB/s")
     for name, peak in roofs.peaks.items():

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from measuring import processor_line
 from naive import naive_training_loss
 from rich.console import Console
 from rich.progress import track
@@ -164,7 +165,9 @@ def main() -> None:
             f"{value / plain:.2f}" if plain else "",
             f"{naive / value:.2f}" if naive else "",
         )
-    Console().print(table)
+    console = Console()
+    console.print(processor_line())
+    console.print(table)
 
 
 def measure_seconds(arguments: argparse.Namespace) -> dict[str, float]:

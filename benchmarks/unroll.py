@@ -17,6 +17,7 @@ from functools import partial
 
 import higher
 import torch
+from measuring import processor_line
 from naive import clock, naive_objective
 from rich.console import Console
 from rich.table import Table
@@ -92,6 +93,7 @@ def main() -> None:
     image = torch.randn(1, 3, arguments.size, arguments.size, device=device)
     label = torch.tensor([3], device=device)
     console = Console()
+    console.print(processor_line())
     for name in arguments.rules:
         rule, optimizer = RULES[name]
         contestants = {

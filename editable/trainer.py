@@ -3,10 +3,13 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
+import torch
+from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
@@ -31,14 +34,18 @@ from editable.errors import UserError
 from editable.interruptions import (
     CheckpointConnector,
     ExactResume,
+    KeptPrecision,
     LastCheckpoint,
     SignalConnector,
     StopAtStep,
     WholeCheckpoints,
 )
 from editable.models.full_precision import full_precision
+from editable.models.precision import fastest_training
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
+
+AUTO = "auto"
 
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
     kind.command: kind
@@ -71,13 +78,18 @@ class EditableTrainer(Trainer):
     what callbacks leave goes into a temporary folder, and with it.
 
     Args:
+        precision: Lightning's, or ``auto``: what training is fastest in on this device, by a measured table, 32-true or
+            bf16-mixed. A fit that is gone on with keeps the precision that it was begun in.
         kwargs: Those of :class:`lightning.pytorch.Trainer`.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
         self._scratch = _scratch_folder(kwargs)
-        _add_callbacks(kwargs)
-        super().__init__(**kwargs)  # as it is, for the command line looks here for the options
+        chosen = precision == AUTO
+        _add_callbacks(kwargs, KeptPrecision(chosen))
+        if chosen:
+            precision = fastest_training(_device_type(kwargs.get("accelerator", AUTO)))
+        super().__init__(precision=precision, **kwargs)  # the command line looks here for the options
         self.callbacks.append(StopAtStep(keeps=self._scratch is None))  # type: ignore[attr-defined]
         self._signal_connector = SignalConnector(self)
         self._checkpoint_connector = CheckpointConnector(self)
@@ -140,13 +152,23 @@ def _scratch_folder(settings: dict[str, Any]) -> tempfile.TemporaryDirectory | N
     return scratch
 
 
-def _add_callbacks(settings: dict[str, Any]) -> None:
+def _device_type(accelerator: Any) -> str:
+    """Return on what Lightning will run, as far as that decides a precision: ``cpu``, ``cuda`` or another."""
+    if isinstance(accelerator, Accelerator):
+        return {CPUAccelerator: "cpu", CUDAAccelerator: "cuda"}.get(type(accelerator), "meta")
+    if accelerator in (AUTO, "gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    others = accelerator in (AUTO, "gpu", "mps") and torch.backends.mps.is_available()
+    return "mps" if others else "cpu"
+
+
+def _add_callbacks(settings: dict[str, Any], kept_precision: KeptPrecision) -> None:
     """Add those of every run to the user's; Lightning's default checkpoint is not made where there is another."""
     given = settings.get("callbacks") or []
     callbacks = [given] if isinstance(given, Callback) else list(given)
     if settings.get("enable_checkpointing") in (None, True):
         callbacks.append(LastCheckpoint())
-    settings["callbacks"] = [*callbacks, ExactResume()]
+    settings["callbacks"] = [*callbacks, ExactResume(), kept_precision]
 
 
 def _method(name: str, kind: type[Subcommand]) -> Callable[..., None]:

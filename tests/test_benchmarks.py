@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from editable.models.precision import processor
 from tests.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -26,6 +27,7 @@ TINY = {
     "closed_form_edits.py": "--edits 4 --images 200 --width 100 --classes 3 --mistakes 3 --repeats 1 --threads 1",
     "patch_size.py": "--width 4",
     "start.py": "--repeats 1",
+    "precision.py": "--width 2 --size 8 --batch-size 4 --steps 1 --repeats 1 --threads 1",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
 
@@ -41,7 +43,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         monkeypatch.setattr(sys, "argv", [script, *arguments.split()])
         with contextlib.suppress(SystemExit):
             runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
-        return capsys.readouterr().out
+        shown = capsys.readouterr().out
+        said = shown.count(f"processor: {processor()} (torch computes with")
+        assert said == (0 if script == "patch_size.py" or "--help" in arguments else 1), "figures name their processor"
+        return shown
 
     yield run
     torch.set_num_threads(threads)
@@ -142,6 +147,12 @@ def test_roofline(run, tmp_path: Path):
     for part in ("stem", "layer4", "prefix", "suffix, plain", "bfloat16 arithmetic", "plain step, channels last"):
         assert part in text
     assert [path.name for path in tmp_path.iterdir()] == ["roofline.png"]
+
+
+def test_precision(run):
+    text = run("precision.py", TINY["precision.py"])
+    for word in ("training", "vision", "scoring", "bfloat16 to float32"):
+        assert word in text
 
 
 def test_fourier_truncation(run):

@@ -111,9 +111,9 @@ def _of_a_word(parser: ArgumentParser, message: str) -> str | None:
         return None
     given = found.group(1)
     words = [some for some in _words(_type_of(parser, keys[0])) if isinstance(some, str)]
-    if not words or len(words) > MOST_NAMES:
-        return None
     near = near_name(given, words)
+    if near is None and not 0 < len(words) <= MOST_NAMES:
+        return None
     meant = f"known are {', '.join(words)}" if near is None else f"{SAID} '{near}'?"
     return f"Parser key \"{keys[0]}\": there is no '{given}': {meant}"
 

@@ -8,6 +8,7 @@ long evaluations keep of themselves lies with each of them.
 from editable.interruptions.checkpoint_files import WholeCheckpoints
 from editable.interruptions.connectors import CheckpointConnector, SignalConnector
 from editable.interruptions.exact_resume import ExactResume
+from editable.interruptions.kept_precision import KeptPrecision
 from editable.interruptions.last_checkpoint import LastCheckpoint
 from editable.interruptions.signals import StopSignals
 from editable.interruptions.stop_at_step import StopAtStep
@@ -15,6 +16,7 @@ from editable.interruptions.stop_at_step import StopAtStep
 __all__ = [
     "CheckpointConnector",
     "ExactResume",
+    "KeptPrecision",
     "LastCheckpoint",
     "SignalConnector",
     "StopAtStep",

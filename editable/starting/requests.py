@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -12,9 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from editable.errors import UserError
 from editable.models import ScoringSettings
+from editable.models.precision import bfloat16_speed
 from editable.starting.parts import check_duration, check_made_parts
 
-__all__ = ["check_numbers", "check_trainer", "has_bfloat16"]
+__all__ = ["check_numbers", "check_trainer"]
 
 LEAST = {
     "accumulate_grad_batches": 1,
@@ -64,22 +64,17 @@ def check_trainer(trainer: Trainer, model: LightningModule, scoring: ScoringSett
         UserError: If a part of the trainer cannot be meant with this task, or here.
     """
     check_made_parts(trainer, model)
-    if not isinstance(trainer.accelerator, CPUAccelerator) or has_bfloat16():
+    speed = bfloat16_speed()
+    if not isinstance(trainer.accelerator, CPUAccelerator) or speed is None:
         return
-    if str(trainer.precision).startswith("bf16"):
+    if str(trainer.precision).startswith("bf16") and speed.training > 1:
         rank_zero_warn(
             f"trainer.precision is {trainer.precision}, which this processor has no instructions for: a training step "
-            "was measured to take eight times as long as in float32 there (86 s in place of 10.6 s); take "
-            "--trainer.precision=32-true"
+            f"was measured to take {speed.training:g} times as long as in float32 there; take --trainer.precision=auto"
         )
-    if scoring is not None and scoring.precision == "bfloat16":
+    if scoring is not None and scoring.precision == "bfloat16" and speed.scoring > 1:
         rank_zero_warn(
             "evaluation.scoring.precision is bfloat16, which this processor has no instructions for: scoring was "
-            "measured to take about twice as long as the naive procedure in float32 there; take "
-            "--evaluation.scoring.precision=full"
+            f"measured to take {speed.scoring:g} times as long as in float32 there; take "
+            "--evaluation.scoring.precision=auto"
         )
-
-
-def has_bfloat16() -> bool:
-    """Return whether the processor has instructions for bfloat16; without them it is emulated."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

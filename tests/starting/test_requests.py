@@ -10,7 +10,8 @@ from torch import nn
 
 from editable.errors import UserError
 from editable.models import ScoringSettings
-from editable.starting.requests import check_numbers, check_trainer, has_bfloat16
+from editable.models.precision import PROCESSORS
+from editable.starting.requests import check_numbers, check_trainer
 from editable.tasks import ClassificationTask
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -36,22 +37,26 @@ def test_a_learning_rate_finder_needs_a_rate_to_set():
     check_trainer(trainer, task, ScoringSettings())
 
 
-@pytest.mark.parametrize("supported", [True, False])
-@pytest.mark.parametrize("scoring", ["full", "bfloat16"])
+@pytest.mark.parametrize("kind", [*PROCESSORS, "DEFAULT"])
+@pytest.mark.parametrize("scoring", ["full", "bfloat16", "auto"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true", "16-true"])
 def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
-    precision: str, scoring: str, supported: bool, monkeypatch: pytest.MonkeyPatch
+    precision: str, scoring: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("editable.starting.requests.has_bfloat16", lambda: supported)
+    """With the factor of the table; a kind that was not measured, and has none, is as slow as AVX2."""
+    monkeypatch.setattr("editable.models.precision.processor", lambda: kind)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     trainer = Trainer(precision=precision, **QUIET)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)), ScoringSettings(precision=scoring))
     slow = [str(one.message) for one in caught if "no instructions" in str(one.message)]
-    expected = [] if supported else [precision] * precision.startswith("bf16") + ["scoring"] * (scoring != "full")
+    row = PROCESSORS.get(kind, PROCESSORS["AVX2"])
+    expected = []
+    if kind != "AVX-512 BF16":
+        expected += [f"{precision}, which"] * precision.startswith("bf16") + ["scoring"] * (scoring == "bfloat16")
     assert len(slow) == len(expected)
     assert all(word in message for word, message in zip(expected, slow, strict=True))
-
-
-def test_the_processor_is_asked():
-    assert has_bfloat16() == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    for message in slow:
+        factor = row.scoring if "scoring" in message else row.training
+        assert f"measured to take {factor:g} times as long as in float32" in message

@@ -80,7 +80,7 @@ class EditEvaluator:
         require_within("[0, 1]", sensitive_margin=sensitive_margin)
         self.split, self.editor, self.batches, self.device = split, editor, batches, device
         self.image_stride, self.edits_at_once = image_stride, edits_at_once
-        self.scoring = scoring or ScoringSettings.for_device(device)
+        self.scoring = (scoring or ScoringSettings.for_device(device)).on(device)
         self.sampling, self.sensitive_margin = sampling, sensitive_margin
         self.num_images = -(-num_images // image_stride)
         self.num_sensitive = self.errors_before = 0

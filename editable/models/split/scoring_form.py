@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from editable.errors import UserError, require_at_least, require_not_negative
+from editable.models.precision import fastest_scoring
 from editable.models.split.edit_form import allow_any_layout, has_hooks
 from editable.models.split.modes import attention_for
 from editable.models.split.split_network import Features, SplitNetwork
@@ -34,7 +35,8 @@ class ScoringSettings:
     """How edited networks are run on many images; `for_device` gives the measured defaults.
 
     Attributes:
-        precision: Of weights and activations: the network's own, or ``bfloat16``.
+        precision: Of weights and activations: ``full``, the network's own, or ``bfloat16``; ``auto`` is what is fastest
+            on this processor, by a measured table (:mod:`editable.models.precision`).
         fold_batch_norm: Multiply BatchNorm into the convolution before it, once per edited network.
         channels_last: Lay images out with their channels last.
         winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is faster than the
@@ -55,7 +57,7 @@ class ScoringSettings:
         UserError: If a setting is out of its range.
     """
 
-    precision: Literal["full", "bfloat16"] = "full"
+    precision: Literal["full", "bfloat16", "auto"] = "full"
     fold_batch_norm: bool = True
     channels_last: bool = True
     winograd: bool = True
@@ -69,8 +71,8 @@ class ScoringSettings:
         """Check the ranges."""
         require_at_least(1, batch_size=self.batch_size, edits_together=self.edits_together)
         require_not_negative(recheck=self.recheck)
-        if self.precision not in ("full", "bfloat16"):
-            raise UserError(f"precision must be 'full' or 'bfloat16', got {self.precision!r}")
+        if self.precision not in ("full", "bfloat16", "auto"):
+            raise UserError(f"precision must be 'full', 'bfloat16' or 'auto', got {self.precision!r}")
 
     @classmethod
     def for_device(cls, device: torch.device) -> "ScoringSettings":
@@ -79,6 +81,10 @@ class ScoringSettings:
         For other devices nothing was measured: they get larger batches.
         """
         return cls() if device.type == "cpu" else cls(batch_size=512)
+
+    def on(self, device: torch.device | str) -> "ScoringSettings":
+        """Return these settings with the precision that ``auto`` stands for on a device."""
+        return replace(self, precision=fastest_scoring(device)) if self.precision == "auto" else self
 
     def in_full_precision(self) -> "ScoringSettings":
         """Return these settings with full precision."""
@@ -107,7 +113,7 @@ class ScoringForm:
     """
 
     def __init__(self, split: SplitNetwork, features: Features, settings: ScoringSettings) -> None:
-        self.settings = settings
+        self.settings = settings = settings.on(features[0].device)
         self._split = split
         self._dtype = torch.bfloat16 if settings.precision == "bfloat16" else next(iter(split.params.values())).dtype
         self._module, self._names = split.copy_suffix()

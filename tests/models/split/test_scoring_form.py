@@ -554,6 +554,18 @@ def test_named_settings() -> None:
     assert all(ScoringSettings.for_device(torch.device(kind)).precision == "full" for kind in ("cpu", "cuda"))
 
 
+@pytest.mark.parametrize(("kind", "precision"), [("AVX-512 BF16", "bfloat16"), ("AVX-512", "full"), ("AVX2", "full")])
+def test_auto_is_what_the_processor_is_fastest_in(kind: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("editable.models.precision.processor", lambda: kind)
+    auto = ScoringSettings(precision="auto", batch_size=3)
+    assert auto.on("cpu") == ScoringSettings(precision=precision, batch_size=3)
+    assert auto.on("meta").precision == "full"
+    asked_for = ScoringSettings(precision="bfloat16")
+    assert asked_for.on("cpu") is asked_for
+    split = SplitNetwork(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)).eval(), ["2"])
+    assert ScoringForm(split, split.prefix(torch.randn(2, 3, 8, 8)), auto).settings.precision == precision
+
+
 def test_plain_settings_change_nothing() -> None:
     split = SplitNetwork(tiny().float(), "layer3")
     features = split.prefix(images().float())
