@@ -1,7 +1,7 @@
 """bfloat16 against float32 on this processor: what `precision: auto` decides by, a row of the table in the package.
 
-Each pair is timed in alternating rounds, in processor seconds, which other programs hardly lengthen; medians count. Another kind of processor can be tried on one that has
-AVX-512 BF16:
+Each pair is timed in alternating rounds, in processor seconds, which other programs hardly lengthen; medians count.
+Another kind of processor can be tried on one that has AVX-512 BF16:
 
     python benchmarks/precision.py
     ONEDNN_MAX_CPU_ISA=AVX512_CORE python benchmarks/precision.py                              # AVX-512 without it

@@ -39,12 +39,14 @@ class SplitNetwork:
     `torch.func.functional_call` and nothing is ever written to the network. Both compute in evaluation mode, whatever
     the mode of the network. Changing the network's structure, or its forward, calls for a new split.
 
-    The halves are found by ``torch.fx``. A network that cannot be traced is not divided: its features are its inputs,
-    with a warning; nor is one whose halves give, on the first inputs, other logits than its plain forward (see
+    The halves are found by ``torch.fx``; modules that cannot be traced are called as a whole where nothing in them is
+    editable. A network that cannot be traced for another reason is not divided: its features are its inputs, with a
+    warning; nor is one whose halves give, on the first inputs, other logits than its plain forward (see
     `disagreement`), such as one with hooks of its own. In-place operations never change features or inputs, nor the
     result (see `tracing.trace_pure`). Where the values at the cut do not hold one row per input, as inside a
     sequence-first transformer, the first call of ``prefix`` moves the cut to earlier values. Hooks run where they
-    hang on a module of ``torch.nn`` that is no container; others ran once, during tracing.
+    hang on a module of ``torch.nn`` that is no container, or on one that is called as a whole; others ran once, during
+    tracing.
 
     Attention is differentiable twice only by the kernel that ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``
     chooses; whoever differentiates the suffix twice sets it around the call, as editors do. Under a functorch transform
@@ -354,7 +356,7 @@ def _has_rows(feature: Any, batch: int) -> bool:
 def _halve(network: nn.Module, names: Sequence[str], moved: frozenset[str]) -> _Halves:
     try:
         with evaluation_mode(network):  # dropout and stochastic depth record the mode that they are traced in
-            graph = trace_pure(network)
+            graph = trace_pure(network, names)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         _warn_whole(network, f"cannot be traced by torch.fx ({reason})")

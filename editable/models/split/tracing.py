@@ -5,7 +5,7 @@ import inspect
 import operator
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ class UntraceableError(RuntimeError):
     """A network does something that a graph of pure operations cannot express."""
 
 
-def trace_pure(network: nn.Module) -> fx.Graph:
+def trace_pure(network: nn.Module, editable: Collection[str] = ()) -> fx.Graph:
     """Trace a network and make its operations pure.
 
     Of an output that is no tensor, the graph returns the logits (`editable.models.logits_of`). Otherwise it computes
@@ -71,8 +71,12 @@ def trace_pure(network: nn.Module) -> fx.Graph:
     value it wrote to reads its result instead. Only an in-place module that is the single reader of a newly computed
     value is left as it is. Parameters, buffers and tensor attributes are read by name, never copied.
 
+    A module that cannot be traced and has no editable parameter, such as the body of a classifier of transformers, is
+    called as a whole, on copies of its inputs.
+
     Args:
         network: The network; its first input is the only one, further arguments take their default values.
+        editable: Names of parameters whose modules have to be traced.
 
     Returns:
         A graph with one placeholder, to be run on the same network.
@@ -81,8 +85,17 @@ def trace_pure(network: nn.Module) -> fx.Graph:
         Exception: Whatever tracing raises: fx's errors where control flow depends on the input, `UntraceableError`
             where the forward creates a tensor or writes into a view whose base is read later.
     """
-    with _untouched(network):
-        graph = _Tracer().trace(network)
+    graph, whole = None, set[str]()
+    while graph is None:
+        tracer = _Tracer(whole)
+        try:
+            with _untouched(network):
+                graph = tracer.trace(network)
+        except Exception:
+            failed = tracer.failed
+            if failed is None or any(name.startswith(f"{failed}.") for name in editable):
+                raise
+            whole.add(failed)
     _make_out_of_place(graph, network)
     graph.lint()
     return graph
@@ -158,9 +171,35 @@ _InPlaceProxy: type[fx.Proxy] = type(
 
 
 class _Tracer(fx.Tracer):
-    """Traces with one input, and leaves the network untouched."""
+    """Traces with one input, and leaves the network untouched.
+
+    Args:
+        whole: Names of modules that are called as a whole.
+
+    Attributes:
+        failed: Name of the innermost module that could not be traced; none where that is the network itself.
+    """
 
     proxy_buffer_attributes = True  # a buffer sliced in the forward must stay live, not become a constant
+
+    def __init__(self, whole: Collection[str]) -> None:
+        super().__init__()
+        self._whole = whole
+        self.failed: str | None = None
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        path = self.path_of_module(m)
+        if path in self._whole:
+            args, kwargs = (fx.node.map_aggregate(given, self._copied) for given in (args, kwargs))
+            return self.create_proxy("call_module", path, args, kwargs)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed = self.failed or path
+            raise
+
+    def _copied(self, given: Any) -> Any:
+        return self.create_proxy("call_function", _copy_of, (given,), {}) if isinstance(given, fx.Proxy) else given
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _InPlaceProxy(node, self)
@@ -290,6 +329,11 @@ def _counterpart(node: fx.Node) -> Callable[..., Any] | str | None:
         name = str(node.target).removesuffix("_")
         return name if callable(getattr(Tensor, name, None)) else None
     return None
+
+
+def _copy_of(value: Any) -> Any:
+    """Let a module that is called as a whole write into what it is given."""
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _with_dtype_of(value: Tensor, written: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class LayerBlock:
         self._say_tied()
         try:
             with evaluation_mode(network):
-                graph = trace_pure(network)
+                graph = trace_pure(network, [self.weight_name])
         except Exception as error:  # whatever tracing raises
             self._take_untraced(error)
         else:

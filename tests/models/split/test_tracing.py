@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision import models
 
+from editable.models import SplitNetwork
+from editable.models.added.classifier import find_classifier
 from editable.models.split.tracing import UntraceableError, find_plain_values, trace_pure
 
 IN_PLACE = (operator.iadd, operator.imul, torch.relu_)
@@ -49,6 +51,75 @@ class Calls(nn.Module):
 def test_writing_into_an_out_argument_is_refused() -> None:
     with pytest.raises(UntraceableError, match="'out'"):
         trace_pure(Calls(lambda x: torch.add(x, 1, out=x)))
+
+
+class Branching(nn.Module):
+    """Its way depends on the data, and it writes into its input: it cannot be traced."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x += 1
+        return self.linear(x if x.mean() > 1 else -x)
+
+
+class Parts(nn.Module):
+    """A body and a neck that cannot be traced, and layers that can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.middle, self.neck, self.head = (
+            Branching(4, 5),
+            nn.Linear(5, 5),
+            Branching(5, 6),
+            nn.Linear(6, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.neck(self.middle(self.body(x.clone()).relu())))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("layer", "width"), [("head", 6), ("middle", 5)])
+def test_what_cannot_be_traced_and_is_not_edited_is_called_as_a_whole(layer: str, width: int) -> None:
+    """Before and behind the cut; whatever it writes into, features and inputs stay, also when they are used again."""
+    network = Parts().eval()
+    split = SplitNetwork(network, [layer])
+    for shift in (-3.0, 3.0):  # either way of its branches
+        x = torch.randn(7, 4) + shift
+        given = x.clone()
+        features = split.prefix(x)
+        assert [tuple(feature.shape) for feature in features] == [(7, width)]
+        kept = [feature.clone() for feature in features]
+        for _ in range(2):
+            assert torch.equal(split.suffix(features, split.params), network(given))
+        assert torch.equal(x, given)
+        assert all(torch.equal(feature, before) for feature, before in zip(features, kept, strict=True))
+    changed = {name: param.detach() + 1 for name, param in split.params.items()}
+    by_hand = Parts().eval()
+    by_hand.load_state_dict(network.state_dict() | changed)
+    assert torch.equal(split.suffix(features, changed), by_hand(given))
+    gradient = torch.autograd.grad(split.suffix(features, split.params).sum(), list(split.params.values()))
+    expected = torch.autograd.grad(network(given).sum(), [network.get_parameter(name) for name in split.names])
+    for one, other in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_is_edited_has_to_be_traced() -> None:
+    network = Parts().eval()
+    with pytest.warns(UserWarning, match="cannot be traced by torch.fx"):
+        split = SplitNetwork(network, ["body"])
+    x = torch.randn(7, 4)
+    assert torch.equal(split.prefix(x)[0], x)
+    with pytest.raises(fx.proxy.TraceError):
+        trace_pure(network, ["neck.linear.weight"])
+
+
+def test_the_classifier_behind_a_body_that_cannot_be_traced_is_found() -> None:
+    assert find_classifier(Parts(), "an editor")[0] == "head"
 
 
 def test_constants_are_refused_and_not_stored() -> None:
