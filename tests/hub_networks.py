@@ -52,16 +52,14 @@ FAMILIES = {
     "timm MobileNetV3": Family(_timm("mobilenetv3_small_050"), "conv_head", 32),
     "timm EfficientNet": Family(_timm("test_efficientnet"), "conv_head", 32),
     "timm RegNet": Family(_timm("regnetx_002"), "s3.b1.conv3.conv", 32),
-    "timm MobileViT": Family(_timm("mobilevit_xxs"), "final_conv.conv", 32, is_traced=False),
+    "timm MobileViT": Family(_timm("mobilevit_xxs"), "final_conv.conv", 32),
     "transformers ResNet": Family(
-        _hub("resnet", **HUB_RESNET), "resnet.encoder.stages.1.layers.0.layer.1.convolution", 32, is_traced=False
+        _hub("resnet", **HUB_RESNET), "resnet.encoder.stages.1.layers.0.layer.1.convolution", 32
     ),
     "transformers ViT": Family(_hub("vit", **HUB_VIT), "vit.layers.1.mlp.fc2", 16, is_traced=False),
     "transformers DeiT": Family(_hub("deit", **HUB_VIT), "deit.layers.1.mlp.fc2", 16, is_traced=False),
-    "transformers BEiT": Family(_hub("beit", **HUB_VIT), "beit.layers.1.mlp.fc2", 16, is_traced=False),
-    "transformers ConvNeXt": Family(
-        _hub("convnext", **FOUR_STAGES), "convnext.encoder.stages.2.layers.0.pwconv1", 32, is_traced=False
-    ),
+    "transformers BEiT": Family(_hub("beit", **HUB_VIT), "beit.layers.1.mlp.fc2", 16),
+    "transformers ConvNeXt": Family(_hub("convnext", **FOUR_STAGES), "convnext.encoder.stages.2.layers.0.pwconv1", 32),
     "transformers Swin": Family(
         _hub("swin", **HUB_SWIN), "swin.encoder.layers.1.blocks.0.mlp.fc2", 32, is_traced=False
     ),

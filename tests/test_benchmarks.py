@@ -28,6 +28,7 @@ TINY = {
     "patch_size.py": "--width 4",
     "start.py": "--repeats 1",
     "precision.py": "--width 2 --size 8 --batch-size 4 --steps 1 --repeats 1 --threads 1",
+    "untraced.py": "--width 8 --size 8 --batch-size 2 --blocks 2 --steps 2 --repeats 1",
     "roofline.py": "--width 2 --size 8 --batch-size 2 --repeats 1 --threads 1 --product 16 --copy 1",
 }
 
@@ -153,6 +154,11 @@ def test_precision(run):
     text = run("precision.py", TINY["precision.py"])
     for word in ("training", "vision", "scoring", "bfloat16 to float32"):
         assert word in text
+
+
+def test_untraced(run):
+    text = run("untraced.py", TINY["untraced.py"])
+    assert text.count("2 images by an edited network") == text.count("an edit of 2 steps") == 2
 
 
 def test_fourier_truncation(run):

@@ -74,6 +74,19 @@ def test_both_halves_are_the_network(family: Family, network: nn.Module) -> None
         assert not any(torch.equal(some, images) for some in features), "nothing is computed ahead"
 
 
+def test_a_classifier_behind_what_cannot_be_traced_has_a_prefix() -> None:
+    """Of transformers' vision transformer, whose body as a whole is called once for each image."""
+    network = network_of(FAMILIES["transformers ViT"])
+    images = images_of(FAMILIES["transformers ViT"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*computed ahead")
+        split = SplitNetwork(network, "classifier")
+        features = split.prefix(images)
+    assert [tuple(feature.shape) for feature in features] == [(len(images), 16)]
+    with torch.no_grad():
+        assert torch.equal(split.suffix(features, {}), plain_logits(network, images))
+
+
 def test_an_edit_succeeds_and_leaves_the_network_alone(family: Family, network: nn.Module) -> None:
     images = images_of(family)
     before = plain_logits(network, images)

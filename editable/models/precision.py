@@ -24,9 +24,9 @@ class Speed(NamedTuple):
 
 
 PROCESSORS: dict[str, Speed] = {
-    "AVX-512 BF16": Speed(0.46, 0.71),
-    "AVX-512": Speed(2.2, 2.7),
-    "AVX2": Speed(9.4, 7.2),
+    "AVX-512 BF16": Speed(0.6, 0.63),
+    "AVX-512": Speed(2.6, 3.6),
+    "AVX2": Speed(10, 7.6),
 }
 """By kind of processor; ``python benchmarks/precision.py`` measures a row, docs/performance.md has the figures."""
 
