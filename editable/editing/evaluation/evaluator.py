@@ -1,6 +1,7 @@
 """Judging edits on a data set: each edit starts from the base network, each edited network sees the same images."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, 
 from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
+from editable.editing.evaluation.together import Together
 from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
 from editable.models.devices import to_device
@@ -90,6 +92,7 @@ class EditEvaluator:
         memory_format = torch.channels_last if self.scoring.channels_last else torch.contiguous_format
         self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)
         self._scorer: Scorer | None = None
+        self._edits = Together(self._num_together(), "edits", "edits_at_once")
 
     @full_precision()
     @torch.no_grad()
@@ -187,10 +190,8 @@ class EditEvaluator:
                 sampler.load_state_dict(finished.sampler)
         rest = torch.arange(sum(len(some.success) for some in outcomes), len(indices))
         for group in rest.split(self._group_size) if len(rest) else ():
-            made = [
-                self._make(*_samples(dataset, views, num_edited_views, indices[some]), labels[some])
-                for some in group.split(self._together)
-            ]
+            make = partial(self._make_some, dataset, views, num_edited_views, indices[group], labels[group])
+            made = [some for _, some in self._edits.run(make, len(group))]
             edited = [params for some, _ in made for params in some]
             success, num_steps, *held = (torch.cat(field) for field in zip(*(some for _, some in made), strict=True))
             changed = num_steps.nonzero().flatten().tolist()  # an edit of 0 steps leaves the base network as it is
@@ -224,8 +225,7 @@ class EditEvaluator:
         """How often an image was scored again in full precision, over all edits so far."""
         return self._scorer.num_rechecked if self._scorer else 0
 
-    @property
-    def _together(self) -> int:
+    def _num_together(self) -> int:
         """How many edits are computed together: at most those that fit into the half of the budget without features.
 
         While it is made, an edit holds about six sets of parameters: its own, their gradients, two of the rule's state,
@@ -245,13 +245,24 @@ class EditEvaluator:
         bytes for its prediction on each image.
         """
         if not self._store.spilled or self.sampling:
-            return self._together
+            return self._edits.number
         bytes_per_edit = 5 * sum(param.nbytes for param in self._params.values()) + 9 * self.num_images
-        return max(self._together, self._budget // 2 // bytes_per_edit)
+        return max(self._edits.number, self._budget // 2 // bytes_per_edit)
 
     def _places(self, indices: Tensor) -> Tensor:
         """Return where inputs of the data set stand among the scoring images, int64 [n]; −1 where they do not."""
         return torch.where(indices % self.image_stride == 0, indices // self.image_stride, -1)
+
+    def _make_some(
+        self,
+        dataset: Dataset,
+        views: Dataset | None,
+        num_edited_views: int,
+        indices: Tensor,
+        labels: Tensor,
+        part: slice,
+    ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        return self._make(*_samples(dataset, views, num_edited_views, indices[part]), labels[part])
 
     def _make(self, samples: Tensor, views: Tensor, labels: Tensor) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
         """Make E edits at once.

@@ -1,6 +1,7 @@
 """Edited networks on the scoring images: all of them or a random sample, compared with labels and base network."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predict_low_rank
 from editable.editing.evaluation.sampler import DrawdownSampler
+from editable.editing.evaluation.together import Together
 from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights, linear_tail
 from editable.models.devices import to_device
 from editable.models.full_precision import same_shapes
@@ -91,6 +93,8 @@ class Scorer:
         self.num_rechecked = 0
         self._store = store
         self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision())
+        self._edits = Together(settings.edits_together, "edited networks", "scoring.edits_together")
+        self._images = Together(max(1, len(store)), "images", "scoring.batch_size")
         self._tail = linear_tail(split, sample) if settings.simplify and len(store) else None
         self._doubtful_below = 0.0
         if settings != settings.in_full_precision():
@@ -175,11 +179,10 @@ class Scorer:
         weights = [self._fast.prepare(params) for params in edited]
         predictions = torch.zeros(len(edited), len(self._store), dtype=torch.int64, device=self._store.device)
         doubtful = torch.zeros_like(predictions, dtype=torch.bool)
-        position, together = 0, self.settings.edits_together
+        position = 0
         for features, targets in self._store.batches(self._fast.batch_size) if edited else ():
             images = slice(position, position + len(targets))
-            for edits in (slice(first, first + together) for first in range(0, len(edited), together)):
-                logits = self._run(features, weights[edits])
+            for edits, logits in self._edits.run(partial(self._run, features, weights), len(edited)):
                 predictions[edits, images] = logits.argmax(dim=-1)
                 if self._doubtful_below:
                     deviations = margins(logits, targets.expand(len(logits), -1)).abs()
@@ -198,11 +201,21 @@ class Scorer:
             self.num_rechecked += len(again)
             predictions[edit, to_device(again, predictions.device)] = self._predict_exactly(edited[edit], again)
 
-    def _run(self, features: Features, weights: list[Weights]) -> Tensor:
-        """Return logits [E, N, C] of some edited networks."""
-        if len(weights) == 1:
-            return self._fast(features, weights[0]).unsqueeze(0)
-        return self._fast.run_together(features, weights)
+    def _run(self, features: Features, weights: list[Weights], edits: slice) -> Tensor:
+        """Return logits [E, N, C] of some edited networks; of one alone, for fewer images at once if it has to be."""
+        some = weights[edits]
+        if len(some) > 1:
+            return self._fast.run_together(features, some)
+        return self._of_parts(self._fast, features, some[0]).unsqueeze(0)
+
+    def _of_parts(self, form: ScoringForm, features: Features, weights: Weights) -> Tensor:
+        """Return logits [N, C] of one network."""
+
+        def part(images: slice) -> Tensor:
+            return form(tuple(feature[images] for feature in features), weights)
+
+        parts = [logits for _, logits in self._images.run(part, len(features[0]))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch.no_grad()
     def _predict_exactly(self, params: dict[str, Tensor], indices: Tensor) -> Tensor:
@@ -211,7 +224,7 @@ class Scorer:
         predictions = [torch.zeros(0, dtype=torch.int64, device=self._store.device)]
         for part in indices.split(self._exact.batch_size):
             features, _ = self._store.rows(part)
-            predictions.append(self._exact(features, weights).argmax(dim=-1))
+            predictions.append(self._of_parts(self._exact, features, weights).argmax(dim=-1))
         return torch.cat(predictions)
 
     @torch.no_grad()
@@ -219,7 +232,7 @@ class Scorer:
         """Return the largest change of a margin by the lower precision, on the base network."""
         unedited = self._fast.prepare({})
         found = [
-            margins(self._fast(features, unedited), targets)
+            margins(self._of_parts(self._fast, features, unedited), targets)
             for features, targets in self._store.batches(self._fast.batch_size)
         ]
         return float((torch.cat(found).cpu() - self.base.margins).abs().max())
