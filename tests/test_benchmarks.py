@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import torch
 from torch import nn
 
 from editable.models.precision import processor
+from tests.fake_cuda.building import why_not
 from tests.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 TINY = {
     "edits_together.py": "--width 2 --size 8 --numbers 1 2 --steps 2 --repeats 1",
+    "device.py": "--device cpu --width 2 --size 8 --images 24 --edits 2 --steps 2 --updates 3 --repeats 1",
     "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",
     "drawdown.py": "--width 2 --size 8 --images 20 --edits 4 --naive-edits 2 --steps 2 --repeats 1 --threads 1",
     "training_step.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1 --threads 1",
@@ -185,3 +188,19 @@ def test_work_of_two_convolutions(training: bool, monkeypatch: pytest.MonkeyPatc
     flops = sum(2 * number * product for number, product in zip(passes, products, strict=True))
     moved = sum(4 * number * count for number, count in zip(passes, tensors, strict=True))
     assert roofline.work(network, once) == (flops, moved)
+
+
+def test_device_in_miniature(run):
+    text = run("device.py", TINY["device.py"])
+    for work in ("2 edits together, 2 steps", "editable training", "descent, 3 updates", "class filter", "inversion"):
+        assert work in text
+    assert "TF32 allowed: ratio" in text
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_waits_and_kernels_stay_within_their_bounds():
+    """On the CUDA device that computes on the CPU, in a process that begins with it."""
+    command = [sys.executable, str(BENCHMARKS / "device.py"), "--device", "fake"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("edits") >= 2
