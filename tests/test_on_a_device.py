@@ -42,6 +42,12 @@ MINIATURES = {
     ],
     "export": ["callbacks/export/test_command.py::test_an_edited_network_on_its_own"],
 }
+FURTHER = [
+    "editing/editors/test_on_a_device.py",
+    "editing/evaluation/test_together.py::test_a_device_whose_memory_is_small",
+    "starting/test_requests.py::test_what_determinism_costs_on_a_gpu_is_said",
+]
+"""Tests of what only a device does."""
 NO_DEVICE = {"compare", "patches", "board"}
 """The first two are about files, and ``board`` starts the other commands in processes of their own."""
 
@@ -55,7 +61,7 @@ def test_each_command_is_run():
 @pytest.mark.slow
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_shipped_configurations_and_commands():
-    tests = [f"tests/{test}" for some in MINIATURES.values() for test in some]
+    tests = [f"tests/{test}" for some in (*MINIATURES.values(), FURTHER) for test in some]
     command = [sys.executable, "-m", "pytest", "--fake-cuda", "-n", "0", "-q", "-W", "ignore", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr

@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.utilities import rank_zero_warn
 
 from editable.errors import UserError
@@ -53,7 +54,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
 
 
 def check_trainer(trainer: Trainer, model: LightningModule, scoring: ScoringSettings | None) -> None:
-    """Look at a trainer's parts, and warn where a precision makes the processor slow.
+    """Look at a trainer's parts, and warn where a precision makes the processor slow, or a setting a GPU.
 
     Args:
         trainer: Of the run.
@@ -64,6 +65,13 @@ def check_trainer(trainer: Trainer, model: LightningModule, scoring: ScoringSett
         UserError: If a part of the trainer cannot be meant with this task, or here.
     """
     check_made_parts(trainer, model)
+    if isinstance(trainer.accelerator, CUDAAccelerator) and torch.are_deterministic_algorithms_enabled():
+        rank_zero_warn(
+            "trainer.deterministic is set, so that runs on this GPU repeat bit by bit: convolutions take cuDNN's "
+            "deterministic algorithms and none is chosen by trial, which is slower, by how much depends on network and "
+            "card (python benchmarks/device.py --device cuda tells), and an operation that has no deterministic form "
+            "ends the run, or with trainer.deterministic=warn is said"
+        )
     speed = bfloat16_speed()
     if not isinstance(trainer.accelerator, CPUAccelerator) or speed is None:
         return

@@ -37,6 +37,7 @@ def test_a_learning_rate_finder_needs_a_rate_to_set():
     check_trainer(trainer, task, ScoringSettings())
 
 
+@pytest.mark.no_fake_cuda(reason="is of trainers on the processor")
 @pytest.mark.parametrize("kind", [*PROCESSORS, "DEFAULT"])
 @pytest.mark.parametrize("scoring", ["full", "bfloat16", "auto"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true", "16-true"])
@@ -60,3 +61,17 @@ def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
     for message in slow:
         factor = row.scoring if "scoring" in message else row.training
         assert f"measured to take {factor:g} times as long as in float32" in message
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, or --fake-cuda")
+@pytest.mark.parametrize("deterministic", [True, "warn", False, None])
+def test_what_determinism_costs_on_a_gpu_is_said(deterministic: bool | str | None):
+    trainer = Trainer(deterministic=deterministic, **(QUIET | {"accelerator": "gpu", "devices": 1}))
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)), ScoringSettings())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    said = [str(one.message) for one in caught if "trainer.deterministic is set" in str(one.message)]
+    assert len(said) == bool(deterministic)
