@@ -84,6 +84,7 @@ class ClassificationTask(LightningModule):
         check_optimizer(optimizer, lr_scheduler)
         self.network = network
         self._has_said = False  # which part of its output is taken
+        self._span: list[int] | None = None  # the lowest and highest label of a batch that is moved to a device
         self.weights = weights
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -124,6 +125,14 @@ class ClassificationTask(LightningModule):
     def on_predict_start(self) -> None:
         """Refuse weights that are NaN or infinite."""
         check_weights(self.network)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Note the range of the labels while they are on the CPU; see :meth:`check_labels`."""
+        labels = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
+        self._span = None
+        if isinstance(labels, Tensor) and labels.device.type == "cpu" and labels.dtype == torch.int64 and len(labels):
+            self._span = torch.stack(labels.aminmax()).tolist()
+        return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -211,13 +220,16 @@ class ClassificationTask(LightningModule):
     def check_labels(self, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
         """Raise a ``UserError`` unless data and network agree on the classes; logits are [N, classes].
 
-        A look at labels on an accelerator waits for it; there, training looks at the first batch of an epoch only.
+        A look at labels on an accelerator waits for it, so they are looked at before they are moved there. Of labels
+        that were made there, training looks at the first batch of an epoch only.
         """
         require_logits(logits, len(labels))
         num_classes = logits.shape[-1]
         self._check_num_classes(num_classes)
-        if labels.device.type == "cpu" or batch_idx == 0 or not self.training:
-            lowest, highest = int(labels.min()), int(labels.max())
+        on_cpu = labels.device.type == "cpu"
+        if on_cpu or self._span is not None or batch_idx == 0 or not self.training:
+            span = None if on_cpu else self._span
+            lowest, highest = span or torch.stack(labels.aminmax()).tolist()
             if lowest < 0 or highest >= num_classes:
                 raise UserError(
                     f"the data have label {lowest if lowest < 0 else highest}, but the network's {num_classes} classes "

@@ -178,6 +178,6 @@ def test_mixed_precision(build: Build, layers: str, size: int, make_trainer: Mak
     before = copy.deepcopy(network.state_dict())
     trainer = make_trainer(precision="bf16-mixed", max_steps=1)
     trainer.fit(task, loader(images.float(), labels))
-    torch.testing.assert_close(values["loss_base"].float(), expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(values["loss_base"].float().cpu(), expected, rtol=0.05, atol=0.05)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
     assert [name for name, param in network.named_parameters() if torch.equal(param, before[name])] == []
