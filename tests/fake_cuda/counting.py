@@ -71,10 +71,10 @@ def tell(kind: str, operator: str) -> None:
 
 
 def _place(under: tuple[str, ...], depth: int) -> str:
-    found, frame, last = [], sys._getframe(2), ""
-    while frame is not None and len(found) < depth:
+    found, frame, last = [], sys._getframe(), ""
+    while frame is not None and len(found) < depth:  # of a thread of torch's own there may be no other frame
         path, line = frame.f_code.co_filename, f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        last = last or line
+        last = last if path == __file__ else last or line
         if any(part in path for part in under) and "/site-packages/" not in path:
             found.append(f"{line} {frame.f_code.co_name}")
         frame = frame.f_back
