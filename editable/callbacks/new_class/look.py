@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from editable.models import GrownNetwork, Pooling, evaluation_mode, grow_classes
+from editable.models.devices import to_device
 from editable.rewriting.new_class.final_features import FinalFeatures
 
 __all__ = ["Look", "NewLogitScores", "classifier_of", "grow_with", "look_at"]
@@ -96,7 +97,7 @@ def look_at(
     parts: list[tuple[Tensor, ...]] = []
     with evaluation_mode(whole):
         for images, labels in loader:
-            images = images.to(device)
+            images = to_device(images, device)
             outputs = final(images) if with_features else (whole(images),)
             parts.append((labels, *(output.cpu() for output in outputs)))
             progress(len(images))

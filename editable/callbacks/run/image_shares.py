@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.data import ImageDataModule
 from editable.data.modules.image_names import image_names
+from editable.models.devices import to_device
 
 __all__ = ["ImageShares"]
 
@@ -68,7 +69,7 @@ class ImageShares:
         task = self._progress.add_task(description, total=len(own))
         loader: DataLoader = DataLoader(Subset(self._images, own), self._batch_size, num_workers=self._num_workers)
         for images, numbers in loader:
-            yield images.to(self.device), [self._names[number] for number in numbers.tolist()], numbers
+            yield to_device(images, self.device), [self._names[number] for number in numbers.tolist()], numbers
             self._progress.advance(task, len(numbers))
         self._progress.remove_task(task)
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from editable.editing.evaluation.feature_store import FeatureStore
 from editable.models import SplitNetwork
+from editable.models.devices import to_device
 
 __all__ = ["RewrittenPredictions"]
 
@@ -50,7 +51,7 @@ class RewrittenPredictions:
             store = self._stores[name] = FeatureStore(sizes[name], share, device)
             for batch, labels in DataLoader(images, batch_size=batch_size):
                 with torch.no_grad():
-                    store.add(self._split.prefix(batch.to(device)), labels)
+                    store.add(self._split.prefix(to_device(batch, device)), labels)
                 progress(len(labels))
         self.labels = {name: store.labels.cpu() for name, store in self._stores.items()}
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from editable.errors import UserError
 from editable.models import Features, SplitNetwork
+from editable.models.devices import to_device
 
 __all__ = ["EditSite"]
 
@@ -45,7 +46,7 @@ class EditSite:
         number = 0
         for images, labels in self._references(num_images):
             number += len(labels)
-            yield images.to(self.device, dtype), labels.to(self.device)
+            yield to_device(images, self.device, dtype), to_device(labels, self.device)
         if not number:
             raise UserError("an editor needs reference images that are neither edited nor judged, and there are none")
 

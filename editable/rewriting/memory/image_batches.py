@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError
+from editable.models.devices import to_device
 
 __all__ = ["images_of"]
 
@@ -25,4 +26,4 @@ def images_of(batch: Any, device: torch.device) -> Tensor:
         raise UserError(
             f"a batch must be images [N, C, H, W], or a tuple that begins with them, got {type(images).__name__}"
         )
-    return images.to(device, non_blocking=True)
+    return to_device(images, device)
