@@ -1,4 +1,7 @@
-"""A cluster's scheduler (SLURM) that ends a fit and starts it again: its checkpoint, from saving to removal."""
+"""A cluster's scheduler (SLURM) that ends a run and starts it again: what it goes on from, from saving to removal.
+
+Of a fit that is a checkpoint, of any other command its folder, which an empty file marks as the job's.
+"""
 
 import os
 import subprocess
@@ -10,7 +13,17 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-__all__ = ["checkpoint_name", "last_of_job", "remove_last_of_job", "requeue", "scheduler_of"]
+from editable.callbacks.run.context import run_folder_here
+
+__all__ = [
+    "checkpoint_name",
+    "last_of_job",
+    "mark_unfinished",
+    "remove_last_of_job",
+    "requeue",
+    "scheduler_of",
+    "unfinished_of_job",
+]
 
 
 def scheduler_of(trainer: Trainer) -> SLURMEnvironment | None:
@@ -21,7 +34,7 @@ def scheduler_of(trainer: Trainer) -> SLURMEnvironment | None:
 
 def checkpoint_name(trainer: Trainer) -> str:
     """Return the name, without its ending, of the checkpoint that an interrupted fit leaves: ``last``, or the job's."""
-    return "last" if scheduler_of(trainer) is None else f"scheduler-{_job()}"
+    return "last" if scheduler_of(trainer) is None else _mark()
 
 
 def requeue(trainer: Trainer, signum: int) -> None:
@@ -42,20 +55,41 @@ def last_of_job(trainer: Trainer) -> Path | None:
     return max(_of_job(trainer), key=lambda path: path.stat().st_mtime, default=None)
 
 
+def mark_unfinished(trainer: Trainer) -> None:
+    """Mark the folder of an interrupted command as what the job's next start goes on from; for one process alone."""
+    if scheduler_of(trainer) is not None and trainer.is_global_zero:
+        (run_folder_here(trainer) / _mark()).touch()
+
+
+def unfinished_of_job(trainer: Trainer) -> Path | None:
+    """Return the folder that the job's last start has marked, of a command other than a fit."""
+    if scheduler_of(trainer) is None or trainer.state.fn == TrainerFn.FITTING:
+        return None
+    marks = _neighbours(trainer, _mark())
+    return max(marks, key=lambda path: path.stat().st_mtime).parent if marks else None
+
+
 def remove_last_of_job(trainer: Trainer) -> None:
     """Remove what earlier starts of the job have left, when it is done; to be called on every rank."""
     if scheduler_of(trainer) is not None:
-        found = _of_job(trainer)
+        found = [*_of_job(trainer), *_neighbours(trainer, _mark())]
         if trainer.is_global_zero:
             for path in found:
                 path.unlink(missing_ok=True)
 
 
 def _of_job(trainer: Trainer) -> list[Path]:
-    """Find a job's checkpoints in the folders of its runs: this one's, and its neighbours of other versions."""
+    return _neighbours(trainer, f"checkpoints/{_mark()}.ckpt")
+
+
+def _neighbours(trainer: Trainer, name: str) -> list[Path]:
+    """Find a job's files in the folders of its runs: this one's, and its neighbours of other versions."""
     folder = Path(trainer.log_dir or trainer.default_root_dir)
-    name = f"checkpoints/scheduler-{_job()}.ckpt"
     return [path for path in (folder / name, *folder.parent.glob(f"*/{name}")) if path.is_file()]
+
+
+def _mark() -> str:
+    return f"scheduler-{_job()}"
 
 
 def _job() -> str:

@@ -1,6 +1,7 @@
-"""A fit that a signal asks to end stops behind a step, on all processes at the same one, and leaves its last state."""
+"""What a signal does to a run: a fit stops behind a step, all processes at the same one, and leaves its last state."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import torch.distributed
@@ -8,9 +9,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 
+from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
+from editable.callbacks.drawdown_evaluation.unfinished import is_kept
+from editable.callbacks.run.subcommand import Subcommand
 from editable.errors import Interrupted
 from editable.interruptions.last_checkpoint import LastCheckpoint
-from editable.interruptions.scheduler import checkpoint_name, remove_last_of_job, requeue
+from editable.interruptions.scheduler import (
+    checkpoint_name,
+    mark_unfinished,
+    remove_last_of_job,
+    requeue,
+    unfinished_of_job,
+)
 from editable.interruptions.signals import StopSignals
 
 __all__ = ["StopAtStep"]
@@ -20,7 +30,8 @@ class StopAtStep(Checkpoint):
     """Looks behind each step, and behind a validation, whether a signal has come; then saves, and ends the fit.
 
     A validation inside the fit is broken off, and runs from its beginning when the fit is resumed; with several
-    processes, or averaged weights in the network's place, it is waited for. Added by
+    processes, or averaged weights in the network's place, it is waited for. Other commands end at once; where a
+    scheduler has ended one that keeps what it has done, the job's next start goes on from there. Added by
     :class:`~editable.trainer.EditableTrainer` behind all other callbacks.
 
     Args:
@@ -30,6 +41,19 @@ class StopAtStep(Checkpoint):
     def __init__(self, keeps: bool) -> None:
         self._keeps = keeps
         self._breaks_off = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let evaluations go on from what the job's last start has kept."""
+        folder = unfinished_of_job(trainer)
+        if folder is not None:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, DrawdownEvaluation | Subcommand):
+                    _take_up(callback, folder)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove what has marked the job as unfinished: it is done."""
+        if stage != TrainerFn.FITTING:
+            remove_last_of_job(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let signals wait."""
@@ -62,12 +86,16 @@ class StopAtStep(Checkpoint):
         self._hold(False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what a validation was broken off from; end the processes that this one has started."""
+        """Save what a validation was broken off from, or note what was kept; end processes that were started here."""
         signals = StopSignals.current()
         if signals is not None:
             signals.held = False
         if isinstance(exception, Interrupted):
-            if self._breaks_off and trainer.state.fn == TrainerFn.FITTING:
+            if trainer.state.fn != TrainerFn.FITTING:
+                if exception.advice:  # all other callbacks have kept what they have
+                    mark_unfinished(trainer)
+                    requeue(trainer, exception.signum)
+            elif self._breaks_off:
                 self._save(trainer, exception)
         elif trainer.strategy.launcher is not None:
             if signals is not None:
@@ -102,6 +130,13 @@ class StopAtStep(Checkpoint):
             signals.held = held
             if not held:
                 signals.raise_received()
+
+
+def _take_up(callback: DrawdownEvaluation | Subcommand, folder: Path) -> None:
+    """Let a callback go on with what a folder holds, unless there is nothing, or its option names another."""
+    kept = is_kept(folder) if isinstance(callback, DrawdownEvaluation) else callback.has_kept(folder)
+    if kept and callback.resume is None:
+        callback.resume = folder
 
 
 def _fits(trainer: Trainer) -> bool:

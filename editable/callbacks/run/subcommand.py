@@ -30,6 +30,7 @@ class Subcommand(Callback):
             such option.
         in_any_precision: Whether it runs where the network is not in float32, as by ``bf16-true``.
         outcome: What came out; none before it has run.
+        resume: Folder of an interrupted run to go on with, if any; of those that keep what they have done.
     """
 
     command: ClassVar[str]
@@ -37,6 +38,7 @@ class Subcommand(Callback):
     kept: ClassVar[str | None] = None
     in_any_precision: ClassVar[bool] = False
     outcome: Any = None
+    resume: Any = None
     _own_folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -83,10 +85,12 @@ class Subcommand(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say that an interrupted run can be gone on with, where it has kept what it has done."""
-        if isinstance(exception, Interrupted) and self.kept is not None:
-            folder = run_folder_here(trainer)
-            if (folder / self.kept).is_file():
-                exception.advice = f"--{self.command}.resume {folder}"
+        if isinstance(exception, Interrupted) and self.has_kept(folder := run_folder_here(trainer)):
+            exception.advice = f"--{self.command}.resume {folder}"
+
+    def has_kept(self, folder: Path) -> bool:
+        """Return whether a run's folder holds what an interrupted run is resumed from."""
+        return self.kept is not None and (folder / self.kept).is_file()
 
     def failure(self) -> str | None:
         """Return why the command has failed although it ran to its end, in one sentence; none where all is well."""

@@ -105,7 +105,9 @@ class LearningRateSearch(Subcommand):
         own_sampling = None if half_width is None else SamplingSettings(half_width)
         self.sampling = evaluation.sampling or own_sampling
         self.outcome: SearchOutcome | None = None
-        self._resumed = None if resume is None else UnfinishedSearch(resume)
+        self.resume = resume
+        if resume is not None:
+            UnfinishedSearch(resume)  # says at once where there is none
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the search fail, before anything is computed."""
@@ -150,7 +152,7 @@ class LearningRateSearch(Subcommand):
             base = evaluator.measure_base(partial(progress.advance, task))
             edits = self._draw_edits(base, trainer, loader.dataset)
             settings = self._settings(trainer, pl_module, evaluator, base, edits, loader.dataset)
-            finished = {} if self._resumed is None else self._resumed.finished(settings)
+            finished = {} if self.resume is None else UnfinishedSearch(self.resume).finished(settings)
             share = _own(edits, trainer)
             views = self.evaluation.make_views(trainer, loader.dataset) if self.evaluation.edited_views else None
             task = progress.add_task("learning rates", total=len(self.rates) * len(share.indices))
