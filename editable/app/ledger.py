@@ -144,10 +144,8 @@ class Ledger:
         )
         with write_atomically(self.folder / f"asked-{number}.safetensors") as temporary:
             save_file(tensors, temporary, {"name": asked.name, "label": str(asked.label)})
-        before = self._stacks[self.on]
-        self._stacks[(*self.on, number)] = (*before, self._save(patch))
-        self.corrections.append(made)
-        self._write()
+        stacks = self._stacks | {(*self.on, number): (*self._stacks[self.on], self._save(patch))}
+        self._write([*self.corrections, made], stacks)
         return made
 
     def stack_for(self, number: int, is_on: bool, state: Mapping[str, Tensor], make: Make) -> list[EditPatch]:
@@ -172,8 +170,7 @@ class Ledger:
     def switch(self, number: int, is_on: bool) -> None:
         """Set a switch for good, whose stack :meth:`stack_for` has returned."""
         wanted = set(self._wanted(number, is_on))
-        self.corrections = [replace(some, is_on=some.number in wanted) for some in self.corrections]
-        self._write()
+        self._write([replace(some, is_on=some.number in wanted) for some in self.corrections], self._stacks)
 
     def close(self) -> None:
         """Let others at the folder."""
@@ -223,15 +220,17 @@ class Ledger:
         self._patches[name] = patch
         return name
 
-    def _write(self) -> None:
+    def _write(self, corrections: list[Correction], stacks: dict[Stack, tuple[str, ...]]) -> None:
+        """Write the index; only then is it so."""
         content = {
             "format": FORMAT,
             "network": self._base,
-            "corrections": [asdict(some) for some in self.corrections],
-            "stacks": [{"on": list(on), "patches": list(names)} for on, names in self._stacks.items()],
+            "corrections": [asdict(some) for some in corrections],
+            "stacks": [{"on": list(on), "patches": list(names)} for on, names in stacks.items()],
         }
         with write_atomically(self.folder / INDEX) as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.corrections, self._stacks = corrections, stacks
 
     def _read(self) -> None:
         path = self.folder / INDEX

@@ -148,7 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(_told({"error": sentence}, HTTPStatus(code)))
 
     def _answer(self, how: Callable[[str, dict[str, str]], Answer], changes: bool) -> None:
-        path = ""
+        path, length = "", self._length()
+        self._unread = min(length or 0, MOST_PASSED_OVER)
         try:
             parts = urlsplit(self.path)
             path, asked = (
@@ -216,22 +217,26 @@ class _Handler(BaseHTTPRequestHandler):
         """Read what a request brings, once it is known to be of a kind and size that is allowed."""
         if self.headers.get_content_type() != kind:
             raise Mistake(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"this address takes {kind}")
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal() and len(length) < 16) or self.headers.get("Transfer-Encoding"):
+        length = self._length()
+        if length is None:
             raise Mistake(HTTPStatus.LENGTH_REQUIRED, "the request does not say how long it is")
-        if int(length) > most:
+        if length > most:
             raise Mistake(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"this is {int(length) / MEGABYTE:.1f} MB, more than the {most / MEGABYTE:g} MB that are allowed",
+                f"this is {length / MEGABYTE:.1f} MB, more than the {most / MEGABYTE:g} MB that are allowed",
             )
-        parts, left = [], int(length)
-        while left:
-            part = self.rfile.read(min(left, BREATH))
-            if not part:
-                raise Mistake(HTTPStatus.BAD_REQUEST, "the request has ended before it was whole")
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        self._unread = 0
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise Mistake(HTTPStatus.BAD_REQUEST, "the request has ended before it was whole")
+        return content
+
+    def _length(self) -> int | None:
+        """Return how many bytes a request says that it brings; none where it does not say."""
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdecimal() and len(length) < 16) or self.headers.get("Transfer-Encoding"):
+            return None
+        return int(length)
 
     def _enter(self) -> None:
         """Keep the token in a cookie, and take it out of the address."""
@@ -253,11 +258,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_over(self) -> None:
         """Read what a refused request still brings, as far as that is bearable: else the visitor never sees why."""
-        length = self.headers.get("Content-Length", "")
-        left = min(int(length), MOST_PASSED_OVER) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
         with suppress(OSError):
-            while left and (part := self.rfile.read(min(left, BREATH))):
-                left -= len(part)
+            while self._unread and (part := self.rfile.read(min(self._unread, BREATH))):
+                self._unread -= len(part)
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)

@@ -77,9 +77,9 @@ def bench(**settings: Any) -> Bench:
 
 def mistakes() -> list[int]:
     """Positions among the judging images of those that the network gets wrong."""
-    x, y = shared()[0]
+    (x, y), network = shared()[0], trained()
     with torch.no_grad():
-        return (trained()(x).argmax(dim=1) != y).nonzero().flatten().tolist()
+        return (network(x).argmax(dim=1) != y).nonzero().flatten().tolist()
 
 
 PAINTABLE = 14
