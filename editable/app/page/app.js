@@ -207,20 +207,20 @@ async function make(event) {
 async function follow(job, then) {
   page.job = job;
   busy();
-  try {
-    for (;;) {
-      const told = await ask(`/api/job?job=${encodeURIComponent(job)}`);
-      if (told.state === "failed") throw new Refused(told.error, 0);
-      if (told.state === "done") { await refresh(); then(told); return; }
-      work(told.state === "waiting" ? "waiting for others" : told.what, told.done, told.total);
-      await new Promise((resolve) => setTimeout(resolve, 250));
-    }
-  } catch (error) {
-    await trying(() => { throw error; });
-    await refresh();
-  } finally {
-    page.job = null;
-    busy();
+  const told = await trying(() => outcome(job));
+  await refresh().catch(() => {});
+  page.job = null;
+  busy();
+  if (told) await then(told);
+}
+
+async function outcome(job) {
+  for (;;) {
+    const told = await ask(`/api/job?job=${encodeURIComponent(job)}`);
+    if (told.state === "failed") throw new Refused(told.error, 0);
+    if (told.state === "done") return told;
+    work(told.state === "waiting" ? "waiting for others" : told.what, told.done, told.total);
+    await new Promise((resolve) => setTimeout(resolve, 250));
   }
 }
 
@@ -286,9 +286,10 @@ async function keep() {
   const trial = page.trial;
   const told = await trying(() => send("/api/keep", { job: trial.job }));
   if (!told) return;
-  await follow(told.job, () => {
+  await follow(told.job, async () => {
     endTrial();
-    look(page.image.key).then(() => show("message", `Kept: ${called(trial.before[0].label)} → ${called(trial.label)}`));
+    await look(page.image.key);
+    show("message", `Kept: ${called(trial.before[0].label)} → ${called(trial.label)}`);
   });
 }
 
@@ -304,11 +305,10 @@ async function turn(number, on) {
   if (page.job) return;
   const told = await trying(() => send("/api/switch", { number, on }));
   if (!told) return;
-  await follow(told.job, () => {
-    const key = page.image && page.image.key;
+  await follow(told.job, async () => {
+    if (page.image && !page.trial) await look(page.image.key);
     show("message", `Correction ${number} is switched ${on ? "on" : "off"}`);
-    if (key && !page.trial) look(key).then(() => $(`switch-${number}`).focus());
-    else $(`switch-${number}`).focus();
+    $(`switch-${number}`).focus();
   });
 }
 
