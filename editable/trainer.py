@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from lightning.fabric.connector import _PRECISION_INPUT
@@ -45,7 +45,7 @@ from editable.models.precision import fastest_training
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
-AUTO = "auto"
+AUTO: Final = "auto"
 
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
     kind.command: kind
@@ -85,9 +85,8 @@ class EditableTrainer(Trainer):
 
     def __init__(self, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
         self._scratch = _scratch_folder(kwargs)
-        chosen = precision == AUTO
-        _add_callbacks(kwargs, KeptPrecision(chosen))
-        if chosen:
+        _add_callbacks(kwargs, KeptPrecision(precision == AUTO))
+        if precision == AUTO:
             precision = fastest_training(_device_type(kwargs.get("accelerator", AUTO)))
         super().__init__(precision=precision, **kwargs)  # the command line looks here for the options
         self.callbacks.append(StopAtStep(keeps=self._scratch is None))  # type: ignore[attr-defined]
