@@ -156,7 +156,7 @@ class Bench:
             with suppress(UserError):  # it is told where a correction is asked for
                 measured.at_its_place(candidate.editor, self._placed)
         if self.concept is not None:
-            self._measured_for(_at(self.concept.layer))
+            self._measured_for(self._place_of_parts())
 
     def go_to(self, patches: Sequence[EditPatch]) -> None:
         """Take patches out of the network and put others in, bit for bit, until these are in it, one on the other.
@@ -164,16 +164,21 @@ class Bench:
         Raises:
             UserError: If they are none of this network; those that were there are put back.
         """
-        before, changed = list(self.patches), set[str]()
+        before = list(self.patches)
+        names = {name for patch in (*before, *patches) for name in _names(patch)}
+        own = self.network.state_dict()
+        values = {name: own[name].clone() for name in names if name in own}
         try:
             with self._alone:
-                self._exchange(patches, changed)
+                self._exchange(patches)
         except BaseException:
             with self._alone:
-                self._exchange(before, changed)
+                self._exchange(before)
             raise
         finally:
-            self._forget(changed)
+            own = self.network.state_dict()
+            changed = {name for name in names if not _same(values.get(name), own.get(name))}
+            self._forget(changed, any(patch.layers for patch in (*before, *patches)))
 
     def correct(self, asked: Asked) -> Trial:
         """Make a correction of the network as it is; nothing is kept of it but what is returned.
@@ -230,8 +235,9 @@ class Bench:
             raise UserError("nothing is painted: paint the part of the image that shall behave otherwise")
         layer = self.concept.layer
         self.progress(f"rewriting {layer}", 0, 1)
-        result = self.concept.rewrite(self.network, asked.image, mask, asked.label)
-        own = self._measured_for(_at(layer)).evaluator
+        with self._alone:
+            result = self.concept.rewrite(self.network, asked.image, mask, asked.label)
+        own = self._measured_for(self._place_of_parts()).evaluator
         before = self._probabilities(own, asked.image, {})
         for strength in STRENGTHS:
             params = result.scaled(self.network, strength)
@@ -268,6 +274,13 @@ class Bench:
             features = split.prefix(image[None].to(own.device, own.dtype))
             return split.suffix(features, params).float().softmax(dim=-1)[0].cpu()
 
+    def _place_of_parts(self) -> Candidate:
+        """Return what the judging images are measured for before the layer of parts is rewritten, by its full name."""
+        assert self.concept is not None, "there is such a layer"
+        with self._alone:
+            layer = self.concept.block_of(self.network).layer
+        return Candidate(Editor(GD(1.0)), (layer,))  # the editor is not used
+
     def _measured_for(self, candidate: Candidate) -> Measured:
         key = key_of(candidate)
         if key not in self._measured:
@@ -287,25 +300,28 @@ class Bench:
     def _reference_batches(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self._references.batches(range(min(number, len(self._references))))
 
-    def _exchange(self, patches: Sequence[EditPatch], changed: set[str]) -> None:
+    def _exchange(self, patches: Sequence[EditPatch]) -> None:
         """Take out what is not wanted, the last first, and put in what is."""
         common = 0
         while common < min(len(self.patches), len(patches)) and self.patches[common] is patches[common]:
             common += 1
         while len(self.patches) > common:
-            changed |= _names(self.patches[-1])
             self.patches[-1].revert_(self.network)
             self.patches.pop()
         for patch in patches[common:]:
-            changed |= _names(patch)
             patch.apply_(self.network)
             self.patches.append(patch)
 
-    def _forget(self, changed: set[str]) -> None:
-        """Let go of what was computed by other weights, and compute anew what is behind them."""
+    def _forget(self, changed: set[str], is_rebuilt: bool) -> None:
+        """Let go of what was computed by other weights, and compute anew what is behind them.
+
+        Args:
+            changed: Names of the tensors that have other values.
+            is_rebuilt: Whether the network may have got or lost a layer, by which all that looked at it is lost.
+        """
         for key, measured in list(self._measured.items()):
             split = measured.evaluator.split
-            if split.network is not self.network or split.features_depend_on(changed):
+            if is_rebuilt or (changed and split.features_depend_on(changed)):
                 measured.evaluator.close()
                 del self._measured[key]
             elif changed:
@@ -336,9 +352,8 @@ class _Seen(TensorDataset):
         return super().__getitem__(index)
 
 
-def _at(layer: str) -> Candidate:
-    """Return what the judging images are measured for before a layer is rewritten; the editor is not used."""
-    return Candidate(Editor(GD(1.0)), (layer,))
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
 
 
 def _names(patch: EditPatch) -> set[str]:

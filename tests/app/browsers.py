@@ -15,8 +15,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from editable.app.server import Server
-
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # as root there is none
@@ -34,10 +32,10 @@ SECONDS = 60
 class Browser:
     """A visitor with eyes and hands."""
 
-    def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
+    def __init__(self, driver: webdriver.Chrome, address: str) -> None:
         self.driver = driver
         self._wait = WebDriverWait(driver, SECONDS, 0.05, [StaleElementReferenceException])
-        driver.get(server.address)
+        driver.get(address)
         self.until(lambda: bool(self.all("#thumbnails button")))
 
     def until(self, holds: object) -> None:
@@ -114,7 +112,7 @@ class Browser:
 
 
 @contextmanager
-def browser(server: Server, width: int = 1280, height: int = 900) -> Iterator[Browser]:
+def browser(address: str, width: int = 1280, height: int = 900) -> Iterator[Browser]:
     """Open the page; skip the test where there is no browser."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
@@ -129,6 +127,6 @@ def browser(server: Server, width: int = 1280, height: int = 900) -> Iterator[Br
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         try:
             made.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            yield Browser(made, server)
+            yield Browser(made, address)
         finally:
             made.quit()

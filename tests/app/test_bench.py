@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from editable.app.bench import Asked, Bench, Trial
 from editable.app.concept import find_layer
-from editable.editing import Editor, EditPatch, RMSProp
+from editable.editing import CodebookEditor, Editor, EditPatch, RMSProp
 from editable.editing.choosing.candidates import Candidate
 from editable.errors import UserError
 from tests.app.small import CANDIDATE, PAINTABLE, bench, digits, mistakes, painted, shared, trained
@@ -72,6 +72,32 @@ def test_going_there_and_back_changes_no_bit(made: tuple[Bench, list[Trial]]):
         assert all(torch.equal(value, own[name]) for name, value in states[number].items())
         assert place.predictions.equal(predicted(place.network, x)), "what was kept of the images is of other weights"
     assert place.unedited.equal(predicted(trained(), x))
+
+
+def test_an_editor_with_a_layer_of_its_own():
+    """Two corrections by a codebook, and one of a painted part between them; then all are taken out."""
+    editor = CodebookEditor(threshold=0.99, firing_rate=1, num_references=40)
+    place, x, y = bench(), *shared()[0]
+    place.candidates = [Candidate(editor, editor.own_layers)]
+    for position, mask in ((mistakes()[0], None), (PAINTABLE, painted()), (mistakes()[1], None)):
+        trial = place.correct(Asked(x[position], f"digit {position}", int(y[position]), mask))
+        assert int(trial.after.argmax()) == int(y[position])
+        assert trial.maps[1] is not None
+        place.go_to([*place.patches, trial.patch])
+        place.prepare()
+        assert place.predictions.equal(predicted(place.network, x))
+        assert int(place.predictions[position]) == int(y[position])
+    place.go_to([])
+    assert all(torch.equal(value, trained().state_dict()[name]) for name, value in place.network.state_dict().items())
+    assert place.predictions.equal(place.unedited)
+
+
+def test_switching_one_layer_keeps_what_is_known_of_another(made: tuple[Bench, list[Trial]]):
+    place, trials = made
+    known = dict(place._measured)
+    place.go_to([trials[0].patch, trials[1].patch])
+    assert place._measured == known
+    place.go_to([trial.patch for trial in trials])
 
 
 def test_patches_of_another_network_leave_all_as_it_was(made: tuple[Bench, list[Trial]]):

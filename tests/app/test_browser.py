@@ -24,7 +24,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def page(server: Server) -> Iterator[Browser]:
-    with browser(server) as place:
+    with browser(server.address) as place:
         yield place
         assert place.errors() == []
 
@@ -68,7 +68,7 @@ def test_keep_take_back_and_switch_off_the_middle_one(page: Browser, server: Ser
 
 
 def test_a_restart_finds_all_again(tmp_path: Path):
-    with running(tmp_path / "kept") as server, browser(server) as page:
+    with running(tmp_path / "kept") as server, browser(server.address) as page:
         for _ in range(2):
             page.pick(0)
             page.correct()
@@ -76,7 +76,7 @@ def test_a_restart_finds_all_again(tmp_path: Path):
         page.one("switch-1").click()
         wait_for_switches(page, True, False)
         before = page.text("summary")
-    with running(tmp_path / "kept") as server, browser(server) as page:
+    with running(tmp_path / "kept") as server, browser(server.address) as page:
         wait_for_switches(page, True, False)
         assert page.text("summary") == before
 
@@ -139,7 +139,7 @@ def test_painting_by_keyboard_and_pointer(page: Browser):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_narrow_screen_has_no_way_sideways(server: Server, dark: bool):
-    with browser(server, NARROW, 740) as page:
+    with browser(server.address, NARROW, 740) as page:
         if dark:
             features = [{"name": "prefers-color-scheme", "value": "dark"}]
             page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -168,7 +168,7 @@ def test_a_narrow_screen_has_no_way_sideways(server: Server, dark: bool):
 )
 def test_wrong_files(server: Server, tmp_path: Path, name: str, content: bytes, says: str):
     (tmp_path / name).write_bytes(content)
-    with browser(server) as page:
+    with browser(server.address) as page:
         page.one("file").send_keys(str(tmp_path / name))
         page.says("error", says)
         assert not page.shows("seen")
@@ -191,7 +191,7 @@ def test_too_many_pixels_and_then_an_image_of_ones_own(page: Browser, tmp_path: 
 
 
 def test_two_visitors_see_each_others_corrections(server: Server):
-    with browser(server) as one, browser(server) as other:
+    with browser(server.address) as one, browser(server.address) as other:
         one.pick(0)
         other.pick(1)
         one.correct()
@@ -216,7 +216,7 @@ def test_names_of_classes_are_shown_as_they_are(server: Server):
     assert server.desk is not None
     strange = "<img src=x onerror=alert(1)>"
     server.desk.bench.classes[:] = [f"{strange}{label}" for label in range(10)]
-    with browser(server) as page:
+    with browser(server.address) as page:
         page.pick(0)
         page.correct()
         page.keep()
@@ -226,7 +226,7 @@ def test_names_of_classes_are_shown_as_they_are(server: Server):
 
 
 def test_the_token_is_asked_for(tmp_path: Path):
-    with running(tmp_path / "kept", token="a-right-token") as server, browser(server) as page:
+    with running(tmp_path / "kept", token="a-right-token") as server, browser(server.address) as page:
         assert "token" not in page.driver.current_url
         page.driver.delete_all_cookies()
         page.driver.get(f"http://127.0.0.1:{server.server_address[1]}/")
@@ -239,7 +239,7 @@ def test_the_token_is_asked_for(tmp_path: Path):
 
 
 def test_a_server_that_has_gone_is_said(tmp_path: Path):
-    with running(tmp_path / "kept") as server, browser(server) as page:
+    with running(tmp_path / "kept") as server, browser(server.address) as page:
         page.pick(0)
         server.shutdown()
         server.server_close()
