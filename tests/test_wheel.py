@@ -97,6 +97,11 @@ def test_the_archive_has_the_sources_and_no_data(built: dict[str, Path]):
     assert not [name for name in names if name.startswith(("data", "runs"))]
 
 
+def test_the_page_of_the_app_is_in_it(environment: Path):
+    (folder,) = environment.glob("lib/python*/site-packages/editable/app/page")
+    assert files_below(folder) == files_below(ROOT / "editable" / "app" / "page")
+
+
 def test_the_command_is_the_packages_own(run: Run, environment: Path):
     where = run("python", "-c", "import editable; print(editable.__file__)").stdout
     assert Path(where).is_relative_to(environment)

@@ -57,6 +57,8 @@ def use(page: Browser) -> None:
         page.all("[name=how]")[0].send_keys(Keys.SPACE)
     page.one("switch-1").click()
     page.says("message", "is switched off")
+    time.sleep(3)
+    page.until(lambda: not page.shows("work"))  # it prepares for the next correction
 
 
 def paint(page: Browser) -> None:

@@ -242,6 +242,8 @@ class Ledger:
             self.corrections = [Correction(**some) for some in content["corrections"]]
             self._stacks = {tuple(some["on"]): tuple(some["patches"]) for some in content["stacks"]}
             numbers = [some.number for some in self.corrections]
+            if not all(map(_is_whole, self.corrections)):
+                raise ValueError("a correction is described otherwise")
             if self.on not in self._stacks or () not in self._stacks or sorted(set(numbers)) != numbers:
                 raise ValueError("it contradicts itself")
             names = {name for names in self._stacks.values() for name in names}
@@ -254,6 +256,11 @@ class Ledger:
                 f"'{self.folder}' has corrections of another network (fingerprint {network}; this one has "
                 f"{self._base}): give another app.folder, or the weights and patches that they were made for"
             )
+
+
+def _is_whole(some: Correction) -> bool:
+    texts = (some.sentence, some.by, some.harm, some.time)
+    return type(some.number) is int and type(some.is_on) is bool and all(isinstance(text, str) for text in texts)
 
 
 def _locked(folder: Path) -> int | None:

@@ -155,6 +155,8 @@ def damaged(content: dict[str, Any]) -> list[Any]:
         {**content, "format": "editable.app 2"},
         {**content, "corrections": None},
         {**content, "corrections": [{"number": 1}]},
+        {**content, "corrections": [{**some, "number": str(some["number"])} for some in content["corrections"]]},
+        {**content, "corrections": [{**some, "is_on": 1} for some in content["corrections"]]},
         {**content, "stacks": [{"on": [], "patches": []}]},
         {**content, "stacks": [some for some in stacks if some["on"]]},
         {**content, "stacks": [*stacks[:-1], {**stacks[-1], "patches": ["../../etc/passwd", "a", "b"]}]},
@@ -165,7 +167,7 @@ def damaged(content: dict[str, Any]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(12))
 def test_a_damaged_list_is_refused_in_a_sentence(kept: Kept, number: int):
     kept.ledger.close()
     path = kept.ledger.folder / "corrections.json"
