@@ -1,6 +1,7 @@
 """Image files are read as a viewer shows them: turned, opaque, with 16 bits scaled, or refused."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import ExifTags, Image
 from editable.data.images.reader import (
     ImageError,
     pixels_of,
+    read_head,
     read_image,
     read_image_bytes,
     read_mask_image,
@@ -151,3 +153,15 @@ def test_bytes_and_pictures_are_read_as_files_are(tmp_path):
         read_image_bytes(b"nothing", "row 3")
     with pytest.raises(ImageError, match=r"The image row 3 cannot be read .*floats"):
         pixels_of(Image.fromarray(np.zeros((2, 2), dtype=np.float32)), "row 3")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_the_head_is_read_without_the_pixels(kind: str):
+    """Also where only the head is there, and no picture could be decoded."""
+    file = BytesIO()
+    Image.new("L", (300, 200)).save(file, kind, **({"compression": None} if kind == "TIFF" else {}))
+    assert read_head(file.getvalue(), "a picture") == (200, 300, kind)
+    if kind in ("PNG", "BMP"):
+        assert read_head(file.getvalue()[:70], "a picture") == (200, 300, kind)
+    with pytest.raises(UserError, match="The image a picture cannot be read"):
+        read_head(b"no picture", "a picture")

@@ -127,6 +127,30 @@ def test_work_is_divided_by_dependency() -> None:
     assert len(features) == 2
 
 
+class _Shifted(nn.Module):
+    """Reads one parameter without calling a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(4))
+        self.first, self.second, self.aside = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.aside(self.second(self.first(x + self.shift)))
+
+
+@pytest.mark.parametrize("name", ["shift", "first.weight", "first.bias", "second.running_mean", "aside.weight"])
+def test_features_depend_on_what_leads_to_them(name: str) -> None:
+    """By changing the value and looking whether features change."""
+    network = _Shifted().eval()
+    split, x = SplitNetwork(network, "aside"), torch.randn(2, 4)
+    before = split.prefix(x)[0].clone()
+    with torch.no_grad():
+        network.state_dict()[name].add_(1)
+    assert split.features_depend_on([name]) == (not torch.equal(split.prefix(x)[0], before))
+    assert not split.features_depend_on([])
+
+
 def test_parameters_are_the_networks_own() -> None:
     network = tiny()
     split = SplitNetwork(network, ["layer4", "fc"])
