@@ -28,6 +28,7 @@ TINY = {
     "low_rank_scoring.py": "--width 2 --size 8 --edits 6 --images 300 --naive-images 4 --repeats 1 --threads 1",
     "rewriting.py": "--size 32 --images 4 --batch-size 2 --repeats 1 --threads 1 --steps 5",
     "closed_form_edits.py": "--edits 4 --images 200 --width 100 --classes 3 --mistakes 3 --repeats 1 --threads 1",
+    "image_folder.py": "--classes 3 --images 4 --repeats 1",
     "patch_size.py": "--width 4",
     "start.py": "--repeats 1",
     "precision.py": "--width 2 --size 8 --batch-size 4 --steps 1 --repeats 1 --threads 1",
@@ -204,3 +205,7 @@ def test_waits_and_kernels_stay_within_their_bounds():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("edits") >= 2
+def test_image_folder(run):
+    text = run("image_folder.py", TINY["image_folder.py"])
+    assert "of 12 images in 3 folders" in text
+    assert "a photograph of 500×375" in text

@@ -1,9 +1,10 @@
 """What a set of images is recognised by: every one of them, how it is prepared, and by which libraries."""
 
 import hashlib
+import os
+import stat
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -63,13 +64,22 @@ def _add(digest: _Digest, images: Any, positions: Sequence[int]) -> None:
         for part, start, end in zip(images.datasets, starts, images.cumulative_sizes, strict=False):
             _add(digest, part, [position - start for position in positions if start <= position < end])
     elif isinstance(images, ImageFiles):
-        for position in positions:
-            path = Path(images.paths[position]).resolve()
-            state = path.stat()
-            digest.update(f"{path} {state.st_size} {state.st_mtime_ns} {int(images.labels[position])}\n".encode())
+        folders: dict[str, str] = {}
+        for position, label in zip(positions, images.labels[torch.as_tensor(positions)].tolist(), strict=True):
+            path, state = _real(str(images.paths[position]), folders)
+            digest.update(f"{path} {state.st_size} {state.st_mtime_ns} {label}\n".encode())
     else:
         for position in positions:
             _add_item(digest, images[position])
+
+
+def _real(path: str, folders: dict[str, str]) -> tuple[str, os.stat_result]:
+    """Return the real path of a file, and its state; real paths of folders, which many files share, are kept."""
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    real, state = os.path.join(folders[folder], name), os.lstat(path)
+    return (os.path.realpath(path), os.stat(path)) if stat.S_ISLNK(state.st_mode) else (real, state)
 
 
 def _add_item(digest: _Digest, item: Any) -> None:

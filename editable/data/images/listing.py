@@ -2,15 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from editable.data.classes import name_key
+from editable.data.images.packed_names import PackedNames
 from editable.errors import UserError
 
 __all__ = ["ListedImages", "list_class_images", "list_images", "named_path", "subfolders"]
@@ -97,33 +100,23 @@ def list_images(folder: Path, seen: set[str] | None = None) -> ListedImages:
     Raises:
         UserError: If a folder cannot be read.
     """
-    listed, seen = ListedImages(), set() if seen is None else seen
-    visited: list[tuple[str, list[str]]] = []
-    for root, names, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
-        seen.add(os.path.realpath(root))
-        names[:] = [
-            name
-            for name in sorted(names)
-            if not name.startswith(".") and _is_new(os.path.realpath(os.path.join(root, name)), seen)
-        ]
-        visited.append((root, sorted(name for name in files if not name.startswith("."))))
-    for root, files in sorted(visited):  # torchvision's order
+    listed = ListedImages()
+    for root, files in _walk(folder, set() if seen is None else seen):
         for name in files:
-            path = Path(root, name)
-            is_image = path.suffix.lower() in IMG_EXTENSIONS
-            (listed.paths if is_image else listed.left_out).append(path)
+            (listed.paths if _is_image(name) else listed.left_out).append(Path(root, name))
     return listed
 
 
-def list_class_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """List the images of ``<folder>/<class>/``, and say what was left out.
+def list_class_images(folder: Path, classes: Sequence[str]) -> tuple[PackedNames, Tensor]:
+    """List the images of ``<folder>/<class>/``, and say what was left out; no file is looked at.
 
     Args:
         folder: The folder.
         classes: Names of the class folders; the position is the label. One that is not there has no image.
 
     Returns:
-        Paths, class by class in torchvision's order, and the label of each.
+        Names of the images in the folder, ``<class>/<file>``, class by class in torchvision's order, and the label of
+        each, int64.
 
     Raises:
         UserError: If two class folders are links to the same one.
@@ -135,18 +128,48 @@ def list_class_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path],
         if place.is_dir() and real in owners:
             raise UserError(f"The class folders {owners[real]} and {name} of {folder} are one and the same folder.")
         owners[real] = name
-    seen = set(owners)
-    paths: list[Path] = []
-    labels: list[int] = []
-    left_out: list[Path] = []
-    for label, place in enumerate(places):
-        if place.is_dir():
-            listed = list_images(place, seen)
-            paths += listed.paths
-            labels += [label] * len(listed.paths)
-            left_out += listed.left_out
-    ListedImages(paths, left_out).say_left_out(folder)
-    return paths, labels
+    seen, left_out, counts = set(owners), list[Path](), [0] * len(classes)
+
+    def names() -> Iterator[str]:
+        for label, place in enumerate(places):
+            for root, files in _walk(place, seen) if place.is_dir() else ():
+                below = Path(root).relative_to(folder).as_posix()
+                for name in files:
+                    if _is_image(name):
+                        counts[label] += 1
+                        yield f"{below}/{name}"
+                    else:
+                        left_out.append(Path(root, name))
+
+    packed = PackedNames(names())
+    ListedImages(left_out=left_out).say_left_out(folder)
+    return packed, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+
+
+def _walk(folder: Path, seen: set[str]) -> list[tuple[str, list[str]]]:
+    """Return the folders below one, each with the names of its files, in torchvision's order.
+
+    Args:
+        folder: Where to look.
+        seen: Real paths of folders that are not to be visited again; those visited are added.
+
+    Raises:
+        UserError: If a folder cannot be read.
+    """
+    visited: list[tuple[str, list[str]]] = []
+    for root, names, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        seen.add(os.path.realpath(root))
+        names[:] = [
+            name
+            for name in sorted(names)
+            if not name.startswith(".") and _is_new(os.path.realpath(os.path.join(root, name)), seen)
+        ]
+        visited.append((root, sorted(name for name in files if not name.startswith("."))))
+    return sorted(visited)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMG_EXTENSIONS)
 
 
 def _refuse_unreadable(error: OSError) -> None:

@@ -9,12 +9,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from editable.data.images.images import LabelledImages
 from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation, make_erasure
-from editable.data.modules.splits import hold_out, limit
+from editable.data.modules.splits import hold_out, limit, some_of
 from editable.data.modules.training_order import AugmentedImages, EpochSampler, ResumableLoader
 from editable.data.modules.workers import begin_worker, end_workers_at_exit
 from editable.errors import (
@@ -261,8 +261,8 @@ class ImageDataModule(LightningDataModule, ABC):
         assert images is not None, "load_split must raise where there are no training images"
         fraction = 0.0 if self._split("val") is not None else self.validation_fraction
         kept, held_out = hold_out(images.labels, fraction, self.seed)
-        training = Subset(images, limit(kept, self.train_limit, self.seed).tolist())
-        return training, Subset(images, held_out.tolist()) if len(held_out) else None
+        training = some_of(images, limit(kept, self.train_limit, self.seed))
+        return training, some_of(images, held_out) if len(held_out) else None
 
     def _validation_images(self) -> Dataset[tuple[Tensor, int]]:
         own = self._split("val")
@@ -280,7 +280,7 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.test_limit is None:
             return images
         positions = torch.arange(len(images))  # type: ignore[arg-type]
-        return Subset(images, limit(positions, self.test_limit, self.seed, "test").tolist())
+        return some_of(images, limit(positions, self.test_limit, self.seed, "test"))
 
     def _setup_training(self) -> None:
         images, _ = self._training_parts()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -128,11 +127,11 @@ class ImageFolderDataModule(FramedImageDataModule):
                     f"validation images where there is no {self.folders['val']}."
                 )
             return None
-        paths, positions = list_class_images(folder, classes)
-        labels = torch.tensor(positions, dtype=torch.int64)
+        names, labels = list_class_images(folder, classes)
         self._look_for_empty(folder, split, labels)
-        files = ImageFiles([str(path) for path in paths], labels, self._demanded_size(paths[0]))
-        files.names = [path.relative_to(folder).as_posix() for path in paths]
+        paths = names.below(folder)
+        files = ImageFiles(paths, labels, self._demanded_size(paths[0]))
+        files.names = names
         return files
 
     def load_split(self, split: Split) -> LabelledImages | None:
@@ -192,7 +191,7 @@ class ImageFolderDataModule(FramedImageDataModule):
         *first, end = self.folders.values()
         return f"{', '.join(first)}{last}{end}"
 
-    def _demanded_size(self, first_path: Path) -> tuple[int, int] | None:
+    def _demanded_size(self, first_path: str) -> tuple[int, int] | None:
         if self.image_size is not None:
             return None
         height, width = read_image(first_path).shape[-2:]

@@ -1,5 +1,7 @@
 """Names of a data set's images, by which masks and tables know them."""
 
+from collections.abc import Sequence
+
 from torch.utils.data import Dataset, Subset
 
 from editable.data.modules.image_data_module import EvaluationImages
@@ -17,12 +19,14 @@ def image_names(images: Dataset) -> list[str]:
         File names relative to the folder of the split, ``<class>/<file>``, where images come from files, kept in memory
         or not; else their positions in the data set, ``"000012"``.
     """
+    return _names(images, range(len(images)))  # type: ignore[arg-type]
+
+
+def _names(images: Dataset, positions: Sequence[int]) -> list[str]:
+    """Return the names of those images that are asked for, of which there may be few among a million."""
     if isinstance(images, EvaluationImages):
-        return image_names(images.images)
+        return _names(images.images, positions)
     if isinstance(images, Subset):
-        names = image_names(images.dataset)
-        return [names[index] for index in images.indices]
+        return _names(images.dataset, [images.indices[position] for position in positions])
     stored = getattr(images, "names", None)
-    if stored is not None:
-        return list(stored)
-    return [f"{position:06}" for position in range(len(images))]  # type: ignore[arg-type]
+    return [f"{position:06}" if stored is None else stored[position] for position in positions]

@@ -28,8 +28,9 @@ def labelled_folder(folder: str | Path, classes: Sequence[str]) -> ImageFiles:
     if not folder.is_dir():
         raise UserError(f"The image folder {folder} does not exist: images belong in {folder}/<class>/.")
     names = subfolders(folder)
-    paths, positions = list_class_images(folder, names)
-    if not paths:
+    files, positions = list_class_images(folder, names)
+    if not files:
         raise UserError(f"{folder} holds no image: images belong in {folder}/<class>/.")
+    paths = [Path(path) for path in files.below(folder)]
     labels = class_labels([names[position] for position in positions], classes, [str(path) for path in paths])
     return ImageFiles(paths, labels)

@@ -1,13 +1,15 @@
 """Choosing by seed which training images are held out, and which images are used when only some are wanted."""
 
+from array import array
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
 from editable.errors import UserError
 
-__all__ = ["hold_out", "limit"]
+__all__ = ["hold_out", "limit", "some_of"]
 
 NAMES = {"train": "training", "test": "test"}
 
@@ -30,8 +32,8 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     if fraction > 0:
         generator = torch.Generator().manual_seed(seed)
-        for label in labels.unique():
-            members = (labels == label).nonzero().flatten()
+        counts = labels.unique(return_counts=True)[1].tolist()
+        for members in labels.argsort(stable=True).split(counts):
             count = min(len(members) - 1, max(1, round(fraction * len(members))))
             held_out[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
@@ -60,3 +62,17 @@ def limit(positions: Tensor, count: int | None, seed: int, split: Literal["train
         raise UserError(f"{split}_limit is {count}, but there are only {len(positions)} {NAMES[split]} images.")
     chosen = torch.randperm(len(positions), generator=torch.Generator().manual_seed(seed))[:count]
     return positions[chosen.sort().values]
+
+
+def some_of(images: Dataset, positions: Tensor) -> Subset:
+    """Return some images of a data set.
+
+    Args:
+        images: The data set.
+        positions: int64 ``[N]``.
+
+    Returns:
+        Them, in this order; the positions lie in one array, for a list of a million numbers is a million objects, which
+        every worker process would come to have a copy of.
+    """
+    return Subset(images, array("q", positions.numpy().tobytes()))
