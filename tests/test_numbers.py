@@ -221,6 +221,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "ImageDataModule": GreyLevels,
         "ImageFolderDataModule": partial(data.ImageFolderDataModule, str(folder)),
         "ImageTableDataModule": partial(data.ImageTableDataModule, str(folder)),
+        "WebDatasetDataModule": partial(data.WebDatasetDataModule, str(folder)),
         "NaturalMistakeEdits": data.NaturalMistakeEdits,
         "PlantedPatch": partial(data.PlantedPatch, "a"),
         "RandomLabelEdits": data.RandomLabelEdits,

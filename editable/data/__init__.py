@@ -33,6 +33,7 @@ from editable.data.modules.cifar10 import CIFAR10DataModule
 from editable.data.modules.collections.dataset_module import DatasetDataModule
 from editable.data.modules.collections.hugging_face import HuggingFaceDataModule
 from editable.data.modules.collections.image_table import ImageTableDataModule
+from editable.data.modules.collections.web_dataset import WebDatasetDataModule
 from editable.data.modules.digits import DigitsDataModule
 from editable.data.modules.image_data_module import ImageDataModule
 from editable.data.modules.image_folder import ImageFolderDataModule
@@ -62,6 +63,7 @@ __all__ = [
     "RewriteRule",
     "RuleExemplar",
     "TableEdits",
+    "WebDatasetDataModule",
     "denormalise",
     "fit_texture",
     "labelled_folder",

@@ -1,0 +1,127 @@
+"""Images in tar files, by position: where each lies in its shard is found once, by headers, and none is unpacked."""
+
+import tarfile
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import track
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from editable.data.images.images import LabelledImages, require_size
+from editable.data.images.packed_names import PackedNames
+from editable.data.images.reader import read_image_bytes
+from editable.errors import UserError
+
+__all__ = ["ShardImages", "ShardIndex"]
+
+LONGEST_LABEL = 1000
+"""In bytes; a longer one is no class."""
+
+
+class ShardIndex:
+    """What is in some shards: each sample's image and label, which are neighbours of one name before its first dot.
+
+    Args:
+        shards: The tar files, not compressed.
+        label_extension: Ending of the file that has a sample's label.
+        hide_bar: Whether to show no progress.
+
+    Attributes:
+        names: Of the images, ``<shard>/<name>``.
+        labels: As the shards have them, one text for each image.
+
+    Raises:
+        UserError: If a file is no such tar file, or a sample has no image, several, or no label.
+    """
+
+    def __init__(self, shards: Sequence[Path], label_extension: str, hide_bar: bool = False) -> None:
+        self.shards, self._label_extension = list(shards), label_extension
+        self.shard_of, self.offsets, self.sizes = array("q"), array("q"), array("q")
+        self.labels: list[str] = []
+        known: dict[str, str] = {}  # a text for each class, not for each image
+        names: list[str] = []
+        for number, shard in enumerate(track(self.shards, "Reading shards", transient=True, disable=hide_bar)):
+            for name, label, offset, size in self._samples(shard):
+                names.append(name)
+                self.labels.append(known.setdefault(label, label))
+                self.shard_of.append(number)
+                self.offsets.append(offset)
+                self.sizes.append(size)
+        self.names = PackedNames(names)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def _samples(self, shard: Path) -> list[tuple[str, str, int, int]]:
+        images: dict[str, tuple[str, int, int]] = {}
+        labels: dict[str, str] = {}
+        try:
+            with tarfile.open(shard, "r:") as file:
+                for member in file:
+                    folder, _, base = member.name.rpartition("/")
+                    key, _, extension = base.partition(".")
+                    if not member.isfile() or base.startswith("."):
+                        continue
+                    key = f"{folder}/{key}" if folder else key
+                    if f".{extension.lower()}".endswith(IMG_EXTENSIONS):
+                        if key in images:
+                            raise UserError(f"the sample '{key}' of '{shard}' has two images: a sample has one")
+                        name = f"{shard.stem}/{member.name}"
+                        images[key] = (name, member.offset_data, member.size)
+                    elif extension == self._label_extension and member.size <= LONGEST_LABEL:
+                        content = file.extractfile(member)
+                        assert content is not None, "it is a file"
+                        labels[key] = content.read().decode("utf-8", "replace").strip()
+        except (tarfile.TarError, OSError) as error:
+            raise UserError(
+                f"'{shard}' cannot be read as a tar file that is not compressed ({error}): make it anew, or unpack it"
+            ) from error
+        without = next((key for key in images if key not in labels), None)
+        if without is not None:
+            raise UserError(
+                f"the sample '{without}' of '{shard}' has no label: put it into '{without}.{self._label_extension}', "
+                "or name another ending by label_extension"
+            )
+        return [(name, labels[key], offset, size) for key, (name, offset, size) in images.items()]
+
+
+class ShardImages(LabelledImages):
+    """Images of shards, each read from its place in the tar file when it is asked for.
+
+    Args:
+        index: Where they are.
+        labels: class indices, int64 ``[N]``.
+        size: height and width in pixels that every image must have; ``None`` allows any.
+    """
+
+    def __init__(self, index: ShardIndex, labels: Tensor, size: tuple[int, int] | None = None) -> None:
+        super().__init__(labels)
+        self.names, self.size = index.names, size
+        self._shards, self._shard_of, self._offsets = index.shards, index.shard_of, index.offsets
+        self._sizes = index.sizes
+
+    def read(self, index: int) -> Tensor:
+        """Decode one image.
+
+        Args:
+            index: its position.
+
+        Returns:
+            The image, uint8 ``[3, H, W]``.
+
+        Raises:
+            ImageError: it cannot be decoded, or its size is not the one demanded.
+        """
+        assert self.names is not None, "shards have names"
+        name, shard = self.names[index], self._shards[self._shard_of[index]]
+        try:
+            with open(shard, "rb") as file:
+                file.seek(self._offsets[index])
+                content = file.read(self._sizes[index])
+        except OSError as error:
+            raise UserError(f"the shard '{shard}' cannot be read any more ({error.strerror}): put it back") from error
+        image = read_image_bytes(content, name)
+        require_size(image, self.size, name)
+        return image
