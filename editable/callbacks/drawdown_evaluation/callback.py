@@ -24,6 +24,7 @@ from editable.callbacks.run.context import (
     datamodule_of,
     network_of,
     require_gradients,
+    require_whole_parameters,
     run_folder,
     run_folder_here,
 )
@@ -183,6 +184,7 @@ class DrawdownEvaluation(Callback):
 
     def check(self, pl_module: LightningModule, inference_mode: bool) -> None:
         """Raise a :class:`UserError` where edits cannot be made."""
+        require_whole_parameters(pl_module.trainer, "an evaluation of edits")
         require_gradients(inference_mode, "an edit needs gradients")
         if self.editor_for(pl_module) is None:
             raise UserError(

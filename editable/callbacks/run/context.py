@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from editable.data import ImageDataModule
@@ -18,6 +19,7 @@ __all__ = [
     "network_of",
     "require_float32",
     "require_gradients",
+    "require_whole_parameters",
     "run_folder",
     "run_folder_here",
 ]
@@ -88,6 +90,20 @@ def require_float32(trainer: Trainer, what: str) -> None:
         raise UserError(
             f"trainer.precision is {trainer.precision}, but {what} looks at a network in float32: take 32-true, or "
             "bf16-mixed, which computes its predictions in bfloat16"
+        )
+
+
+def require_whole_parameters(trainer: Trainer, what: str) -> None:
+    """Raise a :class:`UserError` where the trainer's strategy leaves each process a part of the parameters.
+
+    Args:
+        trainer: Of the run.
+        what: What needs all of them, for the message: ``rewrite``.
+    """
+    if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+        raise UserError(
+            f"{what} needs the parameters whole, and {type(trainer.strategy).__name__} shares them out: train so, where "
+            "a network is too large otherwise, and use trainer.strategy=ddp here"
         )
 
 

@@ -7,7 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from editable.callbacks.run.context import require_float32, run_folder, run_folder_here
+from editable.callbacks.run.context import (
+    require_float32,
+    require_whole_parameters,
+    run_folder,
+    run_folder_here,
+)
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.errors import Interrupted, UserError
 from editable.tables import Table
@@ -42,7 +47,8 @@ class Subcommand(Callback):
     _own_folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a precision that does not do, and a folder with a file of somebody else's in one's place."""
+        """Refuse a strategy or precision that does not do, and a folder with somebody else's file in one's place."""
+        require_whole_parameters(trainer, self.command)
         if not self.in_any_precision:
             require_float32(trainer, self.command)
         folder = run_folder(trainer)  # on every rank
