@@ -29,4 +29,4 @@ benchmarks:  ## measure speed and memory against the naive procedures; half an h
 	for row in exact fastest sampled extra-layer; do python benchmarks/drawdown.py $$row; done
 	python benchmarks/training_step.py && python benchmarks/training_step.py --memory
 	python benchmarks/unroll.py && python benchmarks/growth.py && python benchmarks/roofline.py
-	python benchmarks/rewriting.py
+	python benchmarks/rewriting.py && python benchmarks/device.py
