@@ -101,7 +101,7 @@ def test_an_edit_that_adds_a_layer_is_a_patch_that_brings_it(editor, tmp_path):
         furnished = {name: some.clone() for name, some in network.state_dict().items()}
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(some, before[name]) for name, some in network.state_dict().items())
-    checkpoint = torch.load(tmp_path / "edited.ckpt", weights_only=True)["state_dict"]
+    checkpoint = torch.load(tmp_path / "edited.ckpt", "cpu", weights_only=True)["state_dict"]
     own = {name.removeprefix("network."): some for name, some in checkpoint.items() if name.startswith("network.")}
     assert own.keys() == furnished.keys()
     assert all(torch.equal(some, furnished[name]) for name, some in own.items())

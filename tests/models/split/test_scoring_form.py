@@ -493,6 +493,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 @pytest.mark.slow
+@pytest.mark.no_fake_cuda(reason="torch.compile asks for more of a CUDA device")
 @needs_compiler
 def test_compiled() -> None:
     split = SplitNetwork(Program(two_branches, **all_four()), "a")
@@ -504,6 +505,7 @@ def test_compiled() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_fake_cuda(reason="torch.compile asks for more of a CUDA device")
 @needs_compiler
 def test_compiled_with_a_cache_that_another_instruction_set_filled(tmp_path: Path) -> None:
     """As machines do that share a cache directory; on a processor without AVX-512 both runs are alike."""
