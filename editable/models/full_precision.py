@@ -1,11 +1,15 @@
 """What CUDA devices do behind one's back for speed: switched off where figures rest on it, and on where it is safe."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 
 __all__ = ["full_precision", "same_shapes"]
+
+Switch: TypeAlias = tuple[Callable[[], Any], Callable[[Any], None], Any]
 
 
 @contextmanager
@@ -15,15 +19,17 @@ def full_precision() -> Iterator[None]:
     Without it the tensor cores of recent CUDA devices round what convolutions read, and by a setting what matrix
     products read, to the 10 bits of TF32. Nothing changes on other devices, or for float64 and bfloat16.
     """
-    flags = _flags()
-    before = [getattr(owner, name) for owner, name, _ in flags]
+    switches = _switches()
+    before = [read() for read, _, _ in switches]
     try:
-        for owner, name, exact in flags:
-            setattr(owner, name, exact)
+        for (_, write, exact), value in zip(switches, before, strict=True):
+            if value != exact:
+                write(exact)
         yield
     finally:
-        for (owner, name, _), value in zip(flags, before, strict=True):
-            setattr(owner, name, value)
+        for (_, write, exact), value in zip(switches, before, strict=True):
+            if value != exact:
+                write(value)
 
 
 @contextmanager
@@ -42,13 +48,23 @@ def same_shapes() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def _flags() -> list[tuple[object, str, object]]:
-    """Return whose attribute of which name allows TF32, and its value where it is not allowed.
+def _switches() -> list[Switch]:
+    """Return what reads and writes each setting that allows TF32, and its value where it is not allowed.
 
-    From torch 2.9 on there is one for each kind of operator. Torch refuses to read the older two while those disagree,
-    so only the newer ones are touched where they are.
+    Torch has two sets of them, and refuses to read the older one, as parts of it do, once the newer one was written. So
+    the older is taken unless somebody has written the newer.
     """
     products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(cudnn, "conv"):
-        return [(part, "fp32_precision", "ieee") for part in (products, cudnn.conv, cudnn.rnn)]
-    return [(part, "allow_tf32", False) for part in (products, cudnn)]
+    older: list[Switch] = [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        (partial(getattr, cudnn, "allow_tf32"), partial(setattr, cudnn, "allow_tf32"), False),
+    ]
+    try:
+        products.allow_tf32, cudnn.allow_tf32  # noqa: B018  (they raise where they are not to be read)
+    except RuntimeError:
+        newer: tuple[Any, ...] = (products, getattr(cudnn, "conv"), getattr(cudnn, "rnn"))  # noqa: B009  (torch ≥ 2.9)
+        return [
+            (partial(getattr, part, "fp32_precision"), partial(setattr, part, "fp32_precision"), "ieee")
+            for part in newer
+        ]
+    return older
