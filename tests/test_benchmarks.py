@@ -205,6 +205,8 @@ def test_waits_and_kernels_stay_within_their_bounds():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("edits") >= 2
+
+
 def test_image_folder(run):
     text = run("image_folder.py", TINY["image_folder.py"])
     assert "of 12 images in 3 folders" in text
