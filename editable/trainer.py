@@ -85,10 +85,9 @@ class EditableTrainer(Trainer):
 
     def __init__(self, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
         self._scratch = _scratch_folder(kwargs)
-        _add_callbacks(kwargs, KeptPrecision(precision == AUTO))
-        if precision == AUTO:
-            precision = fastest_training(_device_type(kwargs.get("accelerator", AUTO)))
-        super().__init__(precision=precision, **kwargs)  # the command line looks here for the options
+        _add_callbacks(kwargs, KeptPrecision(chosen=precision == AUTO))
+        own = _fastest(kwargs) if precision == AUTO else precision
+        super().__init__(precision=own, **kwargs)  # the command line looks here for the options
         self.callbacks.append(StopAtStep(keeps=self._scratch is None))  # type: ignore[attr-defined]
         self._signal_connector = SignalConnector(self)
         self._checkpoint_connector = CheckpointConnector(self)
@@ -149,6 +148,11 @@ def _scratch_folder(settings: dict[str, Any]) -> tempfile.TemporaryDirectory | N
     scratch = tempfile.TemporaryDirectory(prefix="editable-", ignore_cleanup_errors=True)
     settings["default_root_dir"] = scratch.name
     return scratch
+
+
+def _fastest(settings: dict[str, Any]) -> Literal["32-true", "bf16-mixed"]:
+    """Return the precision that is fastest where these settings of the trainer run."""
+    return fastest_training(_device_type(settings.get("accelerator", AUTO)))
 
 
 def _device_type(accelerator: Any) -> str:

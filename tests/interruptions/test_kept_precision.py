@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from editable.tasks import ClassificationTask
 from editable.trainer import EditableTrainer
+from tests.command_line.parsing import parsed
+from tests.paths import CONFIGS
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -99,3 +102,19 @@ def test_an_older_checkpoint_says_nothing(tmp_path: Path):
     torch.save(checkpoint, tmp_path / "older.ckpt")
     _, _, said = fit(tmp_path / "rest", "32-true", 2, ckpt_path=str(tmp_path / "older.ckpt"))
     assert not said
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "cpu", CPUAccelerator(), None])
+def test_the_accelerator_that_lightning_takes_decides(
+    accelerator: str | CPUAccelerator | None, monkeypatch: pytest.MonkeyPatch
+):
+    """There is none but the processor in these tests."""
+    on("AVX2", monkeypatch)
+    given = {} if accelerator is None else {"accelerator": accelerator}
+    assert EditableTrainer(precision="auto", **{**QUIET, "accelerator": "cpu", **given}).precision == "32-true"
+
+
+def test_the_command_line_takes_it_and_keeps_the_word():
+    assert parsed("fit", "--trainer.precision=auto").trainer.precision == "auto"
+    shipped = CONFIGS / "cifar10" / "vit_small" / "baseline.yaml"
+    assert parsed("fit", f"--config={shipped}").trainer.precision == "auto"
