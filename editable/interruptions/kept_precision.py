@@ -35,14 +35,15 @@ class KeptPrecision(Callback):
         trained, own = checkpoint.get(KEY), str(trainer.precision)
         if trainer.state.fn != TrainerFn.FITTING or trained in (None, own):
             return
-        if not (self._chosen and trained in CHOSEN):
+        strategy = trainer.strategy
+        plain = type(strategy.precision_plugin) in (Precision, MixedPrecision)  # not one of a strategy's own
+        if not (self._chosen and plain and trained in CHOSEN):
             rank_zero_warn(
                 f"the checkpoint was trained in {trained}, and is gone on with in {own}, the trainer.precision that is "
                 "asked for: its weights will be others than those of an uninterrupted run; take "
                 f"--trainer.precision={trained} to keep it"
             )
             return
-        strategy = trainer.strategy
         device = strategy.root_device.type
         strategy.precision_plugin = Precision() if trained == "32-true" else MixedPrecision("bf16-mixed", device)
         rank_zero_warn(

@@ -77,6 +77,8 @@ def said(command: str, *options: str) -> str:
         ("fit", ("--model.lr_scheduler_interval=epoc",), "there is no 'epoc': did you mean 'epoch'?"),
         ("test", ("--evaluation.generality_augmentation=crop_filp",), "did you mean 'crop_flip'?"),
         ("test", ("--trainer.precision=16-mixd",), "did you mean '16-mixed'?"),
+        ("test", ("--trainer.precision=autoo",), "did you mean 'auto'?"),
+        ("test", ("--evaluation.generality_augmentation=xyzzy",), "there is no 'xyzzy': known are shift, crop_flip, "),
         (
             "fit",
             ("--model.help=EditableTrainingTsk",),
