@@ -200,6 +200,18 @@ def test_weights_that_are_no_numbers_are_taken_back():
     assert not success
 
 
+def test_changed_weights_are_taken_for_the_unedited_ones():
+    place = Place("gradient")
+    evaluator, (name, param) = place.evaluator(), next(iter(place.split.params.items()))
+    with torch.no_grad():
+        param.mul_(-3)
+    evaluator.take_weights()
+    with torch.no_grad():
+        assert evaluator.predictions.equal(place.network.eval()(place.images).argmax(dim=1))
+    assert torch.equal(evaluator.start.params[name], param)
+    assert evaluator.cost(evaluator.start.params, place.judged).num_changed == 0
+
+
 def test_an_edit_without_effect_does_not_succeed():
     place = Place("gradient")
     place.editor = Editor(RMSProp(1e-12), 1).with_strict_success()
