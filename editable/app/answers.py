@@ -32,13 +32,8 @@ def levels_of(maps: Sequence[Tensor | None]) -> list[list[list[int]] | None]:
 
 def told_view(now: View, unedited: View) -> Json:
     """Return what the network makes of an image, as it is now and without any correction."""
-    maps = levels_of([now.map, unedited.map])
-    return {
-        "top": top_of(now.probabilities),
-        "unedited": top_of(unedited.probabilities),
-        "map": maps[0],
-        "unedited_map": maps[1],
-    }
+    (levels,) = levels_of([now.map])
+    return {"top": top_of(now.probabilities), "unedited": top_of(unedited.probabilities), "map": levels}
 
 
 def told_trial(trial: Trial) -> Json:

@@ -239,6 +239,10 @@ class Bench:
             result = self.concept.rewrite(self.network, asked.image, mask, asked.label)
         own = self._measured_for(self._place_of_parts()).evaluator
         before = self._probabilities(own, asked.image, {})
+        if int(before.argmax()) == asked.label:
+            raise UserError(
+                f"the network takes the image for '{self.classes[asked.label]}' already: name another class"
+            )
         for strength in STRENGTHS:
             params = result.scaled(self.network, strength)
             after = self._probabilities(own, asked.image, params)

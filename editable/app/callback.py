@@ -109,7 +109,13 @@ class App(Callback):
         base = first_base(trainer) or own
 
         def tell(patch: EditPatch, path: Path) -> None:
-            append_corrections(log_path(logs, base), entries_of(patch, path, COMMAND, base))
+            there = log_path(logs, base)
+            try:
+                append_corrections(there, entries_of(patch, path, COMMAND, base))
+            except OSError as error:
+                raise UserError(
+                    f"the correction is kept as '{path}', but cannot be told of in the log '{there}' ({error.strerror})"
+                ) from error
 
         with ExitStack() as ending:
             server = Server(self.host, self.port, self.token, round(self.max_upload_megabytes * MEGABYTE))

@@ -25,6 +25,8 @@ __all__ = ["Busy", "Desk", "Job"]
 MOST_WAITING = 8
 MOST_REMEMBERED = 32
 """Jobs whose outcome can still be asked for."""
+MOST_TRIALS = 8
+"""Corrections that were made and are neither kept nor taken back: each has a patch in memory."""
 SHOWN_AT_ONCE = 60
 
 Tell = Callable[[EditPatch, Path], object]
@@ -72,6 +74,9 @@ class Desk:
         unedited: The network without any.
         tell: Writes a patch that was kept into the log.
         alone: Held while a network is run or traced, by the bench too.
+
+    Attributes:
+        thread: That works; it goes on for a while after :meth:`close`, with what it writes no more.
     """
 
     def __init__(
@@ -95,7 +100,8 @@ class Desk:
         self._changed, self._writing = Condition(), Lock()
         self._version, self._ends = 0, False
         bench.progress = self._progress
-        Thread(target=self._work, daemon=True, name="desk").start()
+        self.thread = Thread(target=self._work, daemon=True, name="desk")
+        self.thread.start()
 
     def state(self) -> Json:
         """Return what all visitors see: the corrections, what the network makes of the judging images, and the work."""
@@ -107,16 +113,12 @@ class Desk:
                 "classes": self.bench.classes,
                 "shape": list(self.album.images.shape[1:]),
                 "can_paint": self.bench.concept is not None,
-                "layer": None if self.bench.concept is None else self.bench.concept.layer,
-                "editors": [some.title for some in self.bench.candidates],
                 "images": len(labels),
                 "wrong": int((now != labels).sum()),
                 "wrong_unedited": int((unedited != labels).sum()),
                 "broken": int(((unedited == labels) & (now != labels)).sum()),
                 "corrections": [asdict(some) for some in reversed(self.ledger.corrections)],
-                "work": None
-                if running is None
-                else {"what": running.what, "done": running.done, "total": running.total},
+                "work": running and {"what": running.what, "done": running.done, "total": running.total},
                 "waiting": waiting,
             }
 
@@ -241,9 +243,11 @@ class Desk:
                 job.sentence, state = str(error), "failed"
             except Exception as error:
                 traceback.print_exc(file=sys.stderr)
-                job.sentence = f"this went wrong, and nothing was changed ({type(error).__name__}: {error})"
+                job.sentence = f"this went wrong, and the list shows what is on ({type(error).__name__}: {error})"
                 state = "failed"
             job.state = state
+            for some in [some for some in self._jobs.copy().values() if some.trial is not None][:-MOST_TRIALS]:
+                some.trial = None
             if job.trial is None and state == "done":
                 with suppress(Exception):  # it is told where a correction is asked for
                     self.bench.prepare()

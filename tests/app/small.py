@@ -75,6 +75,7 @@ def bench(**settings: Any) -> Bench:
     return Bench(network, [CANDIDATE], judge, references, digits().classes, concept=concept, **settings)
 
 
+@cache
 def mistakes() -> list[int]:
     """Positions among the judging images of those that the network gets wrong."""
     (x, y), network = shared()[0], trained()
@@ -117,6 +118,7 @@ def running(
         names = [name for position, name in enumerate(images()[2]) if position % 3]
         album = Album(digits(), x, y, names, most_pixels)
         server.desk = Desk(place, album, ledger, network, tell, alone)
+        ending.callback(server.desk.thread.join, 60)  # else it traces while the next test runs a network
         ending.callback(server.desk.close)
         yield server
 

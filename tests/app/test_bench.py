@@ -158,6 +158,8 @@ def test_what_is_right_already_needs_no_correction():
     position = next(place for place in range(len(x)) if place not in mistakes())
     with pytest.raises(UserError, match="already"):
         bench().correct(Asked(x[position], "a digit", int(y[position])))
+    with pytest.raises(UserError, match="already: name another class"):
+        bench().correct(Asked(x[position], "a digit", int(y[position]), painted()))
 
 
 def test_the_layer_is_the_last_that_tells_positions_apart():

@@ -142,11 +142,21 @@ def test_an_error_of_the_programs_own_changes_nothing(
     monkeypatch.setattr(server.desk.bench, "correct", fails)
     told = visitor.correct(mistakes()[0], label_of(mistakes()[0]))
     assert (told["state"], told["trial"]) == ("failed", None)
-    assert "this went wrong, and nothing was changed (RuntimeError: a bug)" in told["error"]
+    assert "this went wrong, and the list shows what is on (RuntimeError: a bug)" in told["error"]
     assert "a bug" in capfd.readouterr().err
     end = monotonic() + 60
     while visitor.told("GET", "/api/state")["work"] is not None:
         assert monotonic() < end, "the desk goes on"
+
+
+def test_corrections_that_nobody_keeps_are_forgotten(server: Server, visitor: Visitor):
+    jobs = [visitor.correct(mistakes()[0], label_of(mistakes()[0])) for _ in range(editable.app.desk.MOST_TRIALS + 1)]
+    assert all(told["trial"] for told in jobs)
+    kept = visitor.keep(jobs[0])
+    assert (kept["state"], kept["error"]) == ("failed", "there is no correction to keep: ask again")
+    assert visitor.told("GET", f"/api/job?job={jobs[-1]['job']}")["trial"]
+    visitor.told("POST", "/api/discard", {"job": jobs[-1]["job"]})
+    assert visitor.told("GET", f"/api/job?job={jobs[-1]['job']}")["trial"] is None
 
 
 def test_a_full_disk_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
