@@ -13,6 +13,8 @@ from tests.app.browsers import Browser, browser
 from tests.app.small import mistakes, running
 from tests.app.test_album import PNG
 
+pytestmark = pytest.mark.slow
+
 NARROW = 360
 
 
