@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from editable.app.bench import Asked, Bench, Trial
 from editable.app.concept import find_layer
 from editable.editing import CodebookEditor, Editor, EditPatch, RMSProp
-from editable.editing.choosing.candidates import Candidate
+from editable.editing.choosing.candidates import Candidate, candidates_for
 from editable.errors import UserError
 from tests.app.small import CANDIDATE, PAINTABLE, bench, digits, mistakes, painted, shared, trained
 
@@ -90,6 +90,17 @@ def test_an_editor_with_a_layer_of_its_own():
     place.go_to([])
     assert all(torch.equal(value, trained().state_dict()[name]) for name, value in place.network.state_dict().items())
     assert place.predictions.equal(place.unedited)
+
+
+def test_without_an_editor_the_least_harmful_is_taken():
+    place, (x, y) = bench(), shared()[0]
+    place.candidates = candidates_for(place.network)
+    position = mistakes()[0]
+    trial = place.correct(Asked(x[position], "a digit", int(y[position])))
+    trial.patch.apply_(place.network)
+    assert int(predicted(place.network, x[position : position + 1])) == int(y[position])
+    alone = beta.ppf(0.95, len(trial.harm.broken) + 1, trial.harm.num_images - len(trial.harm.broken))
+    assert trial.harm.bound > alone, "it holds for all candidates that were judged"
 
 
 def test_switching_one_layer_keeps_what_is_known_of_another(made: tuple[Bench, list[Trial]]):
