@@ -10,6 +10,7 @@ from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
@@ -123,6 +124,11 @@ class EditableTrainer(Trainer):
         if not callbacks:
             raise UserError(f"the trainer has no {kind.__name__} among its callbacks")
         callback = callbacks[0]
+        if isinstance(self.strategy.launcher, _MultiProcessingLauncher):
+            raise UserError(
+                f"{callback.command} leaves its outcome in the process that computes it, which this strategy starts "
+                "and ends: use trainer.strategy=ddp"
+            )
         getattr(self, callback.loop)(model, verbose=False, **loop_arguments)
         folder = run_folder(self)  # on every rank
         if self.is_global_zero:

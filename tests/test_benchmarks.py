@@ -1,8 +1,9 @@
-"""The benchmarks run, at a size that says nothing about speed."""
+"""The benchmarks run, at a size that says nothing about speed; what they count is what their pages say."""
 
 import argparse
 import contextlib
 import importlib
+import re
 import runpy
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from torch import nn
 
 from editable.models.precision import processor
 from tests.fake_cuda.building import why_not
-from tests.paths import ROOT
+from tests.paths import DOCS, ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 TINY = {
@@ -29,6 +30,7 @@ TINY = {
     "rewriting.py": "--size 32 --images 4 --batch-size 2 --repeats 1 --threads 1 --steps 5",
     "closed_form_edits.py": "--edits 4 --images 200 --width 100 --classes 3 --mistakes 3 --repeats 1 --threads 1",
     "image_folder.py": "--classes 3 --images 4 --repeats 1",
+    "scale.py": "",
     "patch_size.py": "--width 4",
     "start.py": "--repeats 1",
     "precision.py": "--width 2 --size 8 --batch-size 4 --steps 1 --repeats 1 --threads 1",
@@ -211,3 +213,15 @@ def test_image_folder(run):
     text = run("image_folder.py", TINY["image_folder.py"])
     assert "of 12 images in 3 folders" in text
     assert "a photograph of 500×375" in text
+
+
+def test_scale_prints_the_tables_of_its_page(run):
+    """Counts of kernels may differ by a little between versions of torch."""
+    rows = [line for line in run("scale.py", "").splitlines() if re.match(r"\| \d+ \|", line)]
+    page = [line for line in (DOCS / "scale.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) == len(page) == 6
+    for found, told in zip(rows, page, strict=True):
+        *numbers, bound = found.strip("| ").split(" | ")
+        *expected, expected_bound = told.strip("| ").split(" | ")
+        assert [float(number) for number in numbers] == pytest.approx([float(number) for number in expected], rel=0.1)
+        assert bound == expected_bound

@@ -102,8 +102,8 @@ def require_whole_parameters(trainer: Trainer, what: str) -> None:
     """
     if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
         raise UserError(
-            f"{what} needs the parameters whole, and {type(trainer.strategy).__name__} shares them out: train so, where "
-            "a network is too large otherwise, and use trainer.strategy=ddp here"
+            f"{what} needs the parameters whole, and {type(trainer.strategy).__name__} shares them out: use "
+            "trainer.strategy=ddp here"
         )
 
 

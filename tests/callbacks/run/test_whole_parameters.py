@@ -21,7 +21,7 @@ def test_a_strategy_that_shares_parameters_out_is_refused(strategy):
     evaluation = DrawdownEvaluation(1, editor=Editor(GD(0.1)), editable_layers=["all"])
     with pytest.raises(UserError, match=f"evaluation of edits needs the parameters whole, and {strategy.__name__}"):
         evaluation.check(task, inference_mode=False)
-    with pytest.raises(UserError, match="use trainer.strategy=ddp here"):
+    with pytest.raises(UserError, match=r"use trainer\.strategy=ddp here"):
         require_whole_parameters(sharing, "rewrite")
 
 
