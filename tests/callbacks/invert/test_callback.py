@@ -27,7 +27,8 @@ def test_every_method_is_measured_with_the_network_that_it_makes(studied, networ
     assert metrics["invert_num_report_images"] == 30
     assert metrics["invert_num_held_out_images"] == 8
     for name in set(METHODS) - FOURIER:
-        found = errors(network, root, "test", callback.results[name].params)
+        params = {key: param.cpu() for key, param in callback.results[name].params.items()}
+        found = errors(network, root, "test", params)
         assert metrics[f"invert_{name}_report_error"] == pytest.approx(found, abs=1e-6), name
     text = {name: METHODS[name].label for name in METHODS}
     assert all(label in report for label in text.values())
@@ -48,7 +49,7 @@ def test_what_survives_is_told(studied, network, root):
     matrix = network[2].weight.detach().double().flatten(1)
     seen, wanted = patches @ share.double() / share.sum(), matrix @ (targets @ share.double() / share.sum())
     for name in ("closed_form_patch", "pseudo_inverse_patch", "transpose_patch"):
-        weight = callback.results[name].params["2.weight"].double().flatten(1)
+        weight = callback.results[name].params["2.weight"].cpu().double().flatten(1)
         found = float((weight @ seen - wanted).norm() / wanted.norm())
         assert metrics[f"invert_{name}_residual"] == pytest.approx(found, rel=1e-5, abs=1e-6), name
     before = float((matrix @ seen - wanted).norm() / wanted.norm())
@@ -73,7 +74,7 @@ def test_the_exact_solution_changes_outputs_least_among_kernels_of_its_size(stud
 
 def test_a_full_size_kernel_is_counted_uncut(studied, network, root):
     metrics = studied.metrics
-    (change,) = studied.callback.results["fourier_full_size"].params.values()
+    (change,) = (param.cpu() for param in studied.callback.results["fourier_full_size"].params.values())
 
     class Periodic(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

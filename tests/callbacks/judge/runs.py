@@ -34,7 +34,7 @@ class BlueQuarter(ConceptFinder):
 
     def find(self, images: Tensor, names) -> Tensor:
         self.seen += names
-        masks = torch.zeros(len(images), SIZE, SIZE)
+        masks = images.new_zeros(len(images), SIZE, SIZE)
         masks[images[:, 2].mean(dim=(1, 2)) > self.threshold, : SIZE // 2, : SIZE // 2] = 1
         return masks
 

@@ -135,7 +135,7 @@ def test_top_false_positives_are_what_a_filter_without_negatives_responds_to_mos
         num_negatives=0,
         training=replace(callback.settings.training, negative_weight=0),
     ).callback
-    weight = alone.trials[0].filters[0].weight
+    weight = alone.trials[0].filters[0].weight.cpu()
     data = make_data(root)
     data.setup("validate")
     pool = torch.stack([image for image, _ in data.val_dataset])
@@ -154,8 +154,8 @@ def test_masks_are_the_silhouettes_and_parts_may_have_masks_too(root, tmp_path):
     (silhouette,) = callback.trials[0].examples.silhouettes
     expected = torch.zeros(6, 6)
     expected[:3] = 1
-    torch.testing.assert_close(silhouette, expected)
-    torch.testing.assert_close(callback.trials[0].positives, read(root / "new/learn")[2:3])
+    torch.testing.assert_close(silhouette.cpu(), expected)
+    torch.testing.assert_close(callback.trials[0].positives.cpu(), read(root / "new/learn")[2:3])
     network = make_network()
     maps = network[:6](read(root / "old/train/red")[:1]).detach()[0]
     mask = torch.zeros(12, 12)
@@ -163,7 +163,7 @@ def test_masks_are_the_silhouettes_and_parts_may_have_masks_too(root, tmp_path):
     weights = functional.avg_pool2d(mask[None], 2)[0]
     vector = (maps * weights).sum((1, 2)).double()
     torch.testing.assert_close(
-        callback.trials[0].vectors["compositional"], vector / vector.norm(), rtol=1e-5, atol=1e-6
+        callback.trials[0].vectors["compositional"].cpu(), vector / vector.norm(), rtol=1e-5, atol=1e-6
     )
 
 

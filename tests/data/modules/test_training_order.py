@@ -164,7 +164,7 @@ def test_two_ranks_see_the_batches_of_one(tmp_path):
     trainer(tmp_path, max_epochs=2, enable_checkpointing=False).fit(single, data)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     together = torch.stack([rank["train"] for rank in ranks], dim=1).flatten(0, 1)
-    assert torch.equal(together, torch.cat(single.epochs[1]))
+    assert torch.equal(together, torch.cat(single.epochs[1]).cpu())
     # in each of the two epochs, Lightning shares out the 143 validation images, and repeats one
     assert len(torch.cat(single.validated)) == 2 * 143
     assert [len(rank["val"]) for rank in ranks] == [2 * 72, 2 * 72]
