@@ -160,6 +160,7 @@ def test_examples_are_of_the_target_and_of_others(root):
     assert 3 <= shown.count("car") <= 5
 
 
+@pytest.mark.no_fake_cuda(reason="forks processes that use the device")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks two processes")
 def test_two_processes_have_the_figures_of_one(root, edited, tmp_path):
     options = {"edited": str(edited), "target": "car", "noise": "tram", "num_random_images": 3, "confusing_share": 0.01}

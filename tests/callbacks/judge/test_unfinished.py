@@ -96,6 +96,7 @@ def test_a_signal_while_images_are_ranked(root, edited, whole, tmp_path):
     same_as(whole, tmp_path / "resumed")
 
 
+@pytest.mark.no_fake_cuda(reason="forks processes that use the device")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process to kill it")
 @pytest.mark.parametrize("wait", [0, 1000], ids=["kept", "nothing kept yet"])
 def test_killed_without_a_word(root, edited, whole, tmp_path, monkeypatch, wait):

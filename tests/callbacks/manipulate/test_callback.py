@@ -66,6 +66,7 @@ class Counts(ConceptReplacement):
         return super().__call__(images, names)
 
 
+@pytest.mark.no_fake_cuda(reason="forks processes that use the device")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process to kill it")
 @pytest.mark.parametrize("batch", [1, 3])
 def test_killed_and_resumed_is_as_uninterrupted(root, whole, tmp_path, monkeypatch, batch):
@@ -92,6 +93,7 @@ def test_killed_and_resumed_is_as_uninterrupted(root, whole, tmp_path, monkeypat
         assert (tmp_path / "resumed" / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
+@pytest.mark.no_fake_cuda(reason="forks processes that use the device")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks two processes")
 def test_two_processes_make_what_one_makes(root, whole, tmp_path):
     run(root, tmp_path / "two", devices=2, strategy="ddp_fork")

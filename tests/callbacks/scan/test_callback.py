@@ -199,6 +199,7 @@ class Counts(DiesAt):
         return self.concept(images, names)
 
 
+@pytest.mark.no_fake_cuda(reason="forks processes that use the device")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process to kill it")
 @pytest.mark.parametrize("wait", [0, 1000], ids=["kept", "nothing kept yet"])
 def test_killed_and_resumed_is_as_uninterrupted(root, whole, tmp_path, monkeypatch, wait):
@@ -241,6 +242,7 @@ def test_another_scan_cannot_be_resumed(root, whole, tmp_path):
         run(root, tmp_path / "damaged", resume=str(tmp_path))
 
 
+@pytest.mark.no_fake_cuda(reason="forks processes that use the device")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks two processes")
 def test_two_processes_have_the_figures_of_one(root, whole, tmp_path):
     run(root, tmp_path / "two", parallel={"devices": 2, "strategy": "ddp_fork"})

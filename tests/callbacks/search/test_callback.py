@@ -342,9 +342,10 @@ def test_validation_images_that_are_test_images_keep_the_reported_edits_apart(ma
         tests_on_validation = True
 
         def val_dataloader(self):
-            return loader_of(*data_for(network, 60))
+            return loader_of(*images)
 
     network = small_network()
+    images = data_for(network, 60)
     trainer = make_trainer(precision="64-true", callbacks=[make_search()])
     with pytest.raises(UserError, match=r"of these 60 inputs 0 are left .* lower search\.num_edits"):
         trainer.validate(ClassificationTask(network), datamodule=TestedOnValidation(), verbose=False)
