@@ -126,7 +126,7 @@ class LearnedEditor(BaseEditor):
         Raises:
             UserError: Besides, if there is no transform for a layer, or a weight is used other than by a linear layer.
         """
-        span, targets = label_range(targets), check_edit(params, inputs, targets)
+        asked, targets = targets, check_edit(params, inputs, targets)
         unknown = [name for name in params if _is_weight(name) and self._transform(name) is None]
         if unknown or not any(map(_is_weight, params)):
             raise UserError(
@@ -140,7 +140,7 @@ class LearnedEditor(BaseEditor):
             answers[:] = [forward(inputs, params)]
             return answers[0]
 
-        objective = self._loss_function(answer, span)
+        objective = self._loss_function(answer, label_range(asked))
         unrolled = differentiable and targets.device.type != "cpu"  # all steps: a device is not asked how far it is
         num_steps = torch.zeros((), dtype=torch.int64, device=targets.device)
         with inner_loop(targets.device, differentiable):
