@@ -10,7 +10,7 @@ LAST = "checkpoints/last.ckpt"
 
 
 def assert_is_last(path, ended):
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, "cpu", weights_only=True)
     assert content["global_step"] == ended.steps
     for name, value in ended.state.items():
         assert torch.equal(content["state_dict"][name], value)

@@ -23,9 +23,9 @@ from tests.callbacks.site.dark_and_light import CLASSES, SIZE, errors
 
 def test_one_rewrite_is_measured_on_every_set(single, network, before, root):
     _, metrics, folder = single
-    checkpoint = torch.load(folder / "rewritten.ckpt", weights_only=True)["state_dict"]
+    checkpoint = torch.load(folder / "rewritten.ckpt", "cpu", weights_only=True)["state_dict"]
     params = {"0.weight": checkpoint["network.0.weight"]}
-    assert torch.equal(single.rewrite.params["ClosedForm"]["0.weight"], params["0.weight"])
+    assert torch.equal(single.rewrite.params["ClosedForm"]["0.weight"].cpu(), params["0.weight"])
     patch = EditPatch.load(folder / "rewrite.safetensors")
     with patch.applied(network):
         assert torch.equal(network[0].weight, params["0.weight"])
@@ -66,7 +66,7 @@ def test_the_closed_form_is_that_of_the_formula(single, network, root):
     direction = torch.linalg.solve(moment, new)
     change = torch.einsum("fcmn,c->fmn", weight, old - new) / (new @ direction)
     expected = weight + torch.einsum("fmn,c->fcmn", change, direction)
-    found = torch.load(single.folder / "rewritten.ckpt", weights_only=True)["state_dict"]["network.0.weight"]
+    found = torch.load(single.folder / "rewritten.ckpt", "cpu", weights_only=True)["state_dict"]["network.0.weight"]
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -161,7 +161,9 @@ def test_routes_side_by_side_on_exemplars_that_neither_make_nor_choose(routes, n
         (torch.cat([getattr(some, name) for some in trial]) - 0.5) / 0.25 for name in ("originals", "manipulated")
     )
     labels = torch.tensor([CLASSES.index(name) for some in trial for name in some.class_names])
-    params = routes.rewrite.params
+    params = {
+        method: {name: param.cpu() for name, param in some.items()} for method, some in routes.rewrite.params.items()
+    }
     with torch.no_grad():
         by_prediction, before = (network(images).argmax(1) for images in (originals, manipulated))
         changed = [functional_call(network, params[name], (manipulated,)).argmax(1) for name in names]
@@ -250,7 +252,7 @@ def test_exemplars_among_the_test_images_are_told_apart(network, root, tmp_path)
     masks = [{"image": str(path.relative_to(here)), "box": box} for path in exemplars]
     (here / "masks.json").write_text(json.dumps({"masks": masks}))
     _, metrics, folder = run(network, here, tmp_path / "single", report=False)
-    checkpoint = torch.load(folder / "rewritten.ckpt", weights_only=True)["state_dict"]
+    checkpoint = torch.load(folder / "rewritten.ckpt", "cpu", weights_only=True)["state_dict"]
     params = {"0.weight": checkpoint["network.0.weight"]}
     assert metrics["rewrite_num_report_images"] == 60
     assert metrics["rewrite_num_report_without_exemplars_images"] == 57
