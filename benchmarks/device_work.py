@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from measuring import interleaved_seconds, wall_clock
+from measuring import interleaved_seconds, processor_line, wall_clock
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -225,8 +225,9 @@ SETTINGS = {
 def show_times(options: argparse.Namespace) -> None:
     """Print the seconds of each work, and those with a setting to those without it."""
     device, console = torch.device(options.device), Console()
-    where = torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    console.print(f"{where}, torch {torch.__version__}, ResNet-18 of width {options.width}, {options.size} pixels")
+    console.print(processor_line())
+    where = f"{torch.cuda.get_device_name()}, " if device.type == "cuda" else ""
+    console.print(f"{where}torch {torch.__version__}, ResNet-18 of width {options.width}, {options.size} pixels")
 
     def run(work: Work, setting: str) -> None:
         with SETTINGS[setting]():

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import processor_line
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -51,6 +52,7 @@ def main() -> None:
         measure(*arguments.measure)
         return
     console = Console()
+    console.print(processor_line())
     with tempfile.TemporaryDirectory(dir=arguments.folder) as root:
         make_tree(Path(root), arguments.classes, arguments.images, console)
         number, rows = arguments.classes * arguments.images, []
@@ -78,13 +80,13 @@ def listing(root: str) -> object:
 
 
 def opened(root: str) -> ImageFolderDataModule:
-    data = ImageFolderDataModule(root, image_size=8, batch_size=64, num_workers=0)
+    data = ImageFolderDataModule(root, image_size=8, batch_size=8, num_workers=0)
     data._split("train")
     return data
 
 
 def fitting(root: str) -> object:
-    data = ImageFolderDataModule(root, image_size=8, batch_size=64, num_workers=0)
+    data = ImageFolderDataModule(root, image_size=8, batch_size=8, num_workers=0)
     data.setup("fit")
     return data, next(iter(data.train_dataloader()))
 

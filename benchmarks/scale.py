@@ -154,7 +154,6 @@ def main() -> None:
     parser.add_argument("--decoded", type=float, default=800.0, help=f"images a second of such a core {assumed}")
     parser.add_argument("--disk", type=float, default=20.0, help=f"GB a second of the shared disk {assumed}")
     parser.add_argument("--net", type=float, default=10.0, help=f"GB a second between processes {assumed}")
-    parser.add_argument("--repeats", type=int, default=1, help="has no effect: work is counted, not timed")
     arguments = parser.parse_args()
     console = Console()
     costs = costs_of(arguments)
