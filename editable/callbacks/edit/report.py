@@ -125,7 +125,7 @@ def _choosing(choice: Choice) -> str:
     assert harm is not None, "an editor is chosen by what it costs"
     return (
         f"### The editor was chosen\n\nOf {len(choice.tried)} editors, each from the unedited network, "
-        f"{markdown_text(_chosen(choice).title)} was taken: of those that give the most labels, it leaves the fewest of "
+        f"{markdown_text(_chosen(choice).title)} was taken: of those that give most labels, it leaves the fewest of "
         f"{harm.num_images} test images wrong. These have chosen, so that nothing else is counted on them.\n\n"
         f"{_tried(choice).markdown()}\n"
     )
