@@ -31,6 +31,8 @@ def _leave_out_noise() -> None:
     warnings.filterwarnings("ignore", "The dirpath has changed from")  # no run writes where another one did
     warnings.filterwarnings("ignore", ".*batching rule for aten::as_strided_")  # pooling under vmap, of a few values
     warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # no image is kept for validation
+    # the task's only looks at labels, and gives way to a data module's own
+    warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer` in `LightningModule` but")
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # they are the command line's
     warnings.formatwarning = _warning_as_a_sentence
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from editable.command_line.board import options as board_options
 from torch.distributed.run import get_args_parser
 
 from editable.cli import main
+from editable.command_line.options.board import options as board_options
 from tests.paths import CONFIGS, ROOT
 
 FILES = {path.stem: path for path in sorted((CONFIGS / "slurm").glob("*.sbatch"))}

@@ -48,8 +48,8 @@ FURTHER = [
     "starting/test_requests.py::test_what_determinism_costs_on_a_gpu_is_said",
 ]
 """Tests of what only a device does."""
-NO_DEVICE = {"compare", "patches", "board"}
-"""The first two are about files, and ``board`` starts the other commands in processes of their own."""
+NO_DEVICE = {"app", "compare", "patches", "board"}
+"""``app`` waits for visitors, two are about files, and ``board`` starts other commands in processes of their own."""
 
 pytestmark = pytest.mark.skipif(fake_cuda() is not None, reason="starts a process with the device itself")
 

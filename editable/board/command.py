@@ -20,7 +20,7 @@ from editable.board.plan import Board, Cell
 from editable.board.run import FailedRun
 from editable.command_line.options.board import options
 from editable.command_line.shipped import find_shipped
-from editable.errors import UserError
+from editable.errors import Interrupted, UserError
 from editable.tables import Table
 
 __all__ = ["board"]
@@ -51,7 +51,11 @@ def board(args: Sequence[str]) -> None:
             rows = [(cell.name, num_runs([cell], arguments.results), why) for cell, why in wanted]
             console.print(Table(("cell", "runs", "why"), rows).terminal())
         else:
-            failed |= _make(console, wanted, arguments.results, arguments.runs)
+            try:
+                failed |= _make(console, wanted, arguments.results, arguments.runs)
+            except Interrupted as interrupted:
+                interrupted.advice = "the same command"
+                raise
     if not arguments.dry_run:
         number = write_page(plan, arguments.results, arguments.page)
         _say(console, f"page: {arguments.page}, {number} of {len(plan.cells)} results")

@@ -17,7 +17,6 @@ import yaml
 from editable.atomic import write_atomically
 from editable.callbacks.drawdown_evaluation.unfinished import is_kept
 from editable.callbacks.stream.unfinished import STATE
-from editable.errors import Interrupted
 from editable.text_files import read_json
 
 __all__ = ["FailedRun", "FinishedRun", "run"]
@@ -94,10 +93,8 @@ def _run(command: str, config: Mapping[str, Any], place: Path, kept: list[str]) 
         child = subprocess.Popen(arguments, stdout=file, stderr=subprocess.STDOUT, env=environment)
         try:
             status = child.wait()
-        except BaseException as error:
+        except BaseException:
             _end(child)
-            if isinstance(error, Interrupted):
-                error.advice = "the same command"
             raise
     if status:
         raise FailedRun(_reason(output, status))

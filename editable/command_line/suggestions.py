@@ -32,7 +32,7 @@ CLASS = re.compile(
     r"(?:module '\S*' has no attribute|No module named) '[^']*'\. Got value: (\S+)"
 )
 WORD = re.compile(r"Literal\[.*(?:Got|Given) value: (\S+)", re.DOTALL)
-MOST_NAMES = 15
+MOST_NAMES = 20
 
 
 def with_suggestion(parser: ArgumentParser, message: str) -> str:

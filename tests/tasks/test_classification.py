@@ -259,3 +259,17 @@ def test_checkpoints_know_their_classes_and_refuse_others(make_trainer, tmp_path
     getattr(make_trainer(max_epochs=2), method)(
         again, datamodule=NamedData(["car", "dog", "ship", "cat"]), ckpt_path=path, weights_only=True
     )
+
+
+@pytest.mark.parametrize("loop", ["fit", "test"])
+def test_what_a_data_module_does_before_a_transfer_is_done(make_trainer, loop):
+    class Shifting(Data):
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            images, labels = batch
+            seen.append(len(labels))
+            return images, labels + 10
+
+    seen: list[int] = []
+    with pytest.raises(UserError, match=r"1[0-9]"):
+        getattr(make_trainer(max_epochs=1), loop)(ClassificationTask(small_network(torch.float32)), Shifting(10))
+    assert seen

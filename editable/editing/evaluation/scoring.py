@@ -222,7 +222,7 @@ class Scorer:
         """Return one edited network's predictions on some scoring images, in full precision; int64 [n]."""
         weights = self._exact.prepare(params)
         predictions = [torch.zeros(0, dtype=torch.int64, device=self._store.device)]
-        for part in indices.split(self._exact.batch_size):
+        for part in indices.split(self._exact.batch_size) if len(indices) else ():
             features, _ = self._store.rows(part)
             predictions.append(self._of_parts(self._exact, features, weights).argmax(dim=-1))
         return torch.cat(predictions)
