@@ -14,7 +14,7 @@ from unicodedata import category, normalize
 import numpy as np
 import pytest
 import yaml
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from PIL import Image
@@ -209,6 +209,8 @@ def test_names_in_markdown(name: str):
     assert "".join(child.content for child in inline.children) == seen
 
 
+@example(name="\n\n$", width=3, most=1)
+@example(name="\n\n$\n\n", width=30, most=1)
 @given(name=words, width=st.integers(2, 30), most=st.integers(1, 4))
 def test_names_in_figures(name: str, width: int, most: int):
     lines = name_lines(name, width, most)

@@ -68,7 +68,9 @@ def name_lines(name: str, width: int, most: int = 3) -> str:
     if len(name) > room:
         name = f"{name[: room // 2 - 1]}…{name[len(name) - room // 2 + 1 :]}"
     lines = [part for line in name.split("\n") for part in _cut(line, width)]
-    return "\n".join(lines[: 2 * most])
+    if len(lines) > 2 * most:  # its own breaks are more than there is room for
+        lines = _cut(name.replace("\n", " "), width)
+    return "\n".join(lines)
 
 
 def _cut(line: str, width: int) -> list[str]:
