@@ -124,8 +124,7 @@ def test_a_run_ends_with_its_caller(monkeypatch: pytest.MonkeyPatch):
         raise Interrupted(15)
 
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
-    with pytest.raises(Interrupted) as raised:
+    with pytest.raises(Interrupted):
         run("test", {"what": "waits", "error": 1}, "work", "v")
-    assert raised.value.advice == "the same command"
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("waits").read_text()), 0)
