@@ -152,11 +152,12 @@ class Result:
         if not self.points:
             return None
         most: tuple[int, float | None] = (0, None)
+        highest = self.figures.error_before + budget + ROUNDING
         for point in self.points:
             num_edits, error = point["num_edits"], point["error"]
             assert num_edits is not None
             assert error is not None
-            if error - self.figures.error_before > budget + ROUNDING:
+            if error > highest:
                 break
             most = int(num_edits), point["group_generality"]
         return most

@@ -246,3 +246,4 @@ def test_a_server_that_has_gone_is_said(tmp_path: Path):
         server.shutdown()
         server.server_close()
         page.says("summary", "the server does not answer")
+        assert "the server does not answer" in page.text("summary")

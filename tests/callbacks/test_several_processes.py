@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from editable.models import cifar_resnet
 from tests.callbacks.small_commands import CONCEPT, EDITOR, make_images, rule, run, settings
 from tests.mistakes import error_line
 from tests.paths import ROOT
+from tests.process_groups import run_group
 
 NAMES = ["a", "b", "c"]
 NETWORK: dict[str, Any] = {"layers": [1, 1, 1, 1], "num_classes": 3, "width": 4}
@@ -61,19 +60,9 @@ def by_one(command: str) -> Path:
 
 def by_several(command: str, number: int, folder: Path) -> Path:
     """Run in a group of processes of its own, which is ended where it hangs."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     several = [f"--trainer.devices={number}", "--trainer.strategy=ddp"]
     words = [sys.executable, str(ROOT / "train.py"), command, "--config=config.yaml", *COMMANDS[command][1], *several]
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        output, _ = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        pytest.fail(f"{number} processes hang:\n{output.decode()}")
-    assert process.returncode == 0, output.decode()
+    run_group(words, folder, seconds=300)
     (only,) = (folder / "runs" / "run").iterdir()  # one folder for all
     return only
 

@@ -65,4 +65,4 @@ def test_the_sentence_is_that_of_the_parser(command: str, options: list[str]):
     ],
 )
 def test_what_only_the_parser_can_judge_is_left_to_it(options: list[str]):
-    refuse_unknown("test", options)
+    assert refuse_unknown("test", options) is None

@@ -1,15 +1,13 @@
 """Two processes compute what one does. They run in a process group of their own: one that hangs is ended."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 
 import pytest
 import torch
 
 from tests.paths import ROOT
+from tests.process_groups import run_group
 from tests.tasks import two_processes
 
 pytestmark = [
@@ -24,19 +22,7 @@ pytestmark = [
 def folders(tmp_path_factory):
     """What one and two processes leave behind."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "tests.tasks.two_processes", str(two)]
-    root = ROOT
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        output, _ = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        pytest.fail(f"two processes hang:\n{output.decode()}")
-    assert process.returncode == 0, output.decode()
+    run_group([sys.executable, "-m", "tests.tasks.two_processes", str(two)], ROOT, seconds=120)
     two_processes.main(one, num_processes=1)
     return one, two
 

@@ -26,4 +26,4 @@ def test_a_strategy_that_shares_parameters_out_is_refused(strategy):
 
 
 def test_one_that_does_not_is_taken():
-    require_whole_parameters(SimpleNamespace(strategy=DDPStrategy()), "rewrite")
+    assert require_whole_parameters(SimpleNamespace(strategy=DDPStrategy()), "rewrite") is None
