@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test quick lint format types run benchmarks
+.PHONY: help install test quick lint format types run docs benchmarks
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -24,6 +24,9 @@ types:  ## check the types
 
 run:  ## the default run: train twice on digits, edit, compare
 	python train.py
+
+docs:  ## build the site of docs/ into runs/site
+	pip install -q -e '.[docs]' && NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 benchmarks:  ## measure speed and memory against the naive procedures; half an hour
 	for row in exact fastest sampled extra-layer; do python benchmarks/drawdown.py $$row; done

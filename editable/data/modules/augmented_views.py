@@ -15,7 +15,7 @@ __all__ = ["AugmentedViews"]
 class AugmentedViews(Dataset[Tensor]):
     """V augmented views of each image of a data set; an item is ``[V, C, H, W]``, as the network gets them.
 
-    View v of image i depends on the seed, v and i alone. Of :class:`~editable.data.EvaluationImages`, the stored image
+    View v of image i depends on the seed, v and i alone. Of ``EvaluationImages``, the stored image
     is augmented and then normalised, as in training. Of any other data set, what the network gets is augmented: a crop
     then finds zeros outside of the image, which for normalised images is the mean colour instead of black.
 

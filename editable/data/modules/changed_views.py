@@ -25,7 +25,7 @@ class ChangedViews(Dataset[Tensor]):
 
     In this order: brightness × 1.3, a Gaussian blur of 3 % of the width, Gaussian noise of 0.04 on a scale of 0 to 1, a
     rotation by ±10° and JPEG of quality 50. Noise and the sense of the rotation depend on the seed and the image's
-    position alone. Of :class:`~editable.data.EvaluationImages`, the stored image is resized, changed and then
+    position alone. Of ``EvaluationImages``, the stored image is resized, changed and then
     normalised. Of any other data set, what the network gets is changed, and JPEG on its own range of values.
 
     Args:

@@ -24,6 +24,7 @@ from editable.models.tied import tied_names
 __all__ = ["Features", "SplitNetwork", "require_splittable"]
 
 Features: TypeAlias = tuple[Tensor, ...]
+"""What passes from the prefix to the suffix, one tensor or several, each [N, …]."""
 
 
 class SplitNetwork:

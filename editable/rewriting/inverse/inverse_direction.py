@@ -159,7 +159,7 @@ def inverse_rewrite(problem: RewriteProblem, inverse: InverseMoment, by: Inversi
 
     See Also:
         :class:`InverseDirection`, which collects the second moment itself;
-        :class:`editable.rewriting.solvers.ClosedForm`, the same rule in the forward direction.
+        :class:`editable.rewriting.ClosedForm`, the same rule in the forward direction.
     """
     solver = _GivenMoment(inverse, by)
     rewrite = solver(problem)

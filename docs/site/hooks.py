@@ -1,0 +1,54 @@
+"""What the site adds to the pages: files that they link to, and formulas as MathML.
+
+Pages link to files of the repository, since they are read there too; here each such file becomes a page of its own.
+Formulas become MathML when the site is made, so that no page needs a script for them.
+"""
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+_LINK = re.compile(r"\]\((?:\.\./)+([\w./-]+?)(#[\w-]+)?\)")
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+_LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".sbatch": "bash"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page for every file outside the folder of pages that a page links to."""
+    root = Path(config.config_file_path).parent
+    for page in [file for file in files if file.is_documentation_page()]:
+        for path, _ in _LINK.findall(page.content_string):
+            if files.get_file_from_path(_place(path)) is None:
+                files.append(File.generated(config, _place(path), content=_shown(root / path, path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Let links to such files lead to their pages."""
+    up = "../" * page.file.src_uri.count("/")
+    return _LINK.sub(lambda match: f"]({up}{_place(match[1])}{match[2] or ''})", markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Write formulas as MathML."""
+    return _FORMULA.sub(
+        lambda match: convert(unescape(match[2]), display="inline" if match[1] == "span" else "block"), html
+    )
+
+
+def _place(path: str) -> str:
+    return f"files/{path.strip('/')}.md" if not path.endswith(".md") else f"files/{path}"
+
+
+def _shown(path: Path, name: str) -> str:
+    if path.is_dir():
+        return f"# {name}\n\n" + "\n".join(f"- `{file.name}`" for file in sorted(path.glob("[!._]*")))
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    return f"# {name}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{text}\n````\n"
