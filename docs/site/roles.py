@@ -13,6 +13,7 @@ ROOMS = {page.stem for page in (PROJECT / "docs/reference").glob("*.md")} - {"in
 
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`(~?)([\w.]+)`")
 _FORMULA = re.compile(r"^( *)\.\. math:: *(.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+_STAR = re.compile(r"(?<=\w)\*(?=[\s,;:.)\]‖|ᵀ])")  # k* and V*, which are no emphasis
 _INLINE = re.compile(r":math:`([^`]+)`")
 
 
@@ -30,7 +31,9 @@ def markdown_of(text: str) -> str:
     text = text.replace("\nExample:\n", "\nExamples:\n")  # by this name griffe takes them for lines of a console
     text = _ROLE.sub(reference, text)
     text = _FORMULA.sub(lambda match: f"\n{match[1]}$$ {' '.join(match[2].split())} $$\n", text)
-    return _INLINE.sub(r"$\1$", text)
+    text = _INLINE.sub(r"$\1$", text)
+    parts = re.split(r"(`+[^`]*`+|\$[^$]*\$|^ *(?:>>>|\.\.\.) .*$)", text, flags=re.MULTILINE)
+    return "".join(part if i % 2 else _STAR.sub(r"\*", part) for i, part in enumerate(parts))
 
 
 def _is_public(path: str) -> bool:

@@ -85,6 +85,7 @@ def test_formulas_are_mathml(site: dict[Path, Page]):
         text = path.read_text(encoding="utf-8")
         assert "arithmatex" not in text, path
         assert ".. math::" not in text, path
+        assert not re.search(r"<em>[,;:)‖]", text), path  # a star that is no emphasis, as in W k*
         assert not re.search(r":(?:class|func|meth|mod|attr|math):`", text), path
     [concepts] = [path for path in site if path.parent.name == "concepts"]
     assert concepts.read_text(encoding="utf-8").count("<math") >= 4
