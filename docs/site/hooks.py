@@ -4,6 +4,7 @@ Pages link to files of the repository, since they are read there too; here each 
 Formulas become MathML when the site is made, so that no page needs a script for them.
 """
 
+import posixpath
 import re
 from html import unescape
 from pathlib import Path
@@ -13,25 +14,32 @@ from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-_LINK = re.compile(r"\]\((?:\.\./)+([\w./-]+?)(#[\w-]+)?\)")
+_LINK = re.compile(r"\]\((?![a-z]+:|#)([\w./-]+?)(#[\w-]+)?\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".sbatch": "bash"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add a page for every file outside the folder of pages that a page links to."""
+    """Add a page for every file outside the folder of pages that a page links to, and for those that these link to."""
     root = Path(config.config_file_path).parent
-    for page in [file for file in files if file.is_documentation_page()]:
-        for path, _ in _LINK.findall(page.content_string):
-            if files.get_file_from_path(_place(path)) is None:
-                files.append(File.generated(config, _place(path), content=_shown(root / path, path)))
+    pages = [file for file in files if file.is_documentation_page()]
+    for page in pages:  # grows
+        for link, _ in _LINK.findall(page.content_string):
+            path = _aim(page, link)
+            if not path.startswith("docs/") and files.get_file_from_path(_place(path)) is None:
+                pages.append(File.generated(config, _place(path), content=_shown(root / path, path)))
+                files.append(pages[-1])
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links to such files lead to their pages."""
-    up = "../" * page.file.src_uri.count("/")
-    return _LINK.sub(lambda match: f"]({up}{_place(match[1])}{match[2] or ''})", markdown)
+
+    def link(match: re.Match[str]) -> str:
+        aim = posixpath.relpath(_place(_aim(page.file, match[1])), posixpath.dirname(page.file.src_uri) or ".")
+        return f"]({aim}{match[2] or ''})"
+
+    return _LINK.sub(link, markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -41,8 +49,17 @@ def on_page_content(html: str, **_: Any) -> str:
     )
 
 
+def _aim(page: File, link: str) -> str:
+    """The path in the repository that a page's link leads to."""
+    own = page.src_uri.removeprefix("files/") if page.src_uri.startswith("files/") else f"docs/{page.src_uri}"
+    return posixpath.normpath(posixpath.join(posixpath.dirname(own), link))
+
+
 def _place(path: str) -> str:
-    return f"files/{path.strip('/')}.md" if not path.endswith(".md") else f"files/{path}"
+    """Where the site has a file of the repository."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return f"files/{path}" if path.endswith(".md") else f"files/{path}.md"
 
 
 def _shown(path: Path, name: str) -> str:
@@ -51,4 +68,6 @@ def _shown(path: Path, name: str) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return text
-    return f"# {name}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{text}\n````\n"
+    return (
+        f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{text}\n````\n"
+    )
