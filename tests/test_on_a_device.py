@@ -45,6 +45,7 @@ MINIATURES = {
 FURTHER = [
     "editing/editors/test_on_a_device.py",
     "editing/evaluation/test_together.py::test_a_device_whose_memory_is_small",
+    "tasks/test_edits_in_parts.py::test_a_device_whose_memory_is_small",
     "starting/test_requests.py::test_what_determinism_costs_on_a_gpu_is_said",
 ]
 """Tests of what only a device does."""

@@ -24,12 +24,16 @@ from editable.errors import (
 from editable.models import Features, SplitNetwork, select_parameters
 from editable.models.devices import to_device
 from editable.tasks.classification import Batch, ClassificationTask
+from editable.tasks.edits_in_parts import EditsInParts
 
 __all__ = ["EditableTrainingTask", "LossTerms"]
 
 
 class LossTerms(NamedTuple):
-    """The loss of a batch, its three terms before they are weighted, and the edits made for it, where any are made."""
+    """The loss of a batch, its three terms before they are weighted, and the edits made for it, where any are made.
+
+    Where these are several, the loss alone has a graph, and the result leaves the edited parameters out.
+    """
 
     loss: Tensor
     base: Tensor
@@ -57,7 +61,8 @@ class EditableTrainingTask(ClassificationTask):
             or ``all``. ``layer3`` of a ResNet-18 is "Chain 3" of the paper.
         c_edit: Weight of the edit term.
         c_loc: Weight of the locality term.
-        edits_per_batch: Number of edits for each batch (on each rank), made at once from the same parameters.
+        edits_per_batch: Number of edits for each batch (on each rank), made at once from the same parameters; where
+            the device runs out of memory, half as many at once from then on, with the same gradients up to rounding.
         locality_fraction: Make the edits among, and measure locality on, this part of each batch, in (0, 1]. The rest
             sees the base term alone.
         locality_share: Measure locality on the ``whole`` of that part for each of the E edits, or for each on its
@@ -113,6 +118,7 @@ class EditableTrainingTask(ClassificationTask):
         self.editor_learning_rate = editor_learning_rate
         self.first_edit_epoch = first_edit_epoch
         self._split: SplitNetwork | None = None
+        self._parts = EditsInParts(edits_per_batch)
         names = select_parameters(network, self.editable_layers)
         editor.prepare({name: network.get_parameter(name) for name in names})
         if not c_edit + c_loc:
@@ -200,10 +206,33 @@ class EditableTrainingTask(ClassificationTask):
             return LossTerms(loss, base, torch.zeros_like(base), torch.zeros_like(base), None)
         shared = self._num_shared(len(logits))
         features = tuple(feature[:shared] for feature in features)
+        if len(edits.labels) > 1:
+            return self._several(loss, base, logits[:shared], features, edits)
         result = self.edit(features, edits)
         edit, locality = result.loss.mean(), self.locality(logits[:shared], features, result)
         loss = loss + self.c_edit * edit + self.c_loc * locality
         return LossTerms(loss, base, edit, locality, result)
+
+    def _several(self, loss: Tensor, base: Tensor, logits: Tensor, features: Features, edits: Edits) -> LossTerms:
+        """Return the terms of several edits, as many of them at once as there is memory for."""
+        number = len(edits.labels)
+
+        def work(part: slice, inputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, EditResult]]:
+            logits, *features = inputs
+            some = Edits(edits.indices[part], edits.labels[part])
+            result = self.edit(tuple(features), some)
+            share = len(some.labels) / number
+            edit = share * result.loss.mean()
+            locality = share * self.locality(logits, tuple(features), result, part.start, number)
+            figures = (locality.detach(), result._replace(params={}, loss=result.loss.detach()))
+            return self.c_edit * edit + self.c_loc * locality, figures
+
+        leaves = [param for param in self.parameters() if param.requires_grad]
+        value, figures = self._parts.sum(work, number, (logits, *features), leaves)
+        localities, results = zip(*figures, strict=True)
+        fields = (torch.cat(field) for field in zip(*(some[1:] for some in results), strict=True))
+        result = EditResult({}, *fields)
+        return LossTerms(loss + value, base, result.loss.mean(), torch.stack(localities).sum(), result)
 
     def on_train_epoch_end(self) -> None:
         """Log the editor's learnt constants: those of an update rule that are tensors."""
@@ -240,20 +269,24 @@ class EditableTrainingTask(ClassificationTask):
             self.split.unrolled_suffix(), self.split.params, samples, edits.labels.unsqueeze(1), differentiable=True
         )
 
-    def locality(self, logits: Tensor, features: Features, result: EditResult) -> Tensor:
+    def locality(
+        self, logits: Tensor, features: Features, result: EditResult, first: int = 0, number: int | None = None
+    ) -> Tensor:
         """Return L_loc, the mean over edits of how far each moves the predictions on its images.
 
         Args:
             logits: The unedited network's, [N, classes].
             features: Prefix features of the batch, N samples each.
-            result: The E edits.
+            result: The E edits, or some of them.
+            first: Number of the first of these among all.
+            number: E; by default, ``result`` has all edits.
         """
-        num_edits = len(result.success)
+        num_edits = number or len(result.success)
         shared_out = len(logits) - len(logits) % num_edits  # a remainder is left out
         edited = {name: stacked.unbind() for name, stacked in result.params.items()}
         terms = []
-        for edit in range(num_edits):
-            rows = slice(edit, shared_out, num_edits) if self.locality_share == "own" else slice(None)
+        for edit in range(len(result.success)):
+            rows = slice(first + edit, shared_out, num_edits) if self.locality_share == "own" else slice(None)
             params = {name: values[edit] for name, values in edited.items()}
             edited_logits = self.split.edit_suffix(tuple(feature[rows] for feature in features), params)
             terms.append(kl_locality(logits[rows], edited_logits, self.detach_base))

@@ -21,7 +21,7 @@ class Together:
     Args:
         number: How many at once to begin with, at least 1.
         what: Of which kind, for the message: ``edits``.
-        option: What sets the number, for the message.
+        option: What sets the number, for the message; none where another number would be another procedure.
 
     Attributes:
         number: How many are computed at once now.
@@ -34,7 +34,7 @@ class Together:
         [[0, 1], [2, 3], [4]]
     """
 
-    def __init__(self, number: int, what: str, option: str) -> None:
+    def __init__(self, number: int, what: str, option: str | None = None) -> None:
         require_at_least(1, number=number)
         self.number, self.what, self.option = number, what, option
         self._said = False
@@ -69,10 +69,10 @@ class Together:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if not self._said:
+            begin = f"; {self.option}={self.number} begins with that" if self.option else ""
             warnings.warn(
                 f"the device has no memory for {tried} {self.what} at once: from here on at most {self.number} are "
-                f"computed together, and half as many whenever that is too much; {self.option}={self.number} begins "
-                "with that",
+                f"computed together, and half as many whenever that is too much{begin}",
                 UserWarning,
                 stacklevel=3,
             )
