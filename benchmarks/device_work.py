@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from device_forms import show_forms
 from measuring import interleaved_seconds, processor_line, wall_clock
 from rich.console import Console
 from rich.table import Table
@@ -61,10 +62,10 @@ def works(options: argparse.Namespace, device: torch.device) -> dict[str, Work]:
     common = (images, labels, options, device)
     rewriting = (network, images, options, device)
     return {
-        f"{edits} edits together, {steps} steps": Work(partial(edit, split, *common), steps, 5_300),
+        f"{edits} edits together, {steps} steps": Work(partial(edit, split, *common), steps, 6_150),
         "step of editable training": Work(training_step(network, *common), 0, 15_500),
         f"{edits} edits, scored on {len(images)} images": Work(
-            partial(evaluate, split, *common), steps + 7 + -(-len(images) // BATCH), 6_500
+            partial(evaluate, split, *common), steps + 7 + -(-len(images) // BATCH), 7_400
         ),
         f"descent, {options.updates} updates": Work(descent(*rewriting), looks + 18, 1_700),
         f"class filter, {options.updates} updates": Work(class_filter(*rewriting), 4, 1_700),
@@ -243,3 +244,4 @@ def show_times(options: argparse.Namespace) -> None:
         ratios = (f"{medians[name, setting] / plain:.2f}" for setting in list(SETTINGS)[1:])
         table.add_row(name, f"{plain:.4f}", *ratios)
     console.print(table)
+    show_forms(options, device, console)

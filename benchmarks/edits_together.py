@@ -19,16 +19,17 @@ from torch import Tensor, nn
 
 from editable.editing import Editor, RMSProp
 from editable.models import SplitNetwork, add_extra_layer, cifar_resnet18
+from editable.models.split.form_table import FORMS, form_of
 
 UNREACHABLE = 1e6  # margin in nats
 EXTRA_LAYER = "extra_layer"
-LIMIT = "editable.editing.editors.editor.LARGE_EDIT"
 
 
 def make(editor: Editor, split: SplitNetwork, samples: tuple[Tensor, ...], training: bool, one_by_one: bool) -> None:
     labels = torch.full((len(samples[0]), 1), 3, device=samples[0].device)
     suffix = split.unrolled_suffix() if training else split.edit_suffix
-    with patch(LIMIT, 0 if one_by_one else 2**60):
+    kind = samples[0].device.type
+    with patch.dict(FORMS, {kind: form_of(kind)._replace(one_by_one_bytes=0 if one_by_one else None)}):
         result = editor.edit_many(suffix, split.params, samples, labels, differentiable=training)
     if training:
         value = result.loss.sum() + sum(edited.square().sum() for edited in result.params.values())
@@ -50,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help=f"k, the number of updates {default}")
     parser.add_argument("--repeats", type=int, default=2, help=f"rounds after the one that warms up {default}")
     parser.add_argument("--threads", type=int, default=1, help=f"threads on a CPU {default}")
-    parser.add_argument("--device", default="cpu", help=f"cpu or cuda {default}; on cuda none are made one by one")
+    parser.add_argument("--device", default="cpu", help=f"cpu or cuda {default}")
     parser.add_argument("--seed", type=int, default=0, help=f"seed of weights and images {default}")
     return parser.parse_args()
 

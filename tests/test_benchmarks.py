@@ -202,6 +202,22 @@ def test_device_in_miniature(run):
     for work in ("2 edits together, 2 steps", "editable training", "descent, 3 updates", "class filter", "inversion"):
         assert work in text
     assert "TF32 allowed: ratio" in text
+    assert "products pay for 1 edit up to" in text
+
+
+def test_products_pay_up_to_the_first_shape_at_which_they_do_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    forms = importlib.import_module("device_forms")
+    ratios = {
+        (4, 2, 1): (0.5, 0.9),
+        (8, 4, 1): (0.7, 0.8),
+        (4, 4, 1): (0.2, 0.9),
+        (4, 8, 1): (0.5, 1.1),
+        (4, 9, 1): (0, 0),
+    }
+    cases = {forms.Case(*shape, way): found[way] for shape, found in ratios.items() for way in (False, True)}
+    assert forms.most_positions(cases, 1) == 16
+    assert forms.most_positions(cases, 8) == 0
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))

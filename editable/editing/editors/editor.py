@@ -21,12 +21,9 @@ from editable.editing.editors.base import (
 )
 from editable.editing.editors.result import EditResult
 from editable.editing.rules.update_rule import Params, State, UpdateRule
+from editable.models.split.form_table import are_large
 
-__all__ = ["Editor", "are_large"]
-
-# Edits of more bytes of parameters are bound by memory on a CPU: together they only leave its caches. Measured by
-# benchmarks/edits_together.py: at 8 MiB up to a third is gained, at 16 MiB they cost three times as much.
-LARGE_EDIT = 12 * 2**20
+__all__ = ["Editor"]
 
 _Map = Callable[[Callable[..., Any]], Callable[..., Any]]
 _T = TypeVar("_T")
@@ -197,12 +194,6 @@ class Editor(BaseEditor):
             current, state = tree_map(partial(_unless, success), moved, (current, state))
             num_steps = num_steps + ~success
         return EditResult(current, *objective(current, inputs, targets), num_steps)
-
-
-def are_large(params: Mapping[str, Tensor]) -> bool:
-    """Tell whether edits of these parameters cost less one by one than together: on a CPU, from 12 MiB."""
-    on_cpu = all(param.device.type == "cpu" for param in params.values())
-    return on_cpu and sum(param.nbytes for param in params.values()) > LARGE_EDIT
 
 
 def _map_single(function: Callable[..., Any]) -> Callable[..., Any]:

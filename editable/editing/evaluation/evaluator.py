@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from editable.editing.editors.base import BaseEditor
-from editable.editing.editors.editor import are_large
 from editable.editing.editors.objective import is_predicted
 from editable.editing.evaluation.estimate import DrawdownEstimate
 from editable.editing.evaluation.feature_store import FeatureStore
@@ -22,6 +21,7 @@ from editable.errors import UserError, require_at_least, require_positive, requi
 from editable.models import Features, ScoringSettings, SplitNetwork
 from editable.models.devices import to_device
 from editable.models.full_precision import full_precision
+from editable.models.split.form_table import are_large
 
 __all__ = ["EditEvaluator"]
 

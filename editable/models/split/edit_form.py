@@ -8,14 +8,12 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from editable.models.split.deferred_gradient import DeferredWeight
+from editable.models.split.form_table import is_product
 
 __all__ = ["SharedKernel", "allow_any_layout", "edit_form", "has_hooks", "kernels_of", "patch_conv2d"]
 
 Geometry: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 """Stride, padding and dilation, each along H and W, and the number of groups."""
-
-# Up to so many output positions, over all images, a convolution on a CPU is done as one matrix product.
-MAX_POSITIONS = 512
 
 
 def edit_form(graph: fx.Graph, network: nn.Module) -> fx.Graph:
@@ -112,11 +110,11 @@ def kernels_of(graph: fx.Graph) -> tuple[str, ...]:
 
 
 def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """Convolve, for few positions on a CPU as the product of the weight and the unfolded input.
+    """Convolve, for few positions as the product of the weight and the unfolded input; how few is `FORMS`' to say.
 
     With one image, a convolution reads far more weights than pixels, and its second derivatives meet kernels that
     were not made for that shape; a matrix product has no such corner, and `torch.func.vmap` over weights makes it a
-    batched product. Where there are many positions, or on a GPU, this is `torch.nn.functional.conv2d`.
+    batched product. Else this is `torch.nn.functional.conv2d`, a grouped one under `vmap`.
 
     Args:
         x: Input ``[N, c, H, W]``.
@@ -127,7 +125,7 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
     Returns:
         ``[N, f, H', W']``.
     """
-    if not _has_few_positions(x, weight, geometry):
+    if not _is_product(x, weight, geometry):
         return _convolve(x, _own(weight), bias, geometry)
     stride, padding, dilation, _ = geometry
     kernel = weight.shape[-2:]
@@ -161,8 +159,8 @@ def frozen_conv2d(
 ) -> Tensor:
     """Convolve, then normalise by running statistics.
 
-    For many positions the scale is multiplied into the kernel: the values before normalisation are neither kept for
-    the backward pass nor read again. For few, where the kernel is the larger of the two, it is not.
+    As a convolution the scale is multiplied into the kernel: the values before normalisation are neither kept for
+    the backward pass nor read again. As a product, where the kernel is the larger of the two, it is not.
 
     Args:
         x: Input ``[N, c, H, W]``.
@@ -178,7 +176,7 @@ def frozen_conv2d(
     Returns:
         ``[N, f, H', W']``.
     """
-    if _has_few_positions(x, weight, geometry):
+    if _is_product(x, weight, geometry):
         values = patch_conv2d(x, weight, bias, geometry)
         return frozen_batch_norm(values, mean, variance, norm_weight, norm_bias, epsilon)
     scale, shift = _scale_and_shift(mean, variance, norm_weight, norm_bias, epsilon)
@@ -226,9 +224,9 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
     return functional.conv2d(x, weight, bias, *geometry)
 
 
-def _has_few_positions(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
+def _is_product(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     height, width = _output_size(x, weight.shape[-2:], geometry)
-    return geometry[3] == 1 and x.device.type == "cpu" and len(x) * height * width <= MAX_POSITIONS
+    return geometry[3] == 1 and is_product(weight, x.device, len(x) * height * width)
 
 
 def _output_size(x: Tensor, weight_size: Sequence[int], geometry: Geometry) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from editable.editing import GD, Adam, AdaptiveRProp, Editor, EditResult, Momentum, RMSProp, RProp, ScaledGD
 from editable.errors import UserError
 from editable.models import SplitNetwork
+from editable.models.split.form_table import FORMS
 from tests.editing import reference
 from tests.editing.reference import conv_network, images_of, textbook_edit
 
@@ -285,9 +286,8 @@ def test_large_edits_on_a_cpu_are_made_one_by_one(
     differentiable: bool, network: nn.Module, split: SplitNetwork, monkeypatch: pytest.MonkeyPatch
 ):
     """As the loop over single edits, bit for bit, and no pass has more than one edit's samples."""
-    monkeypatch.setattr(
-        "editable.editing.editors.editor.LARGE_EDIT", sum(param.nbytes for param in split.params.values()) - 1
-    )
+    limit = sum(param.nbytes for param in split.params.values()) - 1
+    monkeypatch.setitem(FORMS, "cpu", FORMS["cpu"]._replace(one_by_one_bytes=limit))
     images, labels = some_edits(network)
     editor, features, passes = Editor(RMSProp(0.02)), split.prefix(images), []
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from editable.editing import GD, Editor, RMSProp
 from editable.models import SplitNetwork, cifar_resnet
-from editable.models.split import edit_form
 from editable.models.split.deferred_gradient import DeferredWeight
 from editable.models.split.edit_form import SharedKernel
+from editable.models.split.form_table import FORMS
 from tests.models.reference import normal, settled
 
 
@@ -121,7 +121,7 @@ def test_kernels_are_shared_where_an_edit_leaves_them_alone():
 
 @pytest.mark.parametrize("most", [0, 512])
 def test_edits_under_vmap_are_those_of_a_loop_with_channels_last(most: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edit_form, "MAX_POSITIONS", most)
+    monkeypatch.setitem(FORMS, "cpu", FORMS["cpu"]._replace(alone=most, together=most))
     torch.manual_seed(0)
     network = cifar_resnet(5, width=4, layers=(1, 1, 1, 1)).double().to(memory_format=torch.channels_last).eval()
     split, editor = SplitNetwork(network, "layer3"), Editor(GD(0.01), max_steps=3, margin=100.0)

@@ -14,8 +14,13 @@ from editable.editing import Editor, RMSProp
 from editable.models import SplitNetwork, cifar_resnet
 from editable.models.split import edit_form
 from editable.models.split.edit_form import frozen_batch_norm, frozen_conv2d, patch_conv2d
+from editable.models.split.form_table import FORMS, Form
 from editable.models.split.tracing import trace_pure
 from tests.models.reference import normal, settled
+
+
+def products_up_to(most: int) -> Form:
+    return FORMS["cpu"]._replace(alone=most, together=most)
 
 
 def tiny() -> nn.Module:
@@ -31,9 +36,9 @@ def assert_same(network: nn.Module, pattern: str, x: Tensor) -> SplitNetwork:
     """The form gives both halves' values for its own and for edited parameters; returns the split."""
     split = SplitNetwork(network, pattern)
     features = split.prefix(x)
-    for most in (0, edit_form.MAX_POSITIONS):  # as a batch and as a few images
+    for most in (0, 512):  # as a batch and as a few images
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(edit_form, "MAX_POSITIONS", most)
+            patch.setitem(FORMS, "cpu", products_up_to(most))
             torch.testing.assert_close(split.edit_prefix(x), features, rtol=1e-10, atol=1e-10)
             for params in ({}, split.params, shifted(split.params)):
                 ours = split.edit_suffix(features, params)  # first: it cannot be what the suffix left behind
@@ -63,7 +68,7 @@ SETTINGS = [
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_patch_conv2d_equals_conv2d(setting: Any, bias: bool, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit_form, "MAX_POSITIONS", most)
+    monkeypatch.setitem(FORMS, "cpu", products_up_to(most))
     kernel, *rest, groups = setting
     weight = normal(8, 4 // groups, *kernel, seed=1)
     shift = normal(len(weight), seed=2) if bias else None
@@ -81,7 +86,7 @@ def test_few_positions_are_one_product_and_many_are_a_convolution(monkeypatch: p
     convolve = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda *arguments: called.append(arguments) or convolve(*arguments))
     weight, rest = normal(2, 2, 3, 3), ((1, 1), (1, 1), (1, 1), 1)
-    monkeypatch.setattr(edit_form, "MAX_POSITIONS", 2 * 5 * 6)
+    monkeypatch.setitem(FORMS, "cpu", products_up_to(2 * 5 * 6))
     patch_conv2d(normal(2, 2, 5, 6), weight, None, rest)
     assert not called
     patch_conv2d(normal(3, 2, 5, 6), weight, None, rest)
@@ -156,7 +161,7 @@ def test_frozen_batch_norm_keeps_the_data_type() -> None:
 def test_frozen_conv2d_is_a_convolution_and_then_a_batch_norm(
     affine: tuple[bool, bool], bias: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edit_form, "MAX_POSITIONS", most)
+    monkeypatch.setitem(FORMS, "cpu", products_up_to(most))
     geometry = ((2, 1), (1, 1), (1, 1), 1)
     mean, variance = normal(3, seed=1), normal(3, seed=2).square()
     given = [normal(2, 2, 4, 3), normal(3, 2, 3, 3, seed=3), *([normal(3, seed=4)] if bias else [])]
