@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from device_choices import show_choices
 from device_forms import show_forms
 from measuring import interleaved_seconds, processor_line, wall_clock
 from rich.console import Console
@@ -244,4 +245,5 @@ def show_times(options: argparse.Namespace) -> None:
         ratios = (f"{medians[name, setting] / plain:.2f}" for setting in list(SETTINGS)[1:])
         table.add_row(name, f"{plain:.4f}", *ratios)
     console.print(table)
+    show_choices(options, device, console)
     show_forms(options, device, console)

@@ -1,6 +1,6 @@
 """The Edit operation in plain PyTorch: editors, their update rules, what edits cost, and what they leave.
 
-The rooms are ``editors``, ``linear``, ``rules``, ``evaluation``, ``bounds``, ``choosing`` and ``patches``;
+The rooms are ``editors``, ``linear``, ``rules``, ``evaluation``, ``graphs``, ``bounds``, ``choosing`` and ``patches``;
 ``locality.py`` is the term of editable training that holds other predictions in place. Nothing here knows Lightning;
 rewriting by a rule is :mod:`editable.rewriting`. Start with ``editors/editor.py``.
 """

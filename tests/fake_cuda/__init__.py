@@ -10,12 +10,12 @@ line that does it, and kernels are counted.
     python -m tests.fake_cuda train.py test --config …     # one program
     python -m tests.fake_cuda --waits 2 train.py test …    # … and what it waited for, by its two innermost lines
 
-What it does not have: a second device, NCCL, graphs, streams that overlap, ``torch.compile`` for the device, sparse and
+What it does not have: a second device, NCCL, streams that overlap, ``torch.compile`` for the device, sparse and
 quantised tensors, and the numbers of a card (no TF32, no choice of algorithms, attention by matrix products alone).
 Its speed says nothing; counts of waits, copies and kernels do.
 
 ``device.cpp`` is the device; ``building.py`` compiles it on first use (a minute) into the user's cache; ``device.py``
-puts it in the place of CUDA when torch is imported; ``counting.py`` counts; ``start/`` gives it to child processes. It
-rests on internals of torch, so it is tried with one version (``TRIED_WITH``) and refuses others in a sentence. Start
-reading at ``any_kernel`` in ``device.cpp``.
+puts it in the place of CUDA when torch is imported; ``graphs.py`` records graphs; ``counting.py`` counts; ``start/``
+gives it to child processes. It rests on internals of torch, so it is tried with one version (``TRIED_WITH``) and
+refuses others in a sentence. Start reading at ``any_kernel`` in ``device.cpp``.
 """

@@ -226,6 +226,14 @@ def _take_over(path: Path) -> None:
     for name, answer in below.items():
         setattr(torch._C, name, answer)
     _move_storages_as_tensors(torch)
+    _record_graphs(torch)
+
+
+def _record_graphs(torch: Any) -> None:
+    """Graphs are computed again; torch's own would ask the vendor's library to."""
+    from tests.fake_cuda.graphs import CUDAGraph, graph
+
+    torch.cuda.CUDAGraph, torch.cuda.graph, torch.cuda.graph_pool_handle = CUDAGraph, graph, lambda: (0, 0)
 
 
 def _move_storages_as_tensors(torch: Any) -> None:

@@ -23,7 +23,7 @@ from editable.editing.editors.result import EditResult
 from editable.editing.rules.update_rule import Params, State, UpdateRule
 from editable.models.split.form_table import are_large
 
-__all__ = ["Editor"]
+__all__ = ["Editor", "gradients_of", "keep_where", "map_single"]
 
 _Map = Callable[[Callable[..., Any]], Callable[..., Any]]
 _T = TypeVar("_T")
@@ -66,7 +66,7 @@ class Editor(BaseEditor):
         """Make one edit; see :meth:`BaseEditor.forward`."""
         asked, targets = targets, check_edit(params, inputs, targets)
         inputs, targets = tree_map(lambda tensor: tensor.unsqueeze(0), (inputs, targets))
-        result = self._edit(_map_single, forward, params, inputs, targets, differentiable, label_range(asked))
+        result = self._edit(map_single, forward, params, inputs, targets, differentiable, label_range(asked))
         return EditResult(*tree_map(lambda tensor: tensor.squeeze(0), tuple(result)))
 
     def edit_many(
@@ -89,7 +89,7 @@ class Editor(BaseEditor):
             return super().edit_many(forward, params, inputs, targets, differentiable)
         span = label_range(asked)
         if len(targets) == 1:
-            return self._edit(_map_single, forward, params, inputs, targets, differentiable, span)
+            return self._edit(map_single, forward, params, inputs, targets, differentiable, span)
         try:
             return self._edit(torch.func.vmap, forward, params, inputs, targets, differentiable, span)
         except RuntimeError as error:
@@ -170,7 +170,7 @@ class Editor(BaseEditor):
                 finished.append(_take(leaving, (edits, result)))
             if num_leaving == len(success):
                 break
-            gradients = _gradients(loss, current, differentiable)
+            gradients = gradients_of(loss, current, differentiable)
             if num_leaving:
                 going_on = (edits, inputs, targets, current, state, gradients)
                 edits, inputs, targets, current, state, gradients = _take(staying, going_on)
@@ -190,13 +190,13 @@ class Editor(BaseEditor):
         num_steps = torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
         for _ in range(self.max_steps):
             loss, success = objective(current, inputs, targets)
-            moved = update(_gradients(loss, current, True), state, current)
-            current, state = tree_map(partial(_unless, success), moved, (current, state))
+            moved = update(gradients_of(loss, current, True), state, current)
+            current, state = tree_map(partial(keep_where, success), moved, (current, state))
             num_steps = num_steps + ~success
         return EditResult(current, *objective(current, inputs, targets), num_steps)
 
 
-def _map_single(function: Callable[..., Any]) -> Callable[..., Any]:
+def map_single(function: Callable[..., Any]) -> Callable[..., Any]:
     """Map a function over a leading dimension of size 1 without vmap, whose batched weights cost time."""
 
     def mapped(*arguments: Any) -> Any:
@@ -206,7 +206,7 @@ def _map_single(function: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
-def _gradients(loss: Tensor, current: Params, differentiable: bool) -> Params:
+def gradients_of(loss: Tensor, current: Params, differentiable: bool) -> Params:
     """Return each edit's gradients: its loss depends on its own parameters alone, so the sum's are all of them.
 
     A parameter that the logits do not depend on, such as an auxiliary head's, has a gradient of zero.
@@ -223,7 +223,7 @@ def _take(chosen: Tensor, tree: _T) -> _T:
     return tree if len(chosen) == number else tree_map(lambda tensor: tensor.index_select(0, chosen), tree)
 
 
-def _unless(done: Tensor, moved: Tensor, kept: Tensor) -> Tensor:
+def keep_where(done: Tensor, moved: Tensor, kept: Tensor) -> Tensor:
     """Return what the edits that are not done have moved to, and what those that are [E] have kept, [E, …]."""
     return torch.where(done.view(-1, *[1] * (moved.ndim - 1)), kept, moved)
 

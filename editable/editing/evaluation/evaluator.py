@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.objective import is_predicted
+from editable.editing.editors.result import EditResult
 from editable.editing.evaluation.estimate import DrawdownEstimate
 from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.outcomes import BasePredictions, EditOutcomes, EditProgress
@@ -17,6 +18,7 @@ from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.editing.evaluation.sampling_settings import SamplingSettings
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
 from editable.editing.evaluation.together import Together
+from editable.editing.graphs.static_edits import many_edits
 from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
 from editable.models.devices import to_device
@@ -92,6 +94,8 @@ class EditEvaluator:
         memory_format = torch.channels_last if self.scoring.channels_last else torch.contiguous_format
         self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)
         self._scorer: Scorer | None = None
+        self._graphs = self.scoring.graphs_on(device)
+        self._edit_many: Callable[..., EditResult] = editor.edit_many
         self._edits = Together(self._num_together(), "edits", "edits_at_once")
 
     @full_precision()
@@ -128,7 +132,7 @@ class EditEvaluator:
             progress(len(images))
         everything = BaseScores(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
         base = BaseScores(*(field[:: self.image_stride] for field in everything))
-        self._scorer = Scorer(self.split, self._store, self.scoring, base, self.sensitive_margin)
+        self._scorer = Scorer(self.split, self._store, self.scoring, base, self.sensitive_margin, self._graphs)
         self.errors_before, self.num_images, self.num_sensitive = map(int, self._scorer.unedited)
         return BasePredictions(everything.labels, everything.predictions, num_classes)
 
@@ -170,6 +174,7 @@ class EditEvaluator:
         """
         if self._scorer is None:
             raise UserError("edits are scored against the base network: call measure_base before score")
+        self._edit_many = many_edits(self.editor, self._graphs)
         sampler = None
         if self.sampling and len(indices):
             sampler = DrawdownSampler(
@@ -281,7 +286,7 @@ class EditEvaluator:
         inputs = tuple(feature.unflatten(0, samples.shape[:2]) for feature in features)
         targets = labels.unsqueeze(1).expand(samples.shape[:2])
         suffix = self.split.suffix if len(targets) == 1 else self.split.edit_suffix
-        result = self.editor.edit_many(suffix, self._params, inputs, targets)
+        result = self._edit_many(suffix, self._params, inputs, targets)
         edited = [{name: stacked[edit] for name, stacked in result.params.items()} for edit in range(len(samples))]
         success, num_steps = torch.stack([result.success.long(), result.num_steps]).cpu()  # in one wait
         return edited, [success.bool(), num_steps, *self._count_views(views, labels, edited, num_steps)]

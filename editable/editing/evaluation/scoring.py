@@ -14,6 +14,7 @@ from editable.editing.evaluation.together import Together
 from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights, linear_tail
 from editable.models.devices import to_device
 from editable.models.full_precision import same_shapes
+from editable.models.graphs import Graphs
 
 __all__ = ["BaseScores", "Scorer", "Scores", "leads", "margins"]
 
@@ -72,6 +73,7 @@ class Scorer:
         settings: How edited networks are run on them.
         base: What the base network makes of them.
         sensitive_margin: An image that the base network gets right is sensitive if its lead is below this.
+        graphs: Where batches are recorded; by default where the settings say.
 
     Attributes:
         base: As given.
@@ -86,19 +88,21 @@ class Scorer:
         settings: ScoringSettings,
         base: BaseScores,
         sensitive_margin: float,
+        graphs: Graphs | None = None,
     ) -> None:
         sample, _ = store.rows(torch.arange(min(2, len(store))))
         self.base, self.settings = base, settings
         self.sensitive = ~base.wrong & (base.leads < sensitive_margin)
         self.num_rechecked = 0
         self._store = store
-        self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision())
+        graphs = graphs or settings.graphs_on(store.device)
+        self._exact = self._fast = ScoringForm(split, sample, settings.in_full_precision(), graphs)
         self._edits = Together(settings.edits_together, "edited networks", "scoring.edits_together")
         self._images = Together(max(1, len(store)), "images", "scoring.batch_size")
         self._tail = linear_tail(split, sample) if settings.simplify and len(store) else None
         self._doubtful_below = 0.0
         if settings != settings.in_full_precision():
-            self._fast = ScoringForm(split, sample, settings)
+            self._fast = ScoringForm(split, sample, settings, graphs)
             if settings.recheck:
                 self._doubtful_below = settings.recheck * self._largest_deviation()
 

@@ -15,9 +15,11 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from editable.errors import UserError, require_at_least, require_not_negative
+from editable.models.graphs import Graphs
 from editable.models.precision import fastest_scoring
 from editable.models.split.edit_form import allow_any_layout, has_hooks
 from editable.models.split.modes import attention_for
+from editable.models.split.replayed import ReplayedRun
 from editable.models.split.split_network import Features, SplitNetwork
 from editable.models.split.winograd import WinogradConv2d
 
@@ -46,6 +48,8 @@ class ScoringSettings:
             float32. As with Winograd's algorithm, only rounding changes. Edits of one linear layer behind which all is
             linear are then scored as one product, in full precision: see `LinearTail`.
         compile: Run through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes up to a minute.
+        graphs: On a GPU, record full batches through edited networks, and in an evaluation each step of the edits, as
+            CUDA graphs, which start by one call: ``auto`` does so where it is possible, ``never`` does not.
         recheck: With ``bfloat16``, score an image again in full precision where the true label's logit is nearer to
             the largest other one than this many times the largest error that bfloat16 makes in this difference on
             the unedited network; 0 never does.
@@ -63,6 +67,7 @@ class ScoringSettings:
     winograd: bool = True
     simplify: bool = True
     compile: bool = False
+    graphs: Literal["auto", "never"] = "auto"
     recheck: float = 2.0
     batch_size: int | None = None
     edits_together: int = 1
@@ -73,6 +78,12 @@ class ScoringSettings:
         require_not_negative(recheck=self.recheck)
         if self.precision not in ("full", "bfloat16", "auto"):
             raise UserError(f"precision must be 'full', 'bfloat16' or 'auto', got {self.precision!r}")
+        if self.graphs not in ("auto", "never"):
+            raise UserError(f"graphs must be 'auto' or 'never', got {self.graphs!r}")
+
+    def graphs_on(self, device: torch.device) -> Graphs:
+        """Return what records graphs on a device, or by these settings does not."""
+        return Graphs(device, wanted=self.graphs == "auto")
 
     @classmethod
     def for_device(cls, device: torch.device) -> "ScoringSettings":
@@ -106,13 +117,16 @@ class ScoringForm:
         split: The network, split at its first editable parameter.
         features: Features of a few images, whose shapes decide where Winograd's algorithm fits.
         settings: What to rewrite.
+        graphs: Where full batches are recorded; by default where the settings say.
 
     Attributes:
         settings: As given.
         batch_size: Number of images that are best run at once.
     """
 
-    def __init__(self, split: SplitNetwork, features: Features, settings: ScoringSettings) -> None:
+    def __init__(
+        self, split: SplitNetwork, features: Features, settings: ScoringSettings, graphs: Graphs | None = None
+    ) -> None:
         self.settings = settings = settings.on(features[0].device)
         self._split = split
         self._dtype = torch.bfloat16 if settings.precision == "bfloat16" else next(iter(split.params.values())).dtype
@@ -148,6 +162,8 @@ class ScoringForm:
             mode = "reduce-overhead" if features[0].is_cuda else None
             options = _own_instruction_set() if features[0].device.type == "cpu" else None
             self._run = torch.compile(self._run, mode=mode, options=options)
+            graphs = Graphs(features[0].device, wanted=False)  # it has its own
+        self._full_batches = ReplayedRun(self._run, graphs or settings.graphs_on(features[0].device))
 
     @torch.no_grad()
     def prepare(self, params: Mapping[str, Tensor]) -> Weights:
@@ -172,7 +188,8 @@ class ScoringForm:
             features: Features of N images, of any precision and layout.
             weights: What `prepare` returned.
         """
-        return self._in_full_precision(self._run(weights, self._laid_out(features)))
+        run = self._full_batches if len(features[0]) == self.batch_size else self._run
+        return self._in_full_precision(run(weights, self._laid_out(features)))
 
     @torch.no_grad()
     def run_together(self, features: Features, weights: Sequence[Weights]) -> Tensor:

@@ -536,6 +536,7 @@ def test_unknown_parameters_are_refused() -> None:
     ("settings", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"graphs": "always"}, "graphs must be 'auto' or 'never', got 'always'"),
         ({"edits_together": 0}, "edits_together must be at least 1, got 0"),
         ({"recheck": -0.5}, "recheck must be at least 0, got -0.5"),
     ],
