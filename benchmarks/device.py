@@ -6,8 +6,8 @@ exceeded, and says which lines waited. What is counted depends on the code alone
 
 `--device cuda`: on a card, at full size; times each work as it is, with TF32 allowed, with cuDNN's choice of algorithms
 by trial, and with deterministic algorithms, in rounds that take turns; then what is chosen for a card beside the plain
-way (`device_choices.py`), and both forms of edits by shape (`device_forms.py`). docs/performance.md has the tables. It is
-sized for less than eight minutes. `--device cpu` does the same with the CPU, where the settings change nothing.
+way (`device_choices.py`), and both forms of edits by shape (`device_forms.py`). docs/performance.md has the tables. It
+is sized for less than eight minutes. `--device cpu` does the same with the CPU, where the settings change nothing.
 """
 
 import argparse

@@ -31,8 +31,9 @@ def many_edits(editor: BaseEditor, graphs: Graphs) -> Callable[..., EditResult]:
 
     What it returns is for edits of one network whose other parameters and buffers stay where they are meanwhile.
     """
-    plain = isinstance(editor, Editor) and type(editor).edit_many is Editor.edit_many and not editor.autocast
-    return StaticEdits(editor, graphs) if graphs.on and plain else editor.edit_many
+    if graphs.on and isinstance(editor, Editor) and type(editor).edit_many is Editor.edit_many and not editor.autocast:
+        return StaticEdits(editor, graphs)
+    return editor.edit_many
 
 
 class StaticEdits:
