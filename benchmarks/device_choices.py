@@ -13,16 +13,19 @@ import torch
 from measuring import interleaved_seconds, wall_clock
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from editable.editing import Editor, RMSProp
+from editable.editing.evaluation.feature_store import FeatureStore
+from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predict_low_rank
 from editable.editing.graphs.static_edits import many_edits
-from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet18
+from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet18, linear_tail
 from editable.models.devices import to_device
 from editable.models.full_precision import full_precision
 from editable.models.graphs import Graphs
 
 BATCH = 512
+LOW_RANK_EDITS = 1000
 
 
 class Choice(NamedTuple):
@@ -47,6 +50,9 @@ def choices(options: argparse.Namespace, device: torch.device) -> dict[str, Choi
         f"{len(images)} images through an edited network by a graph": Choice(
             *(scoring(split, features, wanted) for wanted in ("never", "auto"))
         ),
+        f"{LOW_RANK_EDITS} edits of the last layer on {options.images} images in bfloat16": Choice(
+            *low_rank(network, options, device)
+        ),
     }
 
 
@@ -63,6 +69,26 @@ def scoring(split: SplitNetwork, features: tuple[Tensor, ...], graphs: str) -> C
     form = ScoringForm(split, features, ScoringSettings(batch_size=len(features[0]), graphs=graphs))
     weights = form.prepare({name: 1.01 * value.detach() for name, value in split.params.items()})
     return partial(form, features, weights)
+
+
+def low_rank(
+    network: nn.Module, options: argparse.Namespace, device: torch.device
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Rank-one edits as one product, without the second look at what rounding could decide."""
+    split = SplitNetwork(network, ["fc"])
+    weight = split.params["fc.weight"].detach()
+    store = FeatureStore(options.images, 2**40, device)
+    features = torch.randn(options.images, weight.shape[1]).to(device)
+    store.add((features,), torch.zeros(options.images, dtype=torch.int64))
+    tail = linear_tail(split, (features[:2],))
+    assert tail is not None
+    left, right = (torch.randn(LOW_RANK_EDITS, size).to(device) for size in weight.shape)
+    edited = [{"fc.weight": torch.addr(weight, *pair, alpha=0.01)} for pair in zip(left, right, strict=True)]
+    changes, _ = low_rank_changes(tail, edited)
+
+    def nothing(edits: float) -> None: ...
+
+    return tuple(partial(predict_low_rank, tail, store, changes, nothing, low) for low in (None, torch.bfloat16))
 
 
 def show_choices(options: argparse.Namespace, device: torch.device, console: Console) -> None:

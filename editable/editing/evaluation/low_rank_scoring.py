@@ -1,6 +1,7 @@
 """Edits of one linear layer by a low rank, scored on all images for all edits as one product."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,11 @@ def _factorised(tail: LinearTail, edited: Sequence[Mapping[str, Tensor]]) -> tup
 
 @torch.no_grad()
 def predict_low_rank(
-    tail: LinearTail, store: FeatureStore, changes: LowRankChanges, progress: Callable[[float], object]
+    tail: LinearTail,
+    store: FeatureStore,
+    changes: LowRankChanges,
+    progress: Callable[[float], object],
+    low: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Predict for all images and edits, from logits z + U(Vᵀh).
 
@@ -88,6 +93,7 @@ def predict_low_rank(
         store: Features of N images.
         changes: Of E edits.
         progress: Called with the number of edits done since the last call.
+        low: Precision of the two products, whose sums are made in float32: by default that of the network.
 
     Returns:
         Predictions, int64 [E, N], and which of them are in doubt, bool [E, N]: the two largest logits are so near to
@@ -96,6 +102,7 @@ def predict_low_rank(
     number = len(changes.slack)
     predictions = torch.zeros(number, len(store), dtype=torch.int64, device=store.device)
     doubtful = torch.zeros_like(predictions, dtype=torch.bool)
+    coarse = _rounding_of(low) * changes.left.abs().sum(dim=2).amax(dim=1)
     position = 0
     for features, labels in store.batches(IMAGES_AT_ONCE) if number else ():
         keys, logits, slack = tail(features)
@@ -104,17 +111,46 @@ def predict_low_rank(
         columns, base = keys.T.contiguous(), logits.T.contiguous()
         for edits in _blocks(number, base.numel()):
             left, right, own_slack, rest = (field[edits] for field in changes)
-            inner = (right.flatten(0, 1) @ columns).unflatten(0, right.shape[:2])
-            edited = torch.baddbmm(base.expand(len(left), -1, -1), left, inner)
+            edited = _edited_logits(left, right, columns, base, low)
             first, label = edited.max(dim=1)
             second = edited.scatter_(1, label.unsqueeze(1), -torch.inf).amax(dim=1)
             predictions[edits, images] = label
             # Both logits, as computed here and as by running the network
-            allowed = 4 * (slack + own_slack[:, None] * lengths) + 2 * rest[:, None] * lengths
+            allowed = 4 * (slack + own_slack[:, None] * lengths) + 2 * (rest + coarse[edits])[:, None] * lengths
             doubtful[edits, images] = ~(first - second > allowed)
             progress(len(left) * len(labels) / len(store))
         position += len(labels)
     return predictions, doubtful
+
+
+def _edited_logits(left: Tensor, right: Tensor, columns: Tensor, base: Tensor, low: torch.dtype | None) -> Tensor:
+    """Return z + U(Vᵀh), [E, C, n], from keys [d, n] and the logits [C, n] of the unedited network."""
+    if low is None:
+        inner = (right.flatten(0, 1) @ columns).unflatten(0, right.shape[:2])
+        return torch.baddbmm(base.expand(len(left), -1, -1), left, inner)
+    with _sums_in_float32():
+        inner = (right.to(low).flatten(0, 1) @ columns.to(low)).unflatten(0, right.shape[:2])
+        return base + (left.to(low) @ inner).to(base.dtype)
+
+
+def _rounding_of(low: torch.dtype | None) -> float:
+    """Return by how much products in a precision differ, to Σ|U| for a key of length 1.
+
+    Five roundings by at most ε/2 each: of V and h, of Vᵀh, at most 1 as rows of Vᵀ have length 1, of U and of U(Vᵀh).
+    """
+    return (1 + torch.finfo(low).eps / 2) ** 5 - 1 if low else 0.0
+
+
+@contextmanager
+def _sums_in_float32() -> Iterator[None]:
+    """Let products of half precision be added up in float32 on CUDA, which else may add parts of sums in half."""
+    products = torch.backends.cuda.matmul
+    before = products.allow_bf16_reduced_precision_reduction
+    products.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        products.allow_bf16_reduced_precision_reduction = before
 
 
 def _blocks(number: int, size: int) -> Iterator[slice]:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from editable.editing import GD, EditEvaluator, Editor, Momentum, RMSProp
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.editing.evaluation.low_rank_scoring import low_rank_changes
+from editable.editing.evaluation.low_rank_scoring import _edited_logits, _rounding_of, low_rank_changes
 from editable.editing.evaluation.scoring import BaseScores, Scorer, leads, margins
 from editable.models import ScoringSettings, SplitNetwork, add_extra_layer, linear_tail
+from tests.fake_cuda.device import fake_cuda
 
 CPU = torch.device("cpu")
 NUM_IMAGES, SENSITIVE_MARGIN = 1500, 0.2
@@ -35,8 +36,9 @@ class Scene:
         generator = torch.Generator().manual_seed(3)
         self.images = torch.randn(NUM_IMAGES, 6, generator=generator)
         with torch.no_grad():
-            logits = network(self.images)
-            features = self.split.prefix(self.images)
+            placed = self.images.to(next(network.parameters()).device)
+            logits = network(placed).cpu()
+            features = self.split.prefix(placed)
         self.predictions = logits.argmax(dim=1)
         wrong = torch.rand(NUM_IMAGES, generator=generator) < 1 / 3
         self.labels = torch.where(wrong, (self.predictions + 1) % logits.shape[1], self.predictions)
@@ -174,6 +176,43 @@ def test_bfloat16_counts_as_full_precision_here():
     scene = Scene(network_of(5), "2", ScoringSettings(precision="bfloat16", recheck=0.0))
     edits = scene.edits(10, 1)
     assert scene.score(edits) == scene.plain_counts(edits)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("classes", "rank", "scale"), [(5, 1, 0.3), (5, 3, 0.03), (40, 20, 0.01), (5, 1, 30.0)])
+def test_products_in_half_precision_have_the_same_counts(low, classes: int, rank: int, scale: float):
+    """What half precision could decide is looked at again, and that is not all."""
+    scene = Scene(network_of(classes), "2")
+    edits = scene.edits(20, rank, scale)
+    expected = scene.plain_counts(edits)
+    assert scene.score(edits) == expected
+    before, scene.scorer._low = scene.scorer.num_rechecked, low
+    assert scene.score(edits) == expected
+    assert before < scene.scorer.num_rechecked - before < 20 * NUM_IMAGES
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_what_half_precision_changes_stays_within_its_bound(low):
+    """Against float64: rounding at its worst, where the entries of a row and of a key all round up."""
+    generator = torch.Generator().manual_seed(0)
+    right = torch.nn.functional.normalize(torch.rand(3, 2, 50, generator=generator) + 0.5, dim=2)
+    left = torch.randn(3, 7, 2, generator=generator)
+    columns, base = torch.rand(50, 90, generator=generator) + 0.5, torch.zeros(7, 90)
+    exact = left.double() @ (right.double().flatten(0, 1) @ columns.double()).unflatten(0, (3, 2))
+    found = (_edited_logits(left, right, columns, base, low) - exact).abs().amax(dim=1)
+    bound = _rounding_of(low) * left.abs().sum(dim=2).amax(dim=1)[:, None] * columns.norm(dim=0)
+    assert (found < bound).all()
+    assert found.max() > 0.05 * bound.max()
+    assert _rounding_of(None) == 0
+    assert _rounding_of(torch.bfloat16) == pytest.approx(5 / 256, rel=0.01)
+
+
+def test_half_precision_is_for_cuda_and_where_it_is_asked_for():
+    assert Scene(network_of(5), "2", ScoringSettings(precision="bfloat16")).scorer._low is None
+    if fake_cuda() is not None:
+        for precision, low in (("bfloat16", torch.bfloat16), ("full", None), ("auto", None)):
+            scene = Scene(network_of(5).cuda(), "2", ScoringSettings(precision=precision), device=torch.device("cuda"))
+            assert scene.scorer._low is low
 
 
 @pytest.mark.parametrize("rule", [GD(0.3), Momentum(0.1), RMSProp(0.05)], ids=["GD", "Momentum", "RMSProp"])
