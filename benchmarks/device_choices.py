@@ -23,6 +23,7 @@ from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_re
 from editable.models.devices import to_device
 from editable.models.full_precision import full_precision
 from editable.models.graphs import Graphs
+from editable.rewriting import SecondMoment
 
 BATCH = 512
 LOW_RANK_EDITS = 1000
@@ -52,6 +53,9 @@ def choices(options: argparse.Namespace, device: torch.device) -> dict[str, Choi
         ),
         f"{LOW_RANK_EDITS} edits of the last layer on {options.images} images in bfloat16": Choice(
             *low_rank(network, options, device)
+        ),
+        "second moment of a batch's keys, products in float32": Choice(
+            *(moment(options, device, dtype) for dtype in (torch.float64, torch.float32))
         ),
     }
 
@@ -89,6 +93,12 @@ def low_rank(
     def nothing(edits: float) -> None: ...
 
     return tuple(partial(predict_low_rank, tail, store, changes, nothing, low) for low in (None, torch.bfloat16))
+
+
+def moment(options: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+    """Keys of a 3×3 convolution of layer3, at every position of a batch, in the precision of their products."""
+    keys = torch.randn(32, 36 * options.width, options.size**2 // 16).to(device, dtype)
+    return partial(SecondMoment(keys.shape[1], device).update, keys)
 
 
 def show_choices(options: argparse.Namespace, device: torch.device, console: Console) -> None:

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
-__all__ = ["steps_between_looks", "to_device"]
+__all__ = ["budget_in_bytes", "free_bytes", "steps_between_looks", "to_device"]
+
+GIB = 2**30
+HOST_BUDGET = 4 * GIB
 
 LOOK_EVERY = 16
 """Steps of a loop on an accelerator between two looks at its figures. Each costs what a step costs to start, so that
@@ -24,6 +27,24 @@ def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = 
         pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
         tensor = pinned.to(device, non_blocking=True)
     return tensor.to(device, dtype or tensor.dtype)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory a CUDA device has left; none of others, whose memory other programs share."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def budget_in_bytes(device: torch.device, gibibytes: float | None) -> int:
+    """Return a budget for what is kept on a device.
+
+    Args:
+        device: Where it is kept.
+        gibibytes: What was asked for; none stands for half of what a CUDA device has left, and for 4 GiB elsewhere.
+    """
+    if gibibytes is not None:
+        return int(gibibytes * GIB)
+    free = free_bytes(device)
+    return HOST_BUDGET if free is None else free // 2
 
 
 def steps_between_looks(device: torch.device) -> int:

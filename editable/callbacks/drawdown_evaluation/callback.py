@@ -82,7 +82,7 @@ class DrawdownEvaluation(Callback):
         editable_layers: Which parameters an edit may change; by default the task's own.
         image_stride: Score on every n-th image of the data set; the published ImageNet protocol takes 10.
         edits_at_once: Number of edits computed together; 1 repeats a loop over single edits bit for bit.
-        memory_budget: In GiB, for prefix features and edited parameters; features over half of it are kept on disk.
+        memory_budget: In GiB, half of it for features, else kept on disk; by default half a GPU's free memory, or 4.
         features_folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
         scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
         sampling: Look at a random part of the scoring images for each edit: give its ``half_width``, or a number of
@@ -116,7 +116,7 @@ class DrawdownEvaluation(Callback):
         editable_layers: Sequence[str] | None = None,
         image_stride: int = 1,
         edits_at_once: int = 8,
-        memory_budget: float = 4.0,
+        memory_budget: float | None = None,
         features_folder: str | None = None,
         scoring: ScoringSettings | None = None,
         sampling: SamplingSettings | None = None,

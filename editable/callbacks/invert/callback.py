@@ -26,6 +26,7 @@ from editable.callbacks.site.set_errors import SetErrors
 from editable.callbacks.site.site import RewriteSite
 from editable.data import ImageDataModule, RewriteRule
 from editable.errors import UserError, require_at_least, require_finite, require_positive, require_seed
+from editable.models.devices import budget_in_bytes
 from editable.rewriting import (
     Architecture,
     LayerBlock,
@@ -39,7 +40,6 @@ from editable.rewriting.solvers.periodic_change import rewrite_periodically
 __all__ = ["InverseDirectionStudy"]
 
 WHAT = "a study of the inverse direction"
-GIB = 2**30
 BATCH = 50  # images whose change of outputs is looked at at once
 SHOWN = 8  # exemplars
 
@@ -82,7 +82,7 @@ class InverseDirectionStudy(Subcommand):
         route: Keys of manipulated ``images``, or ``features`` of the texture put on the concept's positions.
         moment: The images for second moments, and how these are regularised; those of outputs are not cached.
         num_images: Largest number of test images that errors are counted on, drawn by seed; null takes all.
-        memory_budget: In GiB, for features of images.
+        memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
         seed: Of all draws.
 
     Attributes:
@@ -108,7 +108,7 @@ class InverseDirectionStudy(Subcommand):
         route: Literal["images", "features"] = "images",
         moment: MomentSettings = MOMENT,
         num_images: int | None = None,
-        memory_budget: float = 4.0,
+        memory_budget: float | None = None,
         seed: int = 0,
     ) -> None:
         require_finite(strengths=strengths)
@@ -250,7 +250,7 @@ class InverseDirectionStudy(Subcommand):
         Rewrites of one network share the features that lead to the layer.
         """
         num_images = sum(map(_count, sets.values()))
-        budget = int(self.memory_budget * GIB)
+        budget = budget_in_bytes(next(network.parameters()).device, self.memory_budget)
         before: dict[str, SetErrors] = {}
         errors: dict[MethodName, dict[float, dict[str, SetErrors]]] = {}
         for variant in [network, *(rewrite.network for rewrite in rewrites.values() if rewrite.network is not network)]:

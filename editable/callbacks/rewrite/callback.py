@@ -30,13 +30,13 @@ from editable.data import ImageDataModule, RewriteRule
 from editable.data.images.same_images import SameImages
 from editable.editing import EditRecord, Harm, upper_bound
 from editable.errors import require_positive, require_seed, require_within
+from editable.models.devices import budget_in_bytes
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
 
 __all__ = ["RankOneRewrite"]
 
 CHECKPOINT = "rewritten.ckpt"
 PATCH = "rewrite.safetensors"
-GIB = 2**30
 MOMENT = MomentSettings(num_images=5000, cache="runs/second_moments")
 
 
@@ -77,7 +77,7 @@ class RankOneRewrite(Subcommand):
             seed; then the other half is reported.
         max_drop: Largest drop in accuracy on the images that choose, a fraction.
         photographs: Folder of real images of the new concept, ``<class>/<image>``; they choose nothing.
-        memory_budget: In GiB, for features of images.
+        memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
         seed: Of the halves of the test images; that of the second moment's draws is its own.
         resume: Folder of a run that was interrupted: its finished candidates are taken over.
         log: Folder of the log of corrections, to which a rewrite adds a line: by default ``corrections`` beside the
@@ -111,7 +111,7 @@ class RankOneRewrite(Subcommand):
         choose_on: ChooseOn = "val",
         max_drop: float = 0.0025,
         photographs: str | None = None,
-        memory_budget: float = 4.0,
+        memory_budget: float | None = None,
         seed: int = 0,
         resume: str | None = None,
         log: bool | str = True,
@@ -171,7 +171,7 @@ class RankOneRewrite(Subcommand):
         images, is_exemplar = self._sets, self._are_exemplars(trainer)
         with progress_bars(trainer) as progress:
             sites = self._sites(trainer, network, data, images, progress)
-            budget = int(self.memory_budget * GIB)
+            budget = budget_in_bytes(pl_module.device, self.memory_budget)
             bench = Workbench(network, self.candidates, sites, data.batch_size, budget, progress)
             if self._has_choice:
                 trials = self._try_all(trainer, network, bench, images, is_exemplar)

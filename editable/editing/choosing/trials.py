@@ -76,7 +76,7 @@ class Measured:
     Args:
         split: The network, split for the editor.
         editor: One of those that edit these layers.
-        memory_budget: In GiB, for kept features of the judging images.
+        memory_budget: In GiB, for kept features of the judging images; see :class:`StreamEvaluator`.
         folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
 
     Attributes:
@@ -84,7 +84,7 @@ class Measured:
     """
 
     def __init__(
-        self, split: SplitNetwork, editor: BaseEditor, memory_budget: float = 4.0, folder: Path | None = None
+        self, split: SplitNetwork, editor: BaseEditor, memory_budget: float | None = None, folder: Path | None = None
     ) -> None:
         device = next(iter(split.params.values())).device
         self.evaluator = StreamEvaluator(split, editor, device, memory_budget, folder)
@@ -142,7 +142,7 @@ class Trials:
         place: Place,
         enough: int,
         judging: JudgingImages | None = None,
-        memory_budget: float = 4.0,
+        memory_budget: float | None = None,
         folder: Path | None = None,
         measured: dict[object, Measured] | None = None,
     ) -> None:

@@ -21,13 +21,11 @@ from editable.editing.evaluation.together import Together
 from editable.editing.graphs.static_edits import many_edits
 from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
-from editable.models.devices import to_device
+from editable.models.devices import budget_in_bytes, to_device
 from editable.models.full_precision import full_precision
 from editable.models.split.form_table import are_large
 
 __all__ = ["EditEvaluator"]
-
-GIB = 2**30
 
 
 class EditEvaluator:
@@ -46,7 +44,8 @@ class EditEvaluator:
         image_stride: Score on images 0, s, 2s, … of the data set (the published ImageNet protocol takes every tenth).
         edits_at_once: Number of edits computed together by the editor, fewer where the memory budget does not hold
             them, and 1 on a CPU where each changes more than 12 MiB; 1 repeats a loop over single edits bit for bit.
-        memory_budget: In GiB, for kept features and edited parameters together.
+        memory_budget: In GiB, for kept features and edited parameters together; by default half of what a CUDA device
+            has left, 4 elsewhere.
         scoring: How edited networks are run on the scoring images; by default what is fastest in full precision.
         sampling: Look at a random part of the scoring images for each edit; by default at all of them.
         folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
@@ -73,7 +72,7 @@ class EditEvaluator:
         device: torch.device,
         image_stride: int = 1,
         edits_at_once: int = 8,
-        memory_budget: float = 4.0,
+        memory_budget: float | None = None,
         scoring: ScoringSettings | None = None,
         sampling: SamplingSettings | None = None,
         folder: Path | None = None,
@@ -89,7 +88,7 @@ class EditEvaluator:
         self.num_images = -(-num_images // image_stride)
         self.num_sensitive = self.errors_before = 0
         self.estimate: DrawdownEstimate | None = None
-        self._budget = int(memory_budget * GIB)
+        self._budget = budget_in_bytes(device, memory_budget)
         self._params = {name: param.detach() for name, param in split.params.items()}
         memory_format = torch.channels_last if self.scoring.channels_last else torch.contiguous_format
         self._store = FeatureStore(self.num_images, self._budget // 2, device, folder, memory_format)

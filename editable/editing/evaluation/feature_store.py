@@ -14,7 +14,7 @@ from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_whole
 from editable.models import Features
-from editable.models.devices import to_device
+from editable.models.devices import free_bytes, to_device
 
 __all__ = ["FeatureStore"]
 
@@ -29,9 +29,9 @@ class FeatureStore:
     """Keeps a row of features and a label for each of up to N images; gives back batches in order, or any rows.
 
     The first :meth:`add` shows how large a row is: space for all N rows is taken then, at once, on the device if the
-    features fit the memory budget, else on disk. What comes back has the very bits that were added and lies on the
-    device. Batches are views of the store, copied only from a map to another device: do not write to them. Labels
-    always stay in memory and do not count.
+    features fit the memory budget, and what a CUDA device has left, else on disk. What comes back has the very bits
+    that were added and lies on the device. Batches are views of the store, copied only from a map to another device:
+    do not write to them. Labels always stay in memory and do not count.
 
     Where the operating system allows it (Linux, macOS), the file has no name from the moment it is mapped, so that not
     even a killed process leaves it behind; elsewhere it is removed by :meth:`close`, garbage collection, or the
@@ -182,7 +182,8 @@ class FeatureStore:
         shapes = [self._stored_shape(row) for row, _ in kinds]
         dtypes = [dtype for _, dtype in kinds]
         self.nbytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in zip(shapes, dtypes, strict=True))
-        self.spilled = self.nbytes > self.memory_budget
+        free = free_bytes(self.device)
+        self.spilled = self.nbytes > self.memory_budget or (free is not None and self.nbytes > free)
         if self.spilled:
             self._stored = self._map(shapes, dtypes)
         else:
@@ -216,7 +217,8 @@ class FeatureStore:
         except OSError as error:
             raise UserError(
                 f"features of {self.num_rows} images need {self.nbytes / GIB:.2f} GiB, more than the memory budget of "
-                f"{self.memory_budget / GIB:.2f} GiB, and cannot be kept on disk in {parent} ({error.strerror}): "
+                f"{self.memory_budget / GIB:.2f} GiB or what the device has left, and cannot be kept on disk in "
+                f"{parent} ({error.strerror}): "
                 "raise the memory budget, or choose a folder with more room"
             ) from error
 

@@ -16,12 +16,11 @@ from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.outcomes import BasePredictions
 from editable.errors import UserError, require_at_least, require_positive
 from editable.models import Features, SplitNetwork
-from editable.models.devices import to_device
+from editable.models.devices import budget_in_bytes, to_device
 from editable.models.full_precision import full_precision
 
 __all__ = ["Correction", "Cost", "Held", "StreamEvaluator", "StreamState", "points_of"]
 
-GIB = 2**30
 BATCH = 250
 
 
@@ -139,7 +138,7 @@ class StreamEvaluator:
         split: The furnished network, split at its first editable parameter.
         editor: Makes the corrections, at its place already; see :meth:`BaseEditor.at`.
         device: Where the network lives.
-        memory_budget: In GiB, for kept features.
+        memory_budget: In GiB, for kept features; by default half of what a CUDA device has left, 4 elsewhere.
         folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
 
     Attributes:
@@ -152,12 +151,12 @@ class StreamEvaluator:
         split: SplitNetwork,
         editor: BaseEditor,
         device: torch.device | str = "cpu",
-        memory_budget: float = 4.0,
+        memory_budget: float | None = None,
         folder: Path | None = None,
     ) -> None:
         require_positive(memory_budget=memory_budget)
         self.split, self.editor, self.device, self.folder = split, editor, torch.device(device), folder
-        self._budget = int(memory_budget * GIB / 2)
+        self._budget = budget_in_bytes(self.device, memory_budget) // 2
         self._base = {name: param.detach().clone() for name, param in split.params.items()}
         self._store = self._held = FeatureStore(0, self._budget, self.device)
         self._shape = (0, 0)

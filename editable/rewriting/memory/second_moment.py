@@ -10,11 +10,12 @@ from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.errors import UserError, require_at_least, require_whole
+from editable.models.full_precision import full_precision
 
 __all__ = ["BLOCK_ROWS", "SecondMoment"]
 
 BLOCK_ROWS = 256  # of the sum that are updated by one product, from the diagonal on: half the work for long keys
-PART_VALUES = 2**22  # values of keys that are held in float64 at once: 32 MiB
+PART_VALUES = 2**22  # values of keys that are multiplied at once: 32 MiB in float64
 SYMMETRY = 1e-5  # largest difference across the diagonal, relative to the largest entry: what float32 may leave
 
 
@@ -24,8 +25,10 @@ class SecondMoment:
     .. math:: C = \frac1n \sum_{i=1}^n k_i k_i^\top
 
     Products and sums are made in float64, whatever the type of the keys, so that the order and the size of batches
-    matter only by rounding. The memory does not grow with the number of keys. Sums over parts of a data set, such as
-    those of several processes, are merged.
+    matter only by rounding. On CUDA, where float64 is slow on many cards, keys of lower precision are multiplied in
+    float32, at most 16 MiB of them at once, and only the sums of these products are float64: rounding is then that of
+    float32 keys. The memory does not grow with the number of keys. Sums over parts of a data set, such as those of
+    several processes, are merged.
 
     Args:
         key_size: c, the number of entries of a key.
@@ -123,7 +126,7 @@ class SecondMoment:
             weight = stand_for / number
             for part in keys.detach().split(max(1, PART_VALUES // keys[0].numel())):
                 columns = part.transpose(0, 1).flatten(1)
-                self._add(columns.to(self.device, torch.float64), weight)
+                self._add(columns.to(self.device, product_type(keys.dtype, self.device)), weight)
         self.count += stand_for
 
     def merge(self, *others: "SecondMoment") -> None:
@@ -194,8 +197,17 @@ class SecondMoment:
                 f"first of them number {bad[0]} of the batch: look at the images and at the weights before the layer"
             )
 
+    @full_precision()
     def _add(self, columns: Tensor, weight: float) -> None:
         """Add products of columns [c, S]: rows of C in blocks, each from its diagonal block to the right."""
         for start in range(0, self.key_size, BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
-            self._sum[rows, start:].addmm_(columns[rows], columns[start:].T, alpha=weight)
+            if columns.dtype == self._sum.dtype:
+                self._sum[rows, start:].addmm_(columns[rows], columns[start:].T, alpha=weight)
+            else:
+                self._sum[rows, start:].add_(columns[rows] @ columns[start:].T, alpha=weight)
+
+
+def product_type(keys: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the precision in which products of keys are made on a device."""
+    return torch.float32 if device.type == "cuda" and keys != torch.float64 else torch.float64

@@ -41,6 +41,27 @@ def test_streamed_equals_the_whole_batch(batch_size: int, dtype: torch.dtype):
     assert_equal(moment, whole_batch(keys.double()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("part_values", [2**22, 500])
+def test_products_in_float32_leave_the_rounding_of_float32(dtype, part_values: int, monkeypatch: pytest.MonkeyPatch):
+    """As on CUDA; sums over parts are float64 and add nothing to it."""
+    monkeypatch.setattr(second_moment, "product_type", lambda keys, device: torch.float32)
+    monkeypatch.setattr(second_moment, "PART_VALUES", part_values)
+    keys, moment = random_keys(40, 7, 9, dtype=dtype), SecondMoment(7)
+    for batch in keys.split(17):
+        moment.update(batch, stand_for=2 * len(batch) * 9)
+    expected = whole_batch(keys.double())
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    assert 1e-12 < np.abs((moment.mean.numpy() - expected) / scale).max() < 1e-6
+    assert torch.equal(moment.mean, moment.mean.T)
+
+
+def test_where_products_are_in_float32():
+    cpu, card, low, full = torch.device("cpu"), torch.device("cuda"), torch.float32, torch.float64
+    assert [second_moment.product_type(keys, card) for keys in (torch.bfloat16, low, full)] == [low, low, full]
+    assert [second_moment.product_type(keys, cpu) for keys in (torch.bfloat16, low, full)] == [full, full, full]
+
+
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
 def test_merged_parts_equal_the_whole_batch(num_parts: int):
     keys = random_keys(26, 6, 5)
