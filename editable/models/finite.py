@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from editable.errors import UserError
+from editable.models.sharded import gathered
 
 __all__ = ["check_weights"]
 
@@ -15,8 +16,8 @@ def check_weights(network: nn.Module, edited: Collection[str] = ()) -> None:
     """Refuse weights with which a network gives figures that look like figures, and mean nothing.
 
     A network with NaN has logits of NaN, of which the first class is the largest: an error rate like any other. Each
-    tensor is looked at once, and the device is waited for once. Infinite values in a buffer are no fault: masks of
-    attention have them.
+    tensor is looked at once, of one that processes share its parts by all of them, and the device is waited for once.
+    Infinite values in a buffer are no fault: masks of attention have them.
 
     Args:
         network: The network.
@@ -31,13 +32,13 @@ def check_weights(network: nn.Module, edited: Collection[str] = ()) -> None:
         if not dtype.is_floating_point:
             raise UserError(f"'{name}' holds {dtype} and cannot be edited: gradients need floating-point numbers")
     buffers = dict(network.named_buffers())
-    right = {name: some.isfinite().all() for name, some in parameters.items() if _has_values(some)}
-    right |= {name: ~some.isnan().any() for name, some in buffers.items() if _has_values(some)}
+    right = {name: gathered(some.isfinite().all()) for name, some in parameters.items() if _has_values(some)}
+    right |= {name: ~gathered(some.isnan().any()) for name, some in buffers.items() if _has_values(some)}
     device = next((flag.device for flag in right.values()), None)
     flags = torch.stack([flag.to(device) for flag in right.values()]).tolist() if right else []
     wrong = [name for name, is_right in zip(right, flags, strict=True) if not is_right]
     if wrong:
-        tensor: Tensor = {**buffers, **parameters}[wrong[0]]
+        tensor = gathered({**buffers, **parameters}[wrong[0]])
         raise UserError(
             f"'{wrong[0]}' of {type(network).__name__} has {int((~tensor.isfinite()).sum())} values of "
             f"{tensor.numel()} that are NaN or infinite, and figures of such a network mean nothing: look at how it "

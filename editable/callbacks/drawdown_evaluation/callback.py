@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics import Metric
 
 import editable.callbacks.drawdown_evaluation.report as report
+from editable.callbacks.drawdown_evaluation.measures import measure_edits
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
 from editable.callbacks.drawdown_evaluation.unfinished import (
     UnfinishedEdits,
@@ -24,11 +24,18 @@ from editable.callbacks.run.context import (
     datamodule_of,
     network_of,
     require_gradients,
-    require_whole_parameters,
+    require_tensors,
     run_folder,
     run_folder_here,
 )
-from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
+from editable.callbacks.run.edit_loop import (
+    all_ranks,
+    gather_outcomes,
+    progress_bars,
+    share_of_edits,
+    validates_alone,
+    whole_loader,
+)
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.callbacks.run.placed import place, training_images
@@ -38,7 +45,6 @@ from editable.editing import (
     BaseEditor,
     BasePredictions,
     EditEvaluator,
-    EditOutcomes,
     EditProgress,
     SamplingSettings,
     merge_estimates,
@@ -46,9 +52,9 @@ from editable.editing import (
     split_for,
 )
 from editable.errors import Interrupted, UserError, require_at_least, require_positive, require_seed, require_within
-from editable.metrics import Agreement, Drawdown, DrawdownAbsolute, Generality, NumSteps, SuccessRate
 from editable.models import ScoringSettings, SplitNetwork, select_parameters
 from editable.models.selection import is_quantised
+from editable.models.sharded import is_sharded
 from editable.models.split.split_network import require_splittable
 
 __all__ = ["DrawdownEvaluation"]
@@ -70,7 +76,8 @@ class DrawdownEvaluation(Callback):
     With ``sampling``, drawdown and agreement are unbiased estimates, ``drawdown_half_width`` is the half-width of the
     95 % confidence interval of the former, ``num_sampled_images`` the number of scoring images looked at over all
     edits, and ``drawdown_absolute`` is left out, as the noise of an estimate would enlarge it. Edits are shared out
-    over ranks.
+    over ranks; where ranks share the parameters out (FSDP2, tensor parallelism), each makes all edits, and they are
+    edits of the last layer, the only one that is gathered.
 
     Args:
         num_edits: Number of edits in ``test``; 0 evaluates none.
@@ -184,7 +191,7 @@ class DrawdownEvaluation(Callback):
 
     def check(self, pl_module: LightningModule, inference_mode: bool) -> None:
         """Raise a :class:`UserError` where edits cannot be made."""
-        require_whole_parameters(pl_module.trainer, "an evaluation of edits")
+        require_tensors(pl_module.trainer, "an evaluation of edits")
         require_gradients(inference_mode, "an edit needs gradients")
         if self.editor_for(pl_module) is None:
             raise UserError(
@@ -198,8 +205,12 @@ class DrawdownEvaluation(Callback):
             )
         network = network_of(pl_module)
         require_splittable(network)
-        if self.editor_for(pl_module).own_layers is not None:
-            split_for(self.editor_for(pl_module), network, None)
+        if is_sharded(network) and self.resume is not None:
+            raise UserError(
+                "evaluation.resume: where processes share the parameters out, nothing is kept to go on from"
+            )
+        if self.editor_for(pl_module).own_layers is not None or is_sharded(network):
+            split_for(self.editor_for(pl_module), network, self.editable_layers_for(pl_module))
             return
         select_parameters(network, self.editable_layers_for(pl_module))  # raises for names that match nothing
         if any(map(is_quantised, network.modules())):
@@ -297,16 +308,17 @@ class DrawdownEvaluation(Callback):
         loader = whole_loader(dataloaders)
         num_images = len(loader.dataset)  # type: ignore[arg-type]
         views = self.make_views(trainer, loader.dataset)
+        rank, num_shares = share_of_edits(trainer, network_of(pl_module))
         stream = self.edits.bind(loader.dataset, getattr(datamodule_of(trainer), "classes", None))
         evaluator = self.make_evaluator(pl_module, loader, self.sampling)
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
             base = evaluator.measure_base(lambda images: progress.advance(task, images))
             edits = stream(base.labels, base.predictions, base.num_classes, num_edits)
-            own = slice(trainer.global_rank, None, trainer.world_size)
+            own = slice(rank, None, num_shares)
             task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
             finished = None
-            if stage == "test":
+            if stage == "test" and not is_sharded(network_of(pl_module)):
                 finished = self._take_up(trainer, pl_module, evaluator, base, edits, loader.dataset)
             outcomes = evaluator.score(
                 loader.dataset,
@@ -314,7 +326,7 @@ class DrawdownEvaluation(Callback):
                 edits.labels[own],
                 lambda done: progress.advance(task, done),
                 len(edits.indices),
-                trainer.global_rank,
+                rank,
                 views,
                 self.edited_views,
                 finished=finished,
@@ -326,11 +338,11 @@ class DrawdownEvaluation(Callback):
             "num_sensitive_images": evaluator.num_sensitive,
             "scoring_error": evaluator.errors_before / evaluator.num_images,
         }
-        of_edits: dict[str, Any] = _measure(outcomes, evaluator, self.generality_views, pl_module.device)
+        of_edits: dict[str, Any] = measure_edits(outcomes, evaluator, self.generality_views, pl_module.device)
         of_edits["num_edits"] = len(edits.indices)
         estimate = None
         if self.sampling:
-            estimate = merge_estimates(share for share in all_ranks(evaluator.estimate, trainer.world_size) if share)
+            estimate = merge_estimates(share for share in all_ranks(evaluator.estimate, num_shares) if share)
             of_edits |= {
                 "drawdown": estimate.drawdown,
                 "drawdown_half_width": estimate.half_width,
@@ -347,7 +359,7 @@ class DrawdownEvaluation(Callback):
             edits.indices,
             base.predictions[edits.indices],
             edits.labels,
-            gather_outcomes(outcomes, trainer.world_size),
+            gather_outcomes(outcomes, num_shares),
             evaluator.errors_before,
             evaluator.num_images,
             evaluator.num_sensitive,
@@ -361,34 +373,6 @@ class DrawdownEvaluation(Callback):
         if self._unfinished is not None:  # all processes have got here: they have told each other their outcomes
             self._unfinished.remove()
             self._unfinished = None
-
-
-def _measure(
-    outcomes: EditOutcomes, evaluator: EditEvaluator, num_views: int, device: torch.device
-) -> dict[str, Tensor]:
-    """Compute the metrics from this rank's share of the edits; they sum over ranks, on the device of the network.
-
-    Means over nothing are left out.
-    """
-    metrics: dict[str, Metric] = {}
-
-    def measure(name: str, metric: Metric, *counts: Any) -> None:
-        metric.update(*counts)
-        metrics[name] = metric
-
-    measure("success_rate", SuccessRate(), outcomes.success)
-    measure("num_steps", NumSteps(), outcomes.num_steps)
-    if evaluator.sampling is None:  # else errors are not counted but estimated
-        before = torch.tensor(evaluator.errors_before)
-        measure("drawdown", Drawdown(), before, outcomes.errors_after, evaluator.num_images)
-        measure("drawdown_absolute", DrawdownAbsolute(), before, outcomes.errors_after, evaluator.num_images)
-    measure("agreement", Agreement(), outcomes.agreeing, evaluator.num_images)
-    measure("sensitive_agreement", Agreement(), outcomes.sensitive_agreeing, evaluator.num_sensitive)
-    measure("generality_before", Generality(), outcomes.views_before, num_views)
-    measure("generality", Generality(), outcomes.views_after, num_views)
-    measure("generality_of_successes", Generality(), outcomes.views_after[outcomes.success], num_views)
-    values = {name: metric.to(device).compute() for name, metric in metrics.items()}
-    return {name: value for name, value in values.items() if not value.isnan()}
 
 
 def _for_figure(images: Tensor, datamodule: Any) -> Tensor:

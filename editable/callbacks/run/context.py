@@ -19,6 +19,7 @@ __all__ = [
     "network_of",
     "require_float32",
     "require_gradients",
+    "require_tensors",
     "require_whole_parameters",
     "run_folder",
     "run_folder_here",
@@ -100,7 +101,24 @@ def require_whole_parameters(trainer: Trainer, what: str) -> None:
         trainer: Of the run.
         what: What needs all of them, for the message: ``rewrite``.
     """
-    if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        raise UserError(
+            f"{what} needs the parameters whole, and {type(trainer.strategy).__name__} shares them out: use "
+            "trainer.strategy=ddp here"
+        )
+    require_tensors(trainer, what)
+
+
+def require_tensors(trainer: Trainer, what: str) -> None:
+    """Raise a :class:`UserError` where a strategy puts something else in the place of parameters than torch's tensors.
+
+    FSDP2 and tensor parallelism (Lightning's ``ModelParallelStrategy``) leave distributed tensors in their places.
+
+    Args:
+        trainer: Of the run.
+        what: What needs them, for the message: ``an evaluation of edits``.
+    """
+    if isinstance(trainer.strategy, FSDPStrategy | DeepSpeedStrategy):
         raise UserError(
             f"{what} needs the parameters whole, and {type(trainer.strategy).__name__} shares them out: use "
             "trainer.strategy=ddp here"

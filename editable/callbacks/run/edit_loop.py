@@ -7,12 +7,14 @@ import torch.distributed
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from editable.editing import EditOutcomes
 from editable.errors import UserError
+from editable.models.sharded import is_sharded
 
-__all__ = ["all_ranks", "gather_outcomes", "progress_bars", "validates_alone", "whole_loader"]
+__all__ = ["all_ranks", "gather_outcomes", "progress_bars", "share_of_edits", "validates_alone", "whole_loader"]
 
 
 def whole_loader(dataloaders: Any) -> DataLoader:
@@ -46,6 +48,14 @@ def progress_bars(trainer: Trainer) -> Progress:
 def validates_alone(trainer: Trainer) -> bool:
     """Return whether this is ``validate``; ``trainer.validating`` is also true of the validation in a fit."""
     return trainer.state.fn == TrainerFn.VALIDATING
+
+
+def share_of_edits(trainer: Trainer, network: nn.Module) -> tuple[int, int]:
+    """Return which share of the edits is this process's, and how many shares there are.
+
+    Processes that share the parameters out gather them together, step by step, so each makes all edits.
+    """
+    return (0, 1) if is_sharded(network) else (trainer.global_rank, trainer.world_size)
 
 
 def all_ranks(own: Any, world_size: int) -> list[Any]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from torch import nn
 
 from editable.editing.editors.base import BaseEditor
+from editable.errors import UserError
 from editable.models import SplitNetwork
+from editable.models.sharded import is_sharded
+from editable.models.split.whole_layer import WholeLayer
 
 __all__ = ["needs_place", "split_for"]
 
@@ -22,8 +25,19 @@ def split_for(editor: BaseEditor, network: nn.Module, layers: Sequence[str] | st
     Args:
         editor: The editor.
         network: The network, which is not changed.
-        layers: The editable layers of an editor that has none of its own.
+        layers: The editable layers of an editor that has none of its own; of a network whose parameters are shared out
+            over processes its last layer, which is gathered, see `WholeLayer`.
+
+    Raises:
+        UserError: If the network cannot be split there, or processes share it out and the editor needs more than that.
     """
+    if is_sharded(network):
+        if editor.own_layers is not None:
+            raise UserError(
+                f"{type(editor).__name__} changes a layer of its own in a copy of the network, but processes share the "
+                "parameters out: use trainer.strategy=ddp"
+            )
+        network = WholeLayer(network, layers or [])
     if editor.own_layers is None:
         return SplitNetwork(network, layers or [])
     return SplitNetwork(editor.furnish(copy.deepcopy(network)), list(editor.own_layers))
