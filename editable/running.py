@@ -12,6 +12,7 @@ from typing import TextIO
 import torch.distributed
 from lightning.pytorch.utilities import rank_zero_only
 
+from editable.allocator import keep_freed_memory
 from editable.atomic import is_disk_full
 from editable.command_line.first_word import named
 from editable.command_line.table import COMMANDS
@@ -84,6 +85,7 @@ def run(args: Sequence[str]) -> None:
         SystemExit: With status 2 on a user's mistake, and with 143 or 130 on SIGTERM or SIGINT, after one sentence.
     """
     _leave_out_noise()
+    keep_freed_memory()
     signals = StopSignals()
     try:
         with signals.installed(), _each_sentence_once():

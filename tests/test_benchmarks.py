@@ -19,6 +19,7 @@ from tests.paths import DOCS, ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 TINY = {
+    "allocator.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1",
     "edits_together.py": "--width 2 --size 8 --numbers 1 2 --steps 2 --repeats 1",
     "device.py": "--device cpu --width 2 --size 8 --images 24 --edits 2 --steps 2 --updates 3 --repeats 1",
     "unroll.py": "--width 2 --size 8 --steps 2 --repeats 1",

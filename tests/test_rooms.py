@@ -31,7 +31,7 @@ LAYERS = [
     {"models", "metrics", "data"},
     {"command_line"},
     {"tables", "yaml_text", "mistakes"},
-    {"atomic", "text_files"},
+    {"allocator", "atomic", "text_files"},
     {"errors"},
 ]
 """Rooms, from the top down: a file imports files of its own room and of lower layers."""
@@ -43,6 +43,7 @@ NO_LIGHTNING = (
     "visualize",
     "tables",
     "yaml_text",
+    "allocator",
     "atomic",
     "text_files",
     "errors",
