@@ -8,8 +8,9 @@ parameters by name patterns, ``weights.py`` loads them as data and writes them, 
 from editable.models.added.codebook import Codebook
 from editable.models.added.codebook_network import CodebookNetwork, add_codebook
 from editable.models.added.extra_layer import ExtraLayer, add_extra_layer
-from editable.models.added.grown_network import GrownNetwork, Pooling, grow_classes
+from editable.models.added.grown_network import GrownNetwork, grow_classes
 from editable.models.added.neuron_layer import Neurons, add_neurons
+from editable.models.added.new_logit import LogitKind, Pooling
 from editable.models.class_names import class_names_of
 from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
@@ -41,6 +42,7 @@ __all__ = [
     "GrownNetwork",
     "LatentSampler",
     "LinearTail",
+    "LogitKind",
     "Neurons",
     "NormalLatents",
     "Pooling",

@@ -70,6 +70,12 @@ from editable.rewriting.memory.transposed_memory import (
     TransposedPixelMemory,
     transpose_memory,
 )
+from editable.rewriting.new_class.class_discriminant import (
+    ClassDiscriminant,
+    ClassStatistics,
+    Discriminant,
+    class_statistics,
+)
 from editable.rewriting.new_class.class_filter import (
     ClassFilter,
     ClassFilterTraining,
@@ -104,8 +110,10 @@ __all__ = [
     "UNSEEN_SEED",
     "Architecture",
     "Candidate",
+    "ClassDiscriminant",
     "ClassFilter",
     "ClassFilterTraining",
+    "ClassStatistics",
     "ClosedForm",
     "ConceptFinder",
     "ConceptReplacement",
@@ -114,6 +122,7 @@ __all__ = [
     "ConvGeometry",
     "DetectorFinder",
     "Directions",
+    "Discriminant",
     "EraseRule",
     "Exemplars",
     "FilterExamples",
@@ -174,6 +183,7 @@ __all__ = [
     "calibrate_logit",
     "channel_scores",
     "choose_candidate",
+    "class_statistics",
     "class_vector",
     "closed_form_update",
     "collect_output_moment",

@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 import editable.callbacks.new_class.report as report
 from editable.callbacks.new_class.grown_files import write_grown_network
 from editable.callbacks.new_class.judging import JudgedLogit, judge_trials
-from editable.callbacks.new_class.look import Look, classifier_of, grow_with, look_at
+from editable.callbacks.new_class.look import Look, classifier_of, grow_with, grow_with_discriminant, look_at
 from editable.callbacks.new_class.maps import maps_of
-from editable.callbacks.new_class.outcome import NewClassOutcome
+from editable.callbacks.new_class.outcome import Kept, NewClassOutcome
 from editable.callbacks.new_class.training import NewClassTraining, read_class_images
 from editable.callbacks.new_class.trial import NewClassTrial, TrialSettings
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
@@ -31,7 +31,9 @@ from editable.data.images.images import ImageFiles
 from editable.errors import UserError, require_at_least, require_not_negative, require_seed, require_within
 from editable.metrics import RocCurve
 from editable.models import GrownNetwork, Pooling
+from editable.models.added.classifier import find_classifier
 from editable.rewriting import LayerBlock
+from editable.rewriting.new_class.class_discriminant import ClassDiscriminant
 from editable.rewriting.new_class.class_filter import ClassFilterTraining, make_filter_examples
 from editable.rewriting.new_class.logit_calibration import LogitCalibration
 from editable.rewriting.new_class.negatives import NegativeChoice
@@ -47,7 +49,10 @@ class NewClass(Subcommand):
     One new filter beside a layer learns the class's silhouette, and one new logit reads it alone, so that the logits of
     the old classes stay as they are (Elango 2021, "Rewriting the Rules of a Classifier", ch. 4). The new logit is
     scaled and shifted on images of old classes, so that it takes few of them; see
-    :func:`~editable.rewriting.calibrate_logit`. Beside it stand the three baselines of the source,
+    :func:`~editable.rewriting.calibrate_logit`. With ``discriminant``, linear discriminants of the new class and of
+    all old ones are made in closed form too, of what the last layer reads and, as a whitened filter, of what the
+    filter's layer reads; the new logit is then normalised against the old ones, so that its probability is that of the
+    discriminants. Beside all of these stand the three baselines of the source,
     which give the new class a row of the last layer's weights: a random one, the class's feature vector, and the sum of
     its parts' vectors.
 
@@ -56,7 +61,8 @@ class NewClass(Subcommand):
 
     Logs, as means over draws, ``new_class_auc``, ``new_class_auc_probability``, ``new_class_recall``,
     ``new_class_lost``, ``new_class_accuracy_before`` and ``new_class_accuracy``, those of the baselines with their name
-    behind (``new_class_auc_random``, ``…_class_vector``, ``…_compositional``), and counts; ``docs/new-classes.md``
+    behind (``new_class_auc_random``, ``…_class_vector``, ``…_compositional``), those of discriminants likewise
+    (``…_discriminant``, ``…_whitened_filter``), and counts; ``docs/new-classes.md``
     defines them. Leaves ``new_class.csv``, figures, and of the first draw the grown network's weights,
     ``grown.safetensors``, with ``grown.yaml``, a configuration that loads them.
 
@@ -83,6 +89,9 @@ class NewClass(Subcommand):
             for the compositional baseline; by default the two that the network takes the positives for most.
         component_masks: In place of ``components``: a JSON file of outlines of the parts in images beside it.
         seed: Of all draws; draw number d has seed + d.
+        discriminant: How linear discriminants are made, where the last layer is linear; null makes none.
+        keep: What the grown network that is left has of the new class: the ``filter``, the ``discriminant``, or the
+            ``whitened_filter``.
 
     Attributes:
         outcome: Once it has run: what came of each method and draw is in ``outcome.figures``.
@@ -119,6 +128,8 @@ class NewClass(Subcommand):
         components: ClassNames | None = None,
         component_masks: str | None = None,
         seed: int = 0,
+        discriminant: ClassDiscriminant | None = None,
+        keep: Kept = "filter",
     ) -> None:
         require_at_least(1, num_draws=num_draws, num_pool_images=num_pool_images)
         require_at_least(1, num_positives=num_positives)
@@ -129,6 +140,9 @@ class NewClass(Subcommand):
         _check_choice("negatives", negatives, get_args(NegativeChoice))
         _check_choice("pool", pool, ("val", "train"))
         _check_choice("pooling", pooling, get_args(Pooling))
+        _check_choice("keep", keep, get_args(Kept))
+        if keep != "filter" and discriminant is None:
+            raise UserError(f"keep is {keep!r}, which is made where discriminant is given: give it, or keep the filter")
         if components is not None and component_masks is not None:
             raise UserError("components and component_masks both name the parts of the new class: give one of the two")
         self.class_name, self.components = name_text(name), components
@@ -157,7 +171,9 @@ class NewClass(Subcommand):
             components=None,  # their labels are known with the data
             component_images=of_parts,
             seed=seed,
+            discriminant=discriminant,
         )
+        self.keep = keep
         self.pool, self.num_pool_images = pool, num_pool_images
         self.pooling, self.max_loss = pooling, max_loss
         self.outcome: NewClassOutcome | None = None
@@ -210,10 +226,13 @@ class NewClass(Subcommand):
             test = self._test_images(trainer, of_pool.old_logits.shape[1])
             of_test = self._look(network, data, test, filters, pl_module.device, progress, "test images")
         judged = list(judge_trials(self.trials, of_pool._replace(pooled=again.pooled), of_test, self.max_loss))
-        self._calibration = judged[self.settings.kept].calibration
+        weight = self.settings.training.negative_weight if self.keep == "filter" else None
+        kept = (self.keep.replace("_", " "), weight, 0)
+        (self._calibration,) = (one.calibration for one in judged if one.figures[:3] == kept)
         folder, configuration = run_folder(trainer), None
         if trainer.is_global_zero:
-            configuration = write_grown_network(folder, self.grown(network), self.settings.layer, self.pooling)
+            layer, logit = self._kept_layer(network), "filter" if self.keep == "filter" else "discriminant"
+            configuration = write_grown_network(folder, self.grown(network), layer, self.pooling, logit)
         self.outcome = self._outcome(data, judged, of_test, configuration)
         pl_module.log_dict({f"new_class_{name}": value for name, value in self.outcome.values().items()})
 
@@ -232,10 +251,23 @@ class NewClass(Subcommand):
         read_all(new, data, "test image of the new class")
 
     def grown(self, network: nn.Module) -> GrownNetwork:
-        """Return a network grown by the first draw's filter, of the training's own λ; what it had is not copied."""
+        """Return a network grown by what is kept of the first draw: its filter, of the training's own λ, or another.
+
+        What the network had is not copied.
+        """
         assert self._calibration is not None, "there is a filter once it has run"
-        weight = self.trials[0].filters[self.settings.kept].weight
-        return grow_with(network, self.settings.layer, [weight], self.pooling, *self._calibration)
+        first = self.trials[0]
+        if self.keep == "filter":
+            weight = first.filters[self.settings.kept].weight
+            return grow_with(network, self.settings.layer, [weight], self.pooling, *self._calibration)
+        made = first.discriminants[self.keep.replace("_", " ")]
+        return grow_with_discriminant(network, self._kept_layer(network), made, self._calibration.bias)
+
+    def _kept_layer(self, network: nn.Module) -> str:
+        """Return the layer beside which stands what is kept."""
+        if self.keep == "discriminant":
+            return find_classifier(classifier_of(network), "a discriminant")[0]
+        return self.settings.layer
 
     def _outcome(
         self, data: ImageDataModule, judged: Sequence[JudgedLogit], of_test: Look, configuration: str | None
@@ -263,6 +295,7 @@ class NewClass(Subcommand):
             curves=curves,
             maps=maps_of(first, first.filters[self.settings.kept], data.mean, data.std),
             configuration=configuration,
+            kept=self.keep,
         )
 
     def _pool_images(self, data: ImageDataModule) -> Dataset:
@@ -301,9 +334,10 @@ class NewClass(Subcommand):
             filters,
             self.pooling,
             loader,
-            self.settings.baselines,
+            self.settings.baselines or self.settings.discriminant is not None,
             device,
             lambda number: progress.advance(task, number),
+            self.settings.discriminant is not None,
         )
         progress.remove_task(task)
         return found

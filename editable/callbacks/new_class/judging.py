@@ -31,6 +31,7 @@ def judge_new_logit(
     pool: NewLogitScores,
     test: NewLogitScores,
     max_loss: float,
+    scale: float | None = None,
 ) -> JudgedLogit:
     """Calibrate a new logit on images of old classes, and judge it on test images.
 
@@ -41,11 +42,12 @@ def judge_new_logit(
         pool: Scores of images of old classes that it was not trained on.
         test: Scores of test images of old classes and the new one.
         max_loss: Part of the pool's images that may be given to the new class.
+        scale: Of the new logit, where it has one of its own; by default it is calibrated.
 
     Raises:
         UserError: If it responds alike to all images of the pool, or one kind of test images is missing.
     """
-    calibration = calibrate_logit(pool.pooled, pool.old_logits, max_loss)
+    calibration = calibrate_logit(pool.pooled, pool.old_logits, max_loss, scale)
     new = test.old_logits.shape[1]
     positive, weights = test.labels == new, weights_by_class(test.labels)
     logits = torch.cat([test.old_logits, (test.pooled * calibration.scale + calibration.bias)[:, None]], dim=1)
@@ -68,7 +70,7 @@ def judge_new_logit(
 def judge_trials(
     trials: Sequence[NewClassTrial], of_pool: Look, of_test: Look, max_loss: float
 ) -> Iterator[JudgedLogit]:
-    """Yield what came of each method in each draw: of the draw's filters by λ, then of its baselines.
+    """Yield what came of each method in each draw: of the draw's filters by λ, of discriminants and of baselines.
 
     Args:
         trials: By draw.
@@ -96,6 +98,13 @@ def judge_trials(
             )
             yield judged._replace(figures=figures)
             number += 1
+        for name, made in trial.discriminants.items():
+            pool, test = (
+                some.of_discriminant(made, keys)
+                for some in (of_pool, of_test)
+                if (keys := some.features if name == "discriminant" else some.keys) is not None
+            )
+            yield judge_new_logit(name, None, draw, pool, test, max_loss, scale=1.0)
         for name, vector in trial.vectors.items():
             yield judge_new_logit(name, None, draw, of_pool.of_vector(vector), of_test.of_vector(vector), max_loss)
 

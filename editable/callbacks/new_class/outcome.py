@@ -1,21 +1,24 @@
 """What comes of a new class: how well each method tells it from the old ones, and what it costs these."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from editable.metrics import RocCurve
 from editable.rewriting.new_class.negatives import NegativeChoice
 
-__all__ = ["FilterMaps", "LogitFigures", "NewClassOutcome"]
+__all__ = ["FilterMaps", "Kept", "LogitFigures", "NewClassOutcome"]
+
+Kept = Literal["filter", "discriminant", "whitened_filter"]
+"""What a grown network may have of the new class."""
 
 
 class LogitFigures(NamedTuple):
     """What came of one method with one draw of examples.
 
     Attributes:
-        method: ``filter``, ``random``, ``class vector`` or ``compositional``.
+        method: ``filter``, ``discriminant``, ``whitened filter``, ``random``, ``class vector`` or ``compositional``.
         negative_weight: λ of a filter; none for the others.
         draw: Number of the draw.
         auc: Area under the ROC curve of the new logit, every old class counting the same.
@@ -78,6 +81,7 @@ class NewClassOutcome:
         curves: ROC curves by draw, of each method by name; for ``filter`` with the λ that is kept.
         maps: What the filter of the first draw makes of some of its examples.
         configuration: Path of the configuration that loads the grown network; none where there is none.
+        kept: What the grown network has.
     """
 
     name: str
@@ -94,6 +98,7 @@ class NewClassOutcome:
     curves: dict[str, list[RocCurve]]
     maps: FilterMaps
     configuration: str | None
+    kept: Kept = "filter"
 
     @property
     def num_draws(self) -> int:

@@ -105,7 +105,7 @@ def _plot_weights(outcome: NewClassOutcome, path: Path) -> None:
 
 def _kept(outcome: NewClassOutcome) -> str:
     """Say where the grown network is, and what loads it."""
-    text = "\nThe network grown by the filter of the first draw is in `grown.safetensors`"
+    text = f"\nThe network grown by the {outcome.kept.replace('_', ' ')} of the first draw is in `grown.safetensors`"
     if outcome.configuration is None:
         return f"{text}.\n"
     return (

@@ -8,14 +8,15 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from editable.callbacks.new_class.look import Look, classifier_of
+from editable.callbacks.new_class.look import Look, classifier_of, pooled_keys
 from editable.callbacks.new_class.trial import NewClassTrial, TrialSettings
 from editable.data import ImageDataModule
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.frame import Frame
 from editable.errors import UserError
 from editable.rewriting import LayerBlock
-from editable.rewriting.new_class.class_filter import ClassFilterTraining, make_filter_examples
+from editable.rewriting.new_class.class_discriminant import Discriminant, class_statistics
+from editable.rewriting.new_class.class_filter import ClassFilterTraining, FilterExamples, make_filter_examples
 from editable.rewriting.new_class.class_filter_sweep import activations, train_for_each_weight
 from editable.rewriting.new_class.class_vectors import class_vector, compositional_vector, random_vector
 from editable.rewriting.new_class.final_features import FinalFeatures
@@ -60,6 +61,7 @@ class NewClassTraining:
         ]
         steps = settings.num_draws * len(settings.negative_weights) * settings.training.num_steps
         negatives = self._choose_negatives(block, drawn)
+        discriminants = self._discriminants()
         task = progress.add_task("training filters", total=steps)
         trials = []
         for draw, (positives, masks), chosen in zip(self._draws, drawn, negatives, strict=True):
@@ -74,7 +76,8 @@ class NewClassTraining:
             )
             active = [activations(block, examples, one.weight) for one in filters]
             vectors = self._vectors(draw, positives, masks) if settings.baselines else {}
-            trials.append(NewClassTrial(block, positives.cpu(), chosen, others, examples, filters, active, vectors))
+            trial = NewClassTrial(block, positives.cpu(), chosen, others, examples, filters, active, vectors)
+            trials.append(trial._replace(discriminants=discriminants(positives, masks, block, examples)))
         progress.remove_task(task)
         return trials
 
@@ -99,6 +102,21 @@ class NewClassTraining:
         ]
         scores = self.score_pool(alone)
         return [top_false_positives(scores[:, draw], settings.num_negatives) for draw in self._draws]
+
+    def _discriminants(self) -> Callable[[Tensor, Tensor, LayerBlock, FilterExamples], dict[str, Discriminant]]:
+        """Return what makes the discriminants of a draw; the statistics of old classes are computed once."""
+        make, pool = self.settings.discriminant, self.of_pool
+        if make is None:
+            return lambda *_: {}
+        assert pool.features is not None, "features were asked for"
+        assert pool.keys is not None, "keys were asked for"
+        num_old = pool.old_logits.shape[1]
+        of_features, of_keys = (class_statistics(some, pool.labels, num_old) for some in (pool.features, pool.keys))
+        final = FinalFeatures(classifier_of(self.network))
+        return lambda positives, masks, block, examples: {
+            "discriminant": make(final.of_part(positives, masks), of_features),
+            "whitened filter": make(pooled_keys(block, examples.positives, examples.silhouettes), of_keys),
+        }
 
     def _vectors(self, draw: int, positives: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Return the baselines."""

@@ -1,12 +1,15 @@
 """One draw of examples of a new class: how examples are drawn and trained on, and what is made of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
 
 from editable.data.concepts.class_images import ClassImages
 from editable.rewriting import LayerBlock
+from editable.rewriting.new_class.class_discriminant import ClassDiscriminant, Discriminant
 from editable.rewriting.new_class.class_filter import ClassFilter, ClassFilterTraining, FilterExamples
 from editable.rewriting.new_class.negatives import NegativeChoice
 
@@ -31,6 +34,7 @@ class TrialSettings:
             positives for.
         component_images: In place of ``components``: images with masks of the parts.
         seed: Draw number d has seed + d.
+        discriminant: How linear discriminants are made too; none makes none.
     """
 
     layer: str
@@ -45,6 +49,7 @@ class TrialSettings:
     components: list[int] | None
     component_images: ClassImages | None
     seed: int
+    discriminant: ClassDiscriminant | None = None
 
     @property
     def kept(self) -> int:
@@ -64,6 +69,8 @@ class NewClassTrial(NamedTuple):
         filters: For each weight λ of negatives.
         activations: Of each filter, the mean of σ(W * x) on positives and negatives.
         vectors: Baselines by name, float64 [d].
+        discriminants: By name: ``discriminant`` of what the last layer reads, ``whitened filter`` of what the filters'
+            layer reads.
     """
 
     block: LayerBlock
@@ -74,3 +81,4 @@ class NewClassTrial(NamedTuple):
     filters: list[ClassFilter]
     activations: list[tuple[float, float]]
     vectors: dict[str, Tensor]
+    discriminants: Mapping[str, Discriminant] = MappingProxyType({})

@@ -1,58 +1,19 @@
-"""A classifier grown by new classes: for each, one new filter beside a layer, and one new logit that reads only it."""
+"""A classifier grown by new classes: for each, something new beside a layer, and one new logit that reads only it."""
 
-import copy
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from editable.errors import UserError, require_at_least
+from editable.models.added.classifier import find_classifier
+from editable.models.added.new_logit import LogitKind, NewDiscriminant, NewLogit, Pooling
 from editable.models.added.tapping import run_tapped
 from editable.models.weights import load_weights
 
-__all__ = ["GrownNetwork", "NewLogit", "Pooling", "grow_classes"]
-
-Pooling = Literal["mean", "max"]
-"""What becomes of a filter's map: its mean over all positions, or its largest value."""
-
-
-class NewLogit(nn.Module):
-    """The logit of a new class: a filter on what a layer reads, its map pooled, scaled and shifted.
-
-    z = a · pool(W * x) + b. A new one has random weights W as any new convolution, a = 1 and b = 0: in the source
-    (Elango 2021, ch. 4) the new class's row of the final layer is one-hot at the new filter, which is this a and b.
-
-    Args:
-        layer: The convolution [f, c, m, n] whose input is read. The filter is a copy of it with one output in place
-            of f, so that it moves and pads likewise.
-        pooling: ``mean`` or ``max`` over positions.
-
-    Attributes:
-        filter: The convolution, its weight W of shape [1, c, m, n].
-        scale: a, a parameter [1].
-        bias: b, a parameter [1].
-    """
-
-    def __init__(self, layer: nn.Conv2d, pooling: Pooling = "mean") -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.filter = copy.deepcopy(layer)
-        self.filter.out_channels = 1
-        self.filter.weight = nn.Parameter(torch.empty_like(layer.weight[:1]))
-        self.filter.bias = None
-        self.filter.reset_parameters()
-        self.scale = nn.Parameter(layer.weight.new_ones(1))
-        self.bias = nn.Parameter(layer.weight.new_zeros(1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Compute the logit [N, 1] from what the layer reads, [N, c, H, W]."""
-        return self.pool(self.filter(inputs)) * self.scale + self.bias
-
-    def pool(self, maps: Tensor) -> Tensor:
-        """Pool maps [N, F, h, w] to [N, F]."""
-        return maps.mean((2, 3)) if self.pooling == "mean" else maps.amax((2, 3))
+__all__ = ["GrownNetwork", "grow_classes"]
 
 
 class GrownNetwork(nn.Module):
@@ -63,15 +24,17 @@ class GrownNetwork(nn.Module):
 
     Args:
         base: The classifier, from images [N, C, H, W] to logits [N, K].
-        layers: For each new class, the name of the layer in ``base`` whose input its filter reads.
-        new_logits: As many.
+        layers: For each new class, the name of the layer in ``base`` whose input is read.
+        new_logits: As many; a discriminant's log odds are against all logits before it.
 
     Attributes:
         base: The classifier.
         new_logits: Of the new classes, in the order of their labels K, K + 1, …
     """
 
-    def __init__(self, base: nn.Module, layers: Sequence[str], new_logits: Sequence[NewLogit]) -> None:
+    def __init__(
+        self, base: nn.Module, layers: Sequence[str], new_logits: Sequence[NewLogit | NewDiscriminant]
+    ) -> None:
         super().__init__()
         self.base = base
         self.layers = tuple(layers)
@@ -81,7 +44,11 @@ class GrownNetwork(nn.Module):
         """Compute logits [N, K + number of new classes]."""
         taps = list(zip(self.layers, self.new_logits, strict=True))
         logits, new = run_tapped(self.base, x, taps, "the filter of a new class")
-        return torch.cat([logits, *new], dim=1)
+        for made, values in zip(self.new_logits, new, strict=True):
+            if isinstance(made, NewDiscriminant):
+                values = values + logits.logsumexp(1, True)
+            logits = torch.cat([logits, values], dim=1)
+        return logits
 
 
 def grow_classes(
@@ -90,6 +57,7 @@ def grow_classes(
     num_new: int = 1,
     pooling: Pooling = "mean",
     weights: str | None = None,
+    logit: LogitKind = "filter",
 ) -> GrownNetwork:
     """Grow a classifier by new classes, each with one new filter in a layer and one new logit that reads only it.
 
@@ -104,13 +72,16 @@ def grow_classes(
         network: The classifier, from images [N, C, H, W] to logits [N, K], by its class, or by a function that makes
             one.
         layer: The name of a convolution without groups, whose input the new filters read; or one for each new class.
+            Discriminants may read that of a linear layer too.
         num_new: Number of new classes.
         pooling: What a logit reads of its filter's map, the ``mean`` or the ``max`` over positions.
         weights: Weights that the network had without the new classes, a ``.safetensors`` file or a checkpoint of
             tensors.
+        logit: What a new logit is made of: a ``filter``, or ``discriminant``, those of the new class and of all classes
+            before it, see :class:`~editable.rewriting.ClassDiscriminant`.
 
     Returns:
-        The grown network, with logits [N, K + num_new]; filters start at random.
+        The grown network, with logits [N, K + num_new]; filters start at random, discriminants at zero.
 
     Raises:
         UserError: If a layer is unknown, no convolution, or has groups, a number is out of its range, or the weights do
@@ -123,23 +94,33 @@ def grow_classes(
         torch.Size([2, 5])
     """
     require_at_least(1, num_new=num_new)
-    if pooling not in get_args(Pooling):
-        raise UserError(f"pooling is {pooling!r}, but must be one of {', '.join(get_args(Pooling))}")
+    for what, value, choices in (("pooling", pooling, Pooling), ("logit", logit, LogitKind)):
+        if value not in get_args(choices):
+            raise UserError(f"{what} is {value!r}, but must be one of {', '.join(get_args(choices))}")
     names = [layer] * num_new if isinstance(layer, str) else list(layer)
     if len(names) != num_new:
         raise UserError(f"layer has {len(names)} names, but must be one name, or one for each of {num_new} new classes")
     if weights is not None:
         load_weights(network, weights)
     grown = network if isinstance(network, GrownNetwork) else GrownNetwork(network, (), ())
-    new = [NewLogit(_find_layer(grown.base, name), pooling) for name in names]
+    new: list[NewLogit | NewDiscriminant] = []
+    for name in names:
+        if logit == "filter":
+            new.append(NewLogit(_find_layer(grown.base, name), pooling))
+        else:
+            num_old = find_classifier(grown.base, "a discriminant")[1].out_features + len(grown.new_logits) + len(new)
+            new.append(NewDiscriminant(_find_layer(grown.base, name, linear=True), num_old))
     larger = GrownNetwork(grown.base, [*grown.layers, *names], [*grown.new_logits, *new])
     larger.training = network.training
     larger.new_logits.train(network.training)
     return larger
 
 
-def _find_layer(network: nn.Module, name: str) -> nn.Conv2d:
+def _find_layer(network: nn.Module, name: str, linear: bool = False) -> nn.Conv2d | nn.Linear:
+    """Return a convolution without groups, or where that does as well a linear layer."""
     module = dict(network.named_modules()).get(name)
+    if linear and isinstance(module, nn.Linear):
+        return module
     if not isinstance(module, nn.Conv2d) or module.groups > 1:
         what = "there is none" if module is None else f"it is a {type(module).__name__}"
         if isinstance(module, nn.Conv2d):
@@ -148,7 +129,7 @@ def _find_layer(network: nn.Module, name: str) -> nn.Conv2d:
         near = get_close_matches(name, names, n=5) or names[-5:]
         hint = f"such as {', '.join(near)}" if near else f"which {type(network).__name__} lacks"
         raise UserError(
-            f"the filter of a new class stands beside a convolution without groups, {hint}, but asked for was "
-            f"'{name}', and {what}"
+            f"{'discriminants stand' if linear else 'the filter of a new class stands'} beside a convolution without "
+            f"groups{' or a linear layer' if linear else ''}, {hint}, but asked for was '{name}', and {what}"
         )
     return module

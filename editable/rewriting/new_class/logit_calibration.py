@@ -23,7 +23,9 @@ class LogitCalibration(NamedTuple):
     bias: float
 
 
-def calibrate_logit(pooled: Tensor, old_logits: Tensor, max_loss: float = 0.01) -> LogitCalibration:
+def calibrate_logit(
+    pooled: Tensor, old_logits: Tensor, max_loss: float = 0.01, scale: float | None = None
+) -> LogitCalibration:
     """Choose scale and shift of a new logit on images of old classes.
 
     BCE to a silhouette fixes neither: it says how high a map is, not how high the logits of other classes are. The
@@ -34,6 +36,7 @@ def calibrate_logit(pooled: Tensor, old_logits: Tensor, max_loss: float = 0.01) 
         pooled: q on images of old classes that the filter was not trained on, [N].
         old_logits: Of the same images, [N, K].
         max_loss: The part of them that may be given to the new class, from 0 to below 1.
+        scale: a, where q has a scale of its own, such as log odds; by default it is chosen.
 
     Raises:
         UserError: If the part is out of range, a value is not finite, or q is the same for all images.
@@ -48,9 +51,9 @@ def calibrate_logit(pooled: Tensor, old_logits: Tensor, max_loss: float = 0.01) 
             f"the new filter responds alike to all {len(pooled)} images of old classes, so that its logit cannot be "
             "calibrated"
         )
-    scale = largest.std(correction=0) / spread
-    gaps = (largest - scale * pooled).sort().values
+    factor = float(largest.std(correction=0) / spread) if scale is None else scale
+    gaps = (largest - factor * pooled).sort().values
     allowed = math.floor(max_loss * len(gaps) + 1e-9)
     # Logits are computed in single precision: the image at the limit must not slip over it.
-    slack = 1e-5 * torch.maximum(largest.abs().max(), (scale * pooled).abs().max())
-    return LogitCalibration(scale.item(), (gaps[allowed] - slack).item())
+    slack = 1e-5 * torch.maximum(largest.abs().max(), (factor * pooled).abs().max())
+    return LogitCalibration(factor, (gaps[allowed] - slack).item())

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from editable.errors import UserError
 from editable.models import GrownNetwork, grow_classes, load_weights
+from editable.rewriting.new_class.class_discriminant import ClassDiscriminant, class_statistics
 from editable.rewriting.new_class.class_filter import ClassFilterTraining
 from editable.rewriting.new_class.class_vectors import random_vector
 from editable.tasks import ClassificationTask
@@ -116,6 +117,50 @@ def test_draws_and_sweep_have_their_rows_and_files(swept):
     assert "2 times" in report
     assert "filter, λ = 0.01" in report
     assert not (folder / "grown.yaml").exists()  # there is no configuration of this run
+
+
+@pytest.mark.parametrize("keep", ["discriminant", "whitened_filter"])
+def test_discriminants_are_judged_and_kept_as_a_network_whose_old_logits_are_untouched(root, tmp_path, keep):
+    callback, metrics, folder, network = run(
+        root, tmp_path, discriminant=ClassDiscriminant(), keep=keep, num_positives=3, max_loss=0.25
+    )
+    layer = "8" if keep == "discriminant" else "3"
+    grown = grow_classes(make_network(), layer, logit="discriminant").eval()
+    load_weights(grown, folder / "grown.safetensors")
+    images = torch.cat([*(read(root / "old/test" / name) for name in OLD), read(root / "new/judge")])
+    labels = torch.tensor([0] * 8 + [1] * 8 + [2] * 6)
+    logits = grown(images).detach()
+    assert torch.equal(logits[:, :2], network(images))
+
+    # By hand: densities of Gaussians about the classes' means, of what the layer reads on average.
+    data = make_data(root)
+    data.setup("validate")
+    pool = torch.stack([image for image, _ in data.val_dataset])
+    of_pool = torch.tensor([label for _, label in data.val_dataset])
+    drawn = torch.randperm(4, generator=torch.Generator().manual_seed(0))[:3]
+
+    def keys(some):
+        if keep == "discriminant":
+            return network[:-1](some).detach()
+        patches = functional.unfold(network[:3](some).detach(), 3, padding=1, stride=2)
+        return patches.mean(2)
+
+    old = class_statistics(keys(pool), of_pool, 2)
+    odds = ClassDiscriminant()(keys(read(root / "new/learn")[drawn]), old).odds(keys(images))
+    assert callback.trials[0].discriminants.keys() == {"discriminant", "whitened filter"}
+    shift = (logits[:, 2] - logits[:, :2].logsumexp(1)) - odds
+    torch.testing.assert_close(shift, shift[:1].expand(22), rtol=1e-3, atol=1e-3)
+    probability = logits.softmax(1)[:, 2]
+    torch.testing.assert_close(probability, (odds + shift.mean()).sigmoid().float(), rtol=1e-2, atol=1e-4)
+    assert metrics[f"new_class_auc_{keep}"] == pytest.approx(over_pairs(odds, labels), rel=1e-5)
+    assert metrics[f"new_class_auc_probability_{keep}"] == metrics[f"new_class_auc_{keep}"]
+    recall = (logits.argmax(1) == 2)[labels == 2].double().mean().item()
+    assert metrics[f"new_class_recall_{keep}"] == pytest.approx(recall)
+    assert int((grown(pool).argmax(1) == 2).sum()) == 5  # a quarter of 20
+    # A third new class behind it, against all before.
+    twice = grow_classes(grown, layer, logit="discriminant")
+    assert torch.equal(twice(images)[:, :3], logits)
+    assert twice.new_logits[1].discriminants.weight.shape[0] == 4
 
 
 def test_the_same_seed_gives_the_same_outcome(root, first_run, tmp_path):
@@ -247,6 +292,8 @@ def test_mistakes_seen_when_it_runs(make_trainer, root, tmp_path, settings, mess
         ({"negatives": "worst"}, "negatives is 'worst', but must be one of random, top"),
         ({"pool": "test"}, "pool is 'test', but must be one of val, train"),
         ({"pooling": "sum"}, "pooling is 'sum', but must be one of mean, max"),
+        ({"keep": "vector"}, "keep is 'vector', but must be one of filter, discriminant, whitened_filter"),
+        ({"keep": "discriminant"}, "keep is 'discriminant', which is made where discriminant is given: give it"),
         ({"max_loss": 1.0}, r"max_loss must be in \[0, 1\), got 1.0"),
         ({"components": ["red"], "component_masks": "a.json"}, "give one of the two"),
     ],

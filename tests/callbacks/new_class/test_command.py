@@ -51,7 +51,7 @@ def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small(folder: Path) -> list[str]:
     """What makes the shipped configuration small."""
     model = ["--model.network.width=4", f"--model.weights={folder / 'old.safetensors'}", "--data.batch_size=20"]
-    return [*model, "--new_class.num_negatives=3", "--new_class.training.num_steps=2"]
+    return [*model, "--data.validation_fraction=0.5", "--new_class.num_negatives=3", "--new_class.training.num_steps=2"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -67,6 +67,7 @@ def test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes(
     assert metrics["new_class_num_old_test_images"] == 16
     assert metrics["new_class_num_draws"] == 2
     assert metrics.keys() >= {"new_class_auc", "new_class_auc_compositional", "new_class_recall", "test_error"}
+    assert metrics.keys() >= {"new_class_auc_discriminant", "new_class_recall_whitened_filter"}
     assert "drawdown" not in metrics
     report = (run / "report.md").read_text()
     assert "filter, λ = 0.02" in report
@@ -80,7 +81,8 @@ def test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes(
     content = yaml.safe_load(CONFIG.read_text())
     plain = Path("plain.yaml")
     plain.write_text(yaml.safe_dump({key: content[key] for key in ("data", "evaluation")}))
-    grown = [f"--config={plain}", f"--config={run / 'grown.yaml'}", f"--data.root={folder / 'nine'}"]
+    of_nine = [f"--data.root={folder / 'nine'}", "--data.validation_fraction=0.5"]
+    grown = [f"--config={plain}", f"--config={run / 'grown.yaml'}", *of_nine]
     main(["test", *grown, *QUIET])
     tested = json.loads(max(Path("runs/unnamed").glob("version_*")).joinpath("metrics.json").read_text())
     assert 0 <= tested["test_error"] <= 1
@@ -118,6 +120,14 @@ MISTAKES = {
     "layer": (["--new_class.layer=layer9"], "has no layer 'layer9'"),
     "images": (["--new_class.images=nowhere"], "The folder nowhere does not exist"),
     "choice": (["--new_class.negatives=worst"], "worst"),
+    "kept": (["--new_class.keep=vector"], "vector"),
+    "kept and not made": (
+        ["--new_class.discriminant=null"],
+        "keep is 'discriminant', which is made where discriminant",
+    ),
+    "metric": (["--new_class.discriminant.epsilon=-1"], "epsilon must be at least 0, got -1"),
+    "spread": (["--new_class.discriminant.spread=much"], "much"),
+    "few images of old classes": (["--new_class.num_pool_images=9"], "raise num_pool_images"),
 }
 
 

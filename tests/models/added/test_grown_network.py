@@ -102,6 +102,37 @@ def test_the_new_logit_reads_only_its_filter(pooling):
     assert new.filter.bias is None
 
 
+@pytest.mark.parametrize("layer", ["layer3.0.conv1", "fc"])
+def test_a_discriminant_gives_the_new_class_its_probability_and_leaves_the_old_ones_their_ratios(layer):
+    network = resnet()
+    grown = grow_classes(network, layer, 2, logit="discriminant").eval()
+    x = torch.randn(3, 3, 32, 32)
+    read = network.layer2(network.layer1(network.relu(network.bn1(network.conv1(x)))))
+    if layer == "fc":
+        read = network.layer4(network.layer3(read)).mean((2, 3))
+    odds = []
+    for number, new in enumerate(grown.new_logits):
+        weight, bias = new.discriminants.weight, new.discriminants.bias
+        assert weight.shape[0] == len(bias) == 1 + 5 + number
+        with torch.no_grad():
+            weight.normal_()
+            bias.normal_()
+            new.bias.fill_(0.5 - number)
+        if layer == "fc":
+            scores = read @ weight.T + bias
+        else:
+            scores = functional.conv2d(read, weight, bias, stride=2, padding=1).mean((2, 3))
+        odds.append(scores[:, 0] - scores[:, 1:].exp().sum(1).log() + 0.5 - number)
+    logits = grown(x)
+    assert torch.equal(logits[:, :5], network(x))
+    first, both = logits[:, :6].softmax(1), logits.softmax(1)
+    torch.testing.assert_close(first[:, 5], odds[0].sigmoid())
+    torch.testing.assert_close(both[:, 6], odds[1].sigmoid())
+    torch.testing.assert_close(both[:, :5] / both[:, :1], network(x).softmax(1) / network(x).softmax(1)[:, :1])
+    split = SplitNetwork(grown, ["new_logits"])
+    torch.testing.assert_close(split.suffix(split.prefix(x), {}), logits)
+
+
 def test_a_state_dict_is_a_plain_checkpoint(tmp_path):
     network = resnet()
     grown = grow_classes(network, LAYER, 2)
@@ -201,6 +232,11 @@ def test_new_filters_start_at_random_by_the_global_seed():
         ({"layer": LAYER, "num_new": 0}, "num_new must be at least 1, got 0"),
         ({"layer": [LAYER], "num_new": 2}, "layer has 1 names, but must be one name, or one for each of 2"),
         ({"layer": LAYER, "pooling": "sum"}, "pooling is 'sum', but must be one of mean, max"),
+        ({"layer": LAYER, "logit": "row"}, "logit is 'row', but must be one of filter, discriminant"),
+        (
+            {"layer": "bn1", "logit": "discriminant"},
+            "a convolution without groups or a linear layer, .*it is a BatchNorm",
+        ),
         ({"layer": LAYER, "weights": "nowhere.pt"}, "there is no weights file at 'nowhere.pt'"),
     ],
 )

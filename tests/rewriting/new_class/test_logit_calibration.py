@@ -22,6 +22,15 @@ def test_at_most_the_allowed_part_is_lost(max_loss, height):
     assert (scale * pooled).std(correction=0).item() == pytest.approx(old.amax(1).std(correction=0).item(), rel=1e-5)
 
 
+def test_log_odds_keep_their_scale():
+    generator = torch.Generator().manual_seed(0)
+    old = torch.randn(1000, 4, generator=generator).double().log_softmax(1)
+    odds = 30 * torch.randn(1000, generator=generator).double()
+    scale, bias = calibrate_logit(odds, old, 0.02, scale=1.0)
+    assert scale == 1
+    assert int((odds + bias > old.amax(1)).sum()) == 20
+
+
 def test_in_a_grown_network():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
