@@ -16,6 +16,7 @@ from editable.data.concepts.manipulation import fit_texture, paste_image, paste_
 from editable.data.concepts.masks import MaskedImages, read_masks
 from editable.data.concepts.rewrite_rule import RewriteRule, RuleExemplar
 from editable.data.concepts.surroundings import surroundings
+from editable.data.concepts.watermark import Watermark
 from editable.data.edits.asked_images import AskedImages
 from editable.data.edits.edit_streams import (
     Edits,
@@ -63,6 +64,7 @@ __all__ = [
     "RewriteRule",
     "RuleExemplar",
     "TableEdits",
+    "Watermark",
     "WebDatasetDataModule",
     "denormalise",
     "fit_texture",

@@ -9,6 +9,7 @@ from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement, Replaced
 from editable.rewriting.concepts.context_finder import ContextFinder
 from editable.rewriting.concepts.detector_finder import DetectorFinder
+from editable.rewriting.concepts.everywhere_finder import EverywhereFinder
 from editable.rewriting.concepts.first_finder import FirstFinder
 from editable.rewriting.concepts.mask_finder import MaskFinder
 from editable.rewriting.concepts.patch_finder import PatchFinder
@@ -124,6 +125,7 @@ __all__ = [
     "Directions",
     "Discriminant",
     "EraseRule",
+    "EverywhereFinder",
     "Exemplars",
     "FilterExamples",
     "FinalFeatures",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from editable.models import GrownNetwork, Pooling, evaluation_mode, grow_classes
+from editable.models.added.tapping import tapping
 from editable.models.devices import to_device
 from editable.rewriting import LayerBlock, make_memory
 from editable.rewriting.new_class.class_discriminant import Discriminant
@@ -141,16 +142,17 @@ def look_at(
         UserError: If features are asked for, but the network's last layer is not linear.
     """
     whole = grow_with(network, layer, filters, pooling) if filters else network
-    final = FinalFeatures(classifier_of(network), whole)
-    block = LayerBlock(classifier_of(network), layer) if with_keys else None
+    classifier = classifier_of(network)
+    final = FinalFeatures(classifier, whole)
+    taps = [(classifier.get_submodule(layer), _PooledKeys(LayerBlock(classifier, layer)))] if with_keys else []
     parts: list[tuple[Tensor, ...]] = []
     with evaluation_mode(whole):
         for images, labels in loader:
             images = to_device(images, device)
-            outputs = final(images) if with_features else (whole(images),)
-            if block is not None:
-                outputs = (*outputs, pooled_keys(block, block.inputs(images)))
-            parts.append((labels, *(output.cpu() for output in outputs)))
+            with tapping(taps) as tapped:
+                outputs = final(images) if with_features else (whole(images),)
+            read = [found[0] for found in tapped]
+            parts.append((labels, *(output.cpu() for output in (*outputs, *read))))
             progress(len(images))
     labels, logits, *others = (torch.cat(column) for column in zip(*parts, strict=True))
     num_old = logits.shape[1] - len(filters)
@@ -161,3 +163,14 @@ def look_at(
 def classifier_of(network: nn.Module) -> nn.Module:
     """Return the classifier that a network was grown from, or itself."""
     return network.base if isinstance(network, GrownNetwork) else network
+
+
+class _PooledKeys(nn.Module):
+    """Pools what goes into a layer."""
+
+    def __init__(self, block: LayerBlock) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return pooled_keys(self.block, self.block.padded(inputs))

@@ -53,7 +53,8 @@ class SpuriousScan(Subcommand):
             put beside; null scans the network alone.
         target: The class, by name or number, that the figures ``target_…`` and ``effect`` are of; null takes the first
             of the ranking.
-        rank_by: Rank by the rise in ``error``, or by the fall in ``top_probability``.
+        rank_by: Rank by the rise in ``error``, by the fall in ``top_probability``, or by the rise of what is ``taken``,
+            the part of the other classes' images that is given to a class: it finds what a replacement stands for.
         min_found: Least number of images with the concept in a class; classes with fewer are not ranked.
         resume: Folder of a scan that was interrupted: its finished images are taken over.
 

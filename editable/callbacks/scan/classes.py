@@ -1,7 +1,7 @@
 """What the replacement of a concept does to images, all of them and each class, and the order of classes by it."""
 
 from collections.abc import Sequence
-from math import isnan, sqrt
+from math import inf, isnan, sqrt
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -10,8 +10,9 @@ from editable.callbacks.scan.records import ScanRecords
 
 __all__ = ["Change", "ClassChange", "NetworkChanges", "RankBy", "class_changes", "network_changes", "ranking"]
 
-RankBy = Literal["error", "top_probability"]
-"""The change that classes are ranked by: the largest rise in error first, or the largest fall in top probability."""
+RankBy = Literal["error", "top_probability", "taken"]
+"""The change that classes are ranked by: the largest rise in error first, the largest fall in top probability, or the
+largest rise of the part of the other classes' images that is given to a class."""
 
 NORMAL_QUANTILE = 1.96
 """Of 97.5 %."""
@@ -137,7 +138,7 @@ def network_changes(records: ScanRecords, labels: Tensor, num_classes: int, netw
 def ranking(changes: Sequence[ClassChange], rank_by: RankBy, min_found: int) -> list[int]:
     """Return labels in the order of what the replacement does to their classes, most harm first.
 
-    Ties by one change are broken by the other, and then by the probability of the true label.
+    Ties are broken by the rise in error, then by the fall in top probability, and by that of the true label's.
 
     Args:
         changes: Of the classes, by label.
@@ -148,7 +149,12 @@ def ranking(changes: Sequence[ClassChange], rank_by: RankBy, min_found: int) -> 
 
     def harm(label: int) -> tuple[float, ...]:
         some = changes[label]
-        falls = -some.error.change, some.top.change
-        return (*(falls if rank_by == "error" else reversed(falls)), some.true.change, label)
+        falls = {"error": -some.error.change, "top_probability": some.top.change, "taken": _or_last(-some.taken.change)}
+        return (falls[rank_by], falls["error"], falls["top_probability"], some.true.change, label)
 
     return sorted((some.label for some in changes if some.num_found >= max(min_found, 1)), key=harm)
+
+
+def _or_last(value: float) -> float:
+    """Return a value to sort by; what is undefined comes last."""
+    return inf if isnan(value) else value

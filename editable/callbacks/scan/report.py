@@ -13,6 +13,11 @@ __all__ = ["summary", "write"]
 
 MOST_SHOWN = 20
 """Classes in the table and the figure; the file has all."""
+RANKED_BY = {
+    "error": "the rise in error",
+    "top_probability": "the fall in top probability",
+    "taken": "the rise of the part of other classes' images that they take",
+}
 MEASURES = {"error": "error", "top": "top_probability", "true": "true_probability", "taken": "taken"}
 """Names of the measures in files, by the field that has them."""
 
@@ -43,7 +48,7 @@ def _describe(outcome: ScanOutcome) -> str:
     order, label = outcome.order, outcome.target
     taken = outcome.network.by_class[label].taken
     place = f"number {order.index(label) + 1} of {len(order)}" if label in order else "not ranked"
-    harm = "the rise in error" if outcome.rank_by == "error" else "the fall in top probability"
+    harm = RANKED_BY[outcome.rank_by]
     text = (
         f"The concept was found in {outcome.num_found} of {outcome.num_images} test images, and replaced. Classes are "
         f"ranked by {harm}. '{markdown_text(outcome.classes[label])}' is {place}"
@@ -85,6 +90,7 @@ def _all_classes(outcome: ScanOutcome) -> Table:
     orders = {
         "rank_by_error": outcome.order_by("error"),
         "rank_by_top_probability": outcome.order_by("top_probability"),
+        "rank_by_taken": outcome.order_by("taken"),
     }
     columns = [
         *orders,

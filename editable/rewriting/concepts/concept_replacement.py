@@ -160,4 +160,4 @@ def _name_of(stylizer: Stylizer) -> str:
 def _plain_attributes(stylizer: Stylizer) -> dict[str, Any]:
     """Return what tells two stylizers of one class apart, as far as it is plain."""
     attributes = getattr(stylizer, "__dict__", {})
-    return {name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool)}
+    return {name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool | tuple)}

@@ -100,7 +100,7 @@ class LayerBlock:
             [N, c, H, W]; of a linear layer [N, …, c].
         """
         with evaluation_mode(self.network):
-            return self._pad(self._upstream(x))
+            return self.padded(self._upstream(x))
 
     def outputs(self, inputs: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the output of the layer alone, with its bias.
@@ -127,6 +127,10 @@ class LayerBlock:
         """Return what BatchNorm and activation make of the layer's output; shapes as of :meth:`outputs`."""
         with evaluation_mode(self.network):
             return self._after(self.network, outputs)
+
+    def padded(self, inputs: Tensor) -> Tensor:
+        """Return what goes into the layer as :meth:`inputs` has it, with a padding that is no zeros made explicit."""
+        return inputs if self._padding is None else functional.pad(inputs, *self._padding)
 
     def _say_tied(self) -> None:
         """Warn where another layer has the same weight, which a rewrite changes with this one."""
@@ -183,9 +187,6 @@ class LayerBlock:
         finally:
             handle.remove()
         raise UserError(f"{type(self.network).__name__} does not use its layer '{self.layer}' on these inputs")
-
-    def _pad(self, inputs: Tensor) -> Tensor:
-        return inputs if self._padding is None else functional.pad(inputs, *self._padding)
 
 
 class _ReachedError(Exception):

@@ -283,7 +283,7 @@ def test_an_edited_network_of_other_classes_is_refused(root, tmp_path):
     ("settings", "message"),
     [
         ({"min_found": 0}, "min_found must be at least 1"),
-        ({"rank_by": "accuracy"}, "scan.rank_by is 'accuracy', but must be one of error, top_probability"),
+        ({"rank_by": "accuracy"}, "scan.rank_by is 'accuracy', but must be one of error, top_probability, taken"),
     ],
 )
 def test_mistakes_that_need_no_data(root, settings, message):

@@ -39,10 +39,10 @@ def test_classes_by_hand():
     assert third.values() == {"taken_before": 0.0, "taken_after": 0.0}
 
 
-def make_change(label: int, error: float, top: float, true: float, found: int = 5) -> ClassChange:
+def make_change(label: int, error: float, top: float, true: float, found: int = 5, taken: float = nan) -> ClassChange:
     values = (Change(0.0, value) for value in (error, top, true))
     some, other, third = values
-    return ClassChange(label, 9, found, some, other, third, Change(nan, nan))
+    return ClassChange(label, 9, found, some, other, third, Change(0.0, taken))
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,15 @@ def test_ranking_and_its_ties(rank_by, min_found, expected):
         make_change(5, error=nan, top=nan, true=nan, found=0),
     ]
     assert ranking(changes, rank_by, min_found) == expected
+
+
+def test_ranking_by_what_is_taken():
+    """The largest rise first; where there are no images of others, last."""
+    changes = [
+        make_change(0, error=0.5, top=-0.1, true=-0.2, taken=0.01),
+        make_change(1, error=0.9, top=-0.1, true=-0.1),
+        make_change(2, error=0.1, top=-0.3, true=-0.1, taken=0.25),
+        make_change(3, error=0.2, top=-0.2, true=0.0, taken=-0.1),
+        make_change(4, error=0.6, top=-0.1, true=-0.2, taken=0.01),
+    ]
+    assert ranking(changes, "taken", 1) == [2, 4, 0, 3, 1]

@@ -44,6 +44,7 @@ def test_the_table_has_ranked_classes_with_the_edited_network_beside():
     ("settings", "expected"),
     [
         ({}, "ranked by the rise in error. 'bee' is number 1 of 2, and takes 100.00 → 0.00 of the other classes' imag"),
+        ({"rank_by": "taken"}, "ranked by the rise of the part of other classes' images that they take. 'bee' is"),
         ({"rank_by": "top_probability"}, "ranked by the fall in top probability. 'bee' is number 1 of 2"),
         ({"target": 0}, "'ant' is number 2 of 2, and takes 50.00 → 25.00 of the other classes' images."),
         ({"target": 2}, "'cow' is not ranked."),
