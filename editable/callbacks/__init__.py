@@ -1,9 +1,9 @@
 """Callbacks: what runs on trained networks through Lightning's loops, and what a run leaves behind.
 
 The files here are what a user adds to any trainer: ``applied_patches.py``, ``whitened_extra_layer.py``,
-``run_report.py``, ``prediction_table.py``, ``generated_samples.py``, and the folder ``drawdown_evaluation``, which is a
-part of every run. Each other folder is a study that a command runs, named as the command; ``run`` and
-``site`` hold what several studies share. In a study, ``callback.py`` computes an outcome, ``outcome.py`` says what that
+``whitened_first_layer.py``, ``run_report.py``, ``prediction_table.py``, ``generated_samples.py``, and the folder
+``drawdown_evaluation``, which is a part of every run. Each other folder is a study that a command runs, named as the
+command; ``run`` and ``site`` hold what several studies share. In a study, ``callback.py`` computes an outcome, ``outcome.py`` says what that
 is, ``report.py`` makes tables and figures of it. The mathematics is in :mod:`editable.editing` and
 :mod:`editable.rewriting`. Start with ``run/subcommand.py``.
 """
@@ -30,6 +30,7 @@ from editable.callbacks.see.callback import Seeing
 from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.stream.callback import CorrectionStream
 from editable.callbacks.whitened_extra_layer import WhitenedExtraLayer
+from editable.callbacks.whitened_first_layer import WhitenedFirstLayer
 
 __all__ = [
     "AppliedPatches",
@@ -53,6 +54,7 @@ __all__ = [
     "SpuriousScan",
     "Subcommand",
     "WhitenedExtraLayer",
+    "WhitenedFirstLayer",
     "generator_metrics",
     "write_generator_report",
     "write_metrics",

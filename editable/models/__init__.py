@@ -25,6 +25,7 @@ from editable.models.networks.latents import LatentSampler, NormalLatents, defau
 from editable.models.networks.resnet import cifar_resnet, cifar_resnet18
 from editable.models.networks.torchvision_model import torchvision_model
 from editable.models.networks.vision_transformer import cifar_vit
+from editable.models.networks.whitened_convnet import cifar_whitened_convnet, whiten_convolution
 from editable.models.selection import select_parameters
 from editable.models.split.linear_tail import LinearTail, linear_tail
 from editable.models.split.modes import evaluation_mode
@@ -60,6 +61,7 @@ __all__ = [
     "cifar_resnet",
     "cifar_resnet18",
     "cifar_vit",
+    "cifar_whitened_convnet",
     "class_names_of",
     "default_latents",
     "efficientnet_lite0",
@@ -76,5 +78,6 @@ __all__ = [
     "read_checkpoint",
     "select_parameters",
     "torchvision_model",
+    "whiten_convolution",
     "write_weights",
 ]

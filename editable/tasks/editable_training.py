@@ -98,8 +98,11 @@ class EditableTrainingTask(ClassificationTask):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, weights, channels_last, optimizer, lr_scheduler, lr_scheduler_interval)
+        super().__init__(
+            network, weights, channels_last, optimizer, lr_scheduler, lr_scheduler_interval, label_smoothing
+        )
         require_not_negative(c_edit=c_edit, c_loc=c_loc)
         require_at_least(1, edits_per_batch=edits_per_batch)
         require_at_least(0, first_edit_epoch=first_edit_epoch)
@@ -243,7 +246,7 @@ class EditableTrainingTask(ClassificationTask):
 
     def base_loss(self, logits: Tensor, features: Features, batch: Batch) -> Tensor:
         """Return L_base, here the cross-entropy; the arguments are those of :meth:`loss_terms`."""
-        return functional.cross_entropy(logits, batch[1])
+        return functional.cross_entropy(logits, batch[1], label_smoothing=self.label_smoothing)
 
     def draw_edits(self, batch_size: int, num_classes: int, batch_idx: int) -> Edits:
         """Draw the edits of a batch: which of its images, among those that locality is measured on, and their labels.

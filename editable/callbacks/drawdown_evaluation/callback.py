@@ -129,7 +129,7 @@ class DrawdownEvaluation(Callback):
         sampling: SamplingSettings | None = None,
         sensitive_margin: float = 0.05,
         generality_views: int = 8,
-        generality_augmentation: Literal["shift", "crop_flip", "resized_crop_flip"] | None = None,
+        generality_augmentation: Literal["shift", "crop_flip", "shift_flip", "resized_crop_flip"] | None = None,
         generality_seed: int = 0,
         edited_views: int = 0,
         resume: str | None = None,

@@ -33,7 +33,8 @@ class CIFAR10DataModule(ImageDataModule):
         test_limit: number of test images to use, likewise; their positions are counted among themselves.
         mean: mean of each channel, on a scale of 0 to 1.
         std: standard deviation of each channel, on a scale of 0 to 1.
-        augmentation: none, or crop_flip: a random crop with padding 4 and a horizontal flip.
+        augmentation: none; crop_flip: a random crop with padding 4 and a horizontal flip; shift_flip: a shift by up to
+            two pixels, and mirrored in every other epoch.
 
     Raises:
         UserError: an argument is out of range.
@@ -50,7 +51,7 @@ class CIFAR10DataModule(ImageDataModule):
         train_limit: int | None = None,
         mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
         std: Sequence[float] = (0.2023, 0.1994, 0.2010),
-        augmentation: Literal["none", "crop_flip"] = "crop_flip",
+        augmentation: Literal["none", "crop_flip", "shift_flip"] = "crop_flip",
         test_limit: int | None = None,
     ) -> None:
         super().__init__(

@@ -16,7 +16,7 @@ from editable.errors import UserError
 
 __all__ = ["Augmentation", "FramedImageDataModule"]
 
-Augmentation = Literal["none", "crop_flip", "resized_crop_flip", "trivial_augment", "rand_augment"]
+Augmentation = Literal["none", "crop_flip", "shift_flip", "resized_crop_flip", "trivial_augment", "rand_augment"]
 """Names of augmentations that images of any size may have."""
 
 
@@ -38,6 +38,7 @@ class FramedImageDataModule(ImageDataModule):
         mean: mean of each channel, on a scale of 0 to 1; the default is ImageNet's. With one, images are made grey.
         std: standard deviation of each channel, on a scale of 0 to 1; the default is ImageNet's.
         augmentation: none; crop_flip, for small images: a random crop with padding 4 and a horizontal flip;
+            shift_flip, for them in short runs: a shift by up to two pixels, and mirrored in every other epoch;
             resized_crop_flip, the usual one for ImageNet: a random crop of random scale and aspect, and the flip;
             trivial_augment: the same, one random change of colour or shape, and every tenth image with a rectangle
             erased; rand_augment: the same as resized_crop_flip, and two changes of middle strength.
@@ -78,7 +79,7 @@ class FramedImageDataModule(ImageDataModule):
         self.cache = cache
         self.listed_classes = None if classes is None else read_class_list(classes)
         self.train_size = None if train_size is None else two_sides("train_size", train_size)
-        if train_size is not None and augmentation in ("none", "crop_flip"):
+        if train_size is not None and augmentation in ("none", "crop_flip", "shift_flip"):
             raise UserError(
                 f"train_size is {train_size}, but augmentation is {augmentation}, which takes no crops of random "
                 "scale: leave it out, or give augmentation=resized_crop_flip"

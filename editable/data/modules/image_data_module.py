@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from editable.data.images.images import LabelledImages
-from editable.data.modules.augmentations import AUGMENTATIONS, make_augmentation, make_erasure
+from editable.data.modules.augmentations import ALTERNATING, AUGMENTATIONS, make_augmentation, make_erasure
 from editable.data.modules.splits import hold_out, limit, some_of
 from editable.data.modules.training_order import AugmentedImages, EpochSampler, ResumableLoader
 from editable.data.modules.workers import begin_worker, end_workers_at_exit
@@ -285,9 +285,10 @@ class ImageDataModule(LightningDataModule, ABC):
     def _setup_training(self) -> None:
         images, _ = self._training_parts()
         self._see_shape(images)
-        augment = make_augmentation(self.augmentation, self.training_size, self.resize)
+        alternating = self.augmentation in ALTERNATING
+        augment = make_augmentation(self.augmentation, self.training_size, self.resize, alternating)
         transform = v2.Compose([augment, self.normalisation, make_erasure(self.augmentation)])
-        self.train_dataset = AugmentedImages(images, transform, self.seed)
+        self.train_dataset = AugmentedImages(images, transform, self.seed, alternating)
 
     def _setup_validation(self, required: bool) -> None:
         wanted = required or self.validation_fraction > 0 or self._split("val") is not None

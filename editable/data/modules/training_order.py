@@ -77,12 +77,21 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
         transform: the random transform; its randomness must come from torch's default CPU generator, as that of all
             torchvision transforms does.
         seed: seed of the augmentation, ≥ 0.
+        alternating: mirror each image in every other epoch, before the transform; which ones of them in even epochs,
+            is drawn.
     """
 
-    def __init__(self, images: Dataset[tuple[Tensor, int]], transform: Callable[[Tensor], Tensor], seed: int) -> None:
+    def __init__(
+        self,
+        images: Dataset[tuple[Tensor, int]],
+        transform: Callable[[Tensor], Tensor],
+        seed: int,
+        alternating: bool = False,
+    ) -> None:
         self.images = images
         self.transform = transform
         self.seed = seed
+        self.alternating = alternating
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
@@ -90,8 +99,14 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         image, label = self.images[index][:2]
-        seed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64).item()
+        if self.alternating and (self._draw(index) + epoch) % 2:
+            image = image.flip(-1)
+        seed = self._draw(epoch, index)
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed: it would also reseed the accelerators, which fork_rng leaves alone here
             torch.default_generator.manual_seed(seed)
             return self.transform(image), label
+
+    def _draw(self, *key: int) -> int:
+        """Return a number of 64 random bits that depends on the seed and a key alone."""
+        return np.random.SeedSequence((self.seed, *key)).generate_state(1, np.uint64).item()

@@ -27,6 +27,22 @@ def test_crops_are_windows_of_the_padded_image(name, padding, flips):
     assert len(hits) > len(allowed) / 2
 
 
+@pytest.mark.parametrize("alternating", [False, True])
+def test_shifts_reflect_the_edges(alternating):
+    """Windows of the image with two reflected pixels around it, by indexing; mirrored ones unless they alternate."""
+    image = torch.randint(1, 256, (3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    around = [2, 1, *range(8), 6, 5]
+    padded = image[:, around][:, :, around]
+    allowed = [padded[:, y : y + 8, x : x + 8] for y in range(5) for x in range(5)]
+    allowed += [] if alternating else [window.flip(-1) for window in allowed]
+    augment = make_augmentation("shift_flip", (8, 8), v2.Identity(), alternating)
+    hits = set()
+    for _ in range(300):
+        out = augment(image)
+        hits.add(next(i for i, window in enumerate(allowed) if torch.equal(out, window)))
+    assert len(hits) > len(allowed) / 2
+
+
 def test_none_only_resizes():
     image = torch.arange(3 * 8 * 8, dtype=torch.uint8).view(3, 8, 8)
     assert torch.equal(make_augmentation("none", (4, 4), v2.CenterCrop(4))(image), image[:, 2:6, 2:6])
@@ -52,5 +68,5 @@ def test_a_tenth_is_erased_by_the_mean():
 
 
 def test_unknown_name():
-    with pytest.raises(UserError, match=r"'cropflip' is unknown: choose one of none, shift, crop_flip"):
+    with pytest.raises(UserError, match=r"'cropflip' is unknown: choose one of none, shift, crop_flip, shift_flip"):
         make_augmentation("cropflip", (8, 8), v2.Identity())

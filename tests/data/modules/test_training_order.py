@@ -168,3 +168,31 @@ def test_two_ranks_see_the_batches_of_one(tmp_path):
     # in each of the two epochs, Lightning shares out the 143 validation images, and repeats one
     assert len(torch.cat(single.validated)) == 2 * 143
     assert [len(rank["val"]) for rank in ranks] == [2 * 72, 2 * 72]
+
+
+def test_alternating_images_are_mirrored_in_every_other_epoch():
+    """About a half of them in even epochs, the others in odd ones; another seed draws others."""
+    images = TensorDataset(torch.arange(3.0).expand(200, 1, 1, 3), torch.zeros(200, dtype=torch.int64))
+
+    def mirrored(epoch: int, seed: int = 0) -> torch.Tensor:
+        augmented = AugmentedImages(images, lambda image: image, seed, alternating=True)
+        firsts = torch.tensor([augmented[epoch, index][0][0, 0, 0].item() for index in range(200)])
+        assert set(firsts.tolist()) == {0.0, 2.0}
+        return firsts == 2
+
+    assert torch.equal(mirrored(0), mirrored(2))
+    assert torch.equal(mirrored(0), ~mirrored(1))
+    assert 70 < mirrored(0).sum() < 130  # four standard deviations of a binomial, 7
+    assert not torch.equal(mirrored(0), mirrored(0, seed=1))
+
+
+def test_a_data_module_alternates():
+    """Each image of digits is shown in both ways by two epochs: without the shift, one is the other mirrored."""
+    data = DigitsDataModule(augmentation="none", train_limit=20)
+    data.augmentation = "shift_flip"  # of stored images, whose modules need files
+    data.setup("fit")
+    data.train_dataset.transform.transforms[0] = torch.nn.Identity()
+    for index in range(len(data.train_dataset)):
+        first, second, third = (data.train_dataset[epoch, index][0] for epoch in range(3))
+        assert torch.equal(first, second.flip(-1))
+        assert torch.equal(first, third)
