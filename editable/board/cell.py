@@ -92,7 +92,7 @@ def _searched_before(cell: Cell, results: str | Path) -> list[Candidate] | None:
     wanted = _search_of(cell.asked_without_weights())
     for path in sorted((Path(results) / cell.network).glob(f"*/{cell.editor}.json")):
         other = Result.read(path)
-        if _search_of(other.asked) == wanted and other.asked.get("weights") == cell.asked()["weights"]:
+        if _search_of(other.asked) == wanted and cell.has_weights and other.asked["weights"] == cell.asked()["weights"]:
             return other.searched
     return None
 

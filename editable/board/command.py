@@ -14,10 +14,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from editable.board.cell import NEW, forget, make, num_runs, state_of
+from editable.board.cell import NEW, changed_options, forget, make, num_runs, state_of
 from editable.board.page import write_page
 from editable.board.plan import Board, Cell
+from editable.board.result import Result
 from editable.board.run import FailedRun
+from editable.board.trade import write_trade
+from editable.board.training import train
 from editable.command_line.options.board import options
 from editable.command_line.shipped import find_shipped
 from editable.errors import Interrupted, UserError
@@ -40,7 +43,7 @@ def board(args: Sequence[str]) -> None:
     failed: dict[str, str] = {}
     if not arguments.page_only:
         cells = plan.only(arguments.only)
-        wanted, failed = _wanted(cells, arguments.results)
+        wanted, failed = _wanted(cells, arguments.results, arguments.train)
         runs = num_runs((cell for cell, _ in wanted), arguments.results)
         _say(
             console,
@@ -57,7 +60,8 @@ def board(args: Sequence[str]) -> None:
                 interrupted.advice = "the same command"
                 raise
     if not arguments.dry_run:
-        number = write_page(plan, arguments.results, arguments.page)
+        write = write_trade if plan.page == "trade" else write_page
+        number = write(plan, arguments.results, arguments.page)
         _say(console, f"page: {arguments.page}, {number} of {len(plan.cells)} results")
     reasons = {reason: [name for name in failed if failed[name] == reason] for reason in failed.values()}
     for reason, names in reasons.items():
@@ -67,11 +71,19 @@ def board(args: Sequence[str]) -> None:
         raise UserError(f"{len(failed)} of {len(cells)} cells of the board could not be made, as is told above")
 
 
-def _wanted(cells: Sequence[Cell], results: str) -> tuple[list[tuple[Cell, str]], dict[str, str]]:
-    """Return the cells that are to be made, each with why; and why others cannot be."""
+def _wanted(cells: Sequence[Cell], results: str, trains: bool) -> tuple[list[tuple[Cell, str]], dict[str, str]]:
+    """Return the cells that are to be made, each with why; and why others cannot be.
+
+    Where weights that can be trained are not there, a result is taken to be that of what was trained.
+    """
     wanted, failed = [], {}
     for cell in cells:
         try:
+            if trains and cell.made_by and not cell.has_weights:
+                path, asked = cell.path(results), cell.asked_without_weights()
+                if not path.is_file() or changed_options({**Result.read(path).asked, "weights": None}, asked):
+                    wanted.append((cell, NEW))
+                continue
             why = state_of(cell, results)
         except UserError as error:
             failed[cell.name] = str(error)
@@ -83,7 +95,8 @@ def _wanted(cells: Sequence[Cell], results: str) -> tuple[list[tuple[Cell, str]]
 
 def _make(console: Console, wanted: Sequence[tuple[Cell, str]], results: str, runs: str) -> dict[str, str]:
     """Make cells, one after the other; return why some have failed."""
-    failed, done = {}, 0
+    failed: dict[str, str] = {}
+    done = 0
     bars = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("runs", total=num_runs((cell for cell, _ in wanted), results))
@@ -92,6 +105,9 @@ def _make(console: Console, wanted: Sequence[tuple[Cell, str]], results: str, ru
             if why != NEW:
                 _say(console, f"made again: {cell.name}: {why}")
             try:
+                if not cell.has_weights:
+                    progress.update(task, description=f"{cell.network}: training")
+                    _say(console, f"trained: {cell.network}: {train(cell, runs)}")
                 result = make(cell, runs, results, partial(_show, progress, task, done))
             except (FailedRun, UserError) as error:
                 failed[cell.name] = str(error)

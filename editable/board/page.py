@@ -10,7 +10,7 @@ from editable.board.result import Candidate, Result, read_results
 from editable.tables import Table, markdown_code, markdown_text
 from editable.visualize import plot_board
 
-__all__ = ["page_of", "ranked", "write_page"]
+__all__ = ["made_on", "missing", "page_of", "percent", "ranked", "words", "write_page"]
 
 FIGURE = "figures/board.png"
 BUDGET = 0.0025
@@ -96,7 +96,7 @@ def write_page(board: Board, results: str | Path, path: str | Path) -> int:
 def page_of(board: Board, results: Sequence[Result]) -> str:
     """Return the page in Markdown."""
     texts = {"success": f"{100 * board.success:g}", "most": board.most, "budget": f"{100 * BUDGET:g}"}
-    sections = [INTRODUCTION.format_map(texts), _missing(board, results)]
+    sections = [INTRODUCTION.format_map(texts), missing(board, results)]
     if results:
         sections.append(
             f"![Harm of every editor]({FIGURE})\n\n"
@@ -109,7 +109,7 @@ def page_of(board: Board, results: Sequence[Result]) -> str:
         said = f"{' or '.join(map(str, numbers))} edits; error before {' or '.join(before)} %."
         sections += [f"## {title}", said, Table(COLUMNS, [_row(some) for some in table]).markdown()]
     if results:
-        sections += ["## What each editor was given", _given(results), "## Made on", _made_on(results)]
+        sections += ["## What each editor was given", _given(results), "## Made on", made_on(results)]
     return "\n\n".join(section.strip("\n") for section in sections) + "\n"
 
 
@@ -137,7 +137,7 @@ def _tables(board: Board, results: Sequence[Result]) -> list[list[Result]]:
     ]
 
 
-def _missing(board: Board, results: Sequence[Result]) -> str:
+def missing(board: Board, results: Sequence[Result]) -> str:
     """Tell how many results are missing, and which are of other options than the board's now."""
     there = {(some.network, some.protocol, some.editor): some for some in results}
     missing = [cell for cell in board.cells if (cell.network, cell.protocol, cell.editor) not in there]
@@ -159,26 +159,28 @@ def _row(result: Result) -> list[str]:
     spread = "" if some.half_width is None else f" ± {100 * some.half_width:.2f}"
     return [
         result.titles[2],
-        _percent(some.success, 1),
+        percent(some.success, 1),
         f"{100 * some.harm:+.2f}{spread}",
-        _percent(some.error_before + some.harm, 2),
-        _percent(some.broken, 2),
-        _percent(some.generality, 1),
-        _percent(some.group_generality, 1),
+        percent(some.error_before + some.harm, 2),
+        percent(some.broken, 2),
+        percent(some.generality, 1),
+        percent(some.group_generality, 1),
         str(num_within),
-        _percent(group_within, 1),
+        percent(group_within, 1),
         "" if some.seconds_per_edit is None else f"{1000 * some.seconds_per_edit:.1f}",
         f"{result.seconds:.0f}",
-        _words(result.constants),
+        words(result.constants),
         str(len(result.searched)) if result.searched else "",
     ]
 
 
-def _percent(share: float | None, digits: int) -> str:
+def percent(share: float | None, digits: int) -> str:
+    """Return a share in percent, or nothing."""
     return "" if share is None else f"{100 * share:.{digits}f}"
 
 
-def _words(constants: Mapping[str, Any]) -> str:
+def words(constants: Mapping[str, Any]) -> str:
+    """Return constants by the last of their names."""
     return ", ".join(f"{name.rpartition('.')[2]} {_shown(value)}" for name, value in constants.items())
 
 
@@ -194,7 +196,7 @@ def _given(results: Sequence[Result]) -> str:
         rows[some.titles[2], tried] = rows.get((some.titles[2], tried), 0) + 1
     table = Table(("editor", "candidates", "results"), [(*key, number) for key, number in sorted(rows.items())])
     failed = [
-        f"{markdown_code(f'{some.network} · {some.protocol} · {some.editor}')}: {_words(one.constants)}"
+        f"{markdown_code(f'{some.network} · {some.protocol} · {some.editor}')}: {words(one.constants)}"
         for some in results
         for one in some.searched
         if one.failed
@@ -214,7 +216,7 @@ def _tried(searched: Sequence[Candidate]) -> list[str]:
     return [f"{name} {', '.join(shown)}" for name, shown in values.items()]
 
 
-def _made_on(results: Sequence[Result]) -> str:
+def made_on(results: Sequence[Result]) -> str:
     """Return the machines, versions and commits of results."""
     lines: dict[str, int] = {}
     for some in results:

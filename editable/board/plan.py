@@ -4,7 +4,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -17,13 +17,14 @@ from editable.mistakes import one_sentence
 from editable.text_files import read_text, require_keys
 from editable.yaml_text import load_yaml
 
-__all__ = ["Board", "Cell", "with_constants"]
+__all__ = ["Board", "Cell", "merge", "with_constants"]
 
 COMMANDS = ("test", "stream")
+PAGES = ("harm", "trade")
 KEYS = {
-    "networks": {"title", "network", "weights", "made_by", "data", "options", "search", "names"},
+    "networks": {"title", "network", "weights", "made_by", "training", "data", "options", "search", "names"},
     "protocols": {"title", "command", "options", "search"},
-    "editors": {"title", "editor", "layers", "around", "callbacks", "options", "search", "protocols"},
+    "editors": {"title", "editor", "layers", "around", "callbacks", "options", "search", "protocols", "networks"},
 }
 NEEDED = {
     "networks": ("title", "network", "data"),
@@ -50,6 +51,7 @@ class Cell:
         success: Share of edits that has to hold: of the candidates by which it does, the least harm is chosen.
         weights: File of the network's weights, if it has one.
         made_by: Configuration that trains them, if one does.
+        training: Options that are added to it.
     """
 
     network: str
@@ -64,11 +66,17 @@ class Cell:
     success: float
     weights: str | None = None
     made_by: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """What the cell is called on the terminal."""
         return f"{self.network} · {self.protocol} · {self.editor}"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the file of the weights is there, or the network needs none."""
+        return self.weights is None or Path(self.weights).is_file()
 
     def path(self, results: str | Path) -> Path:
         """Return where its result is kept."""
@@ -97,8 +105,9 @@ class Cell:
     def _fingerprint(self) -> str | None:
         if self.weights is None:
             return None
-        if not Path(self.weights).is_file():
+        if not self.has_weights:
             how = f", made by python train.py fit --config {self.made_by}" if self.made_by else ""
+            how += f" with {self.training}: --train does it" if self.training else ""
             raise UserError(f"the weights of {self.network} are not there: '{self.weights}'{how}")
         digest = hashlib.sha256()
         with Path(self.weights).open("rb") as file:
@@ -116,12 +125,19 @@ class Board:
         most: Largest number of candidates that an editor may choose its constants among.
         success: As in :class:`Cell`.
         protocols: Title of each protocol by name.
+        page: What its page is: ``harm``, a table for each network and protocol, in which editors are ranked; ``trade``,
+            one table and a figure of test error against drawdown.
+        title: Of the page.
+        source: The file.
     """
 
     cells: tuple[Cell, ...]
     most: int
     success: float
     protocols: dict[str, str]
+    page: str = PAGES[0]
+    title: str = "The board"
+    source: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> "Board":
@@ -137,11 +153,14 @@ class Board:
         except yaml.YAMLError as error:
             raise UserError(f"'{path}' cannot be read as YAML ({one_sentence(str(error))})") from error
         sections = _mapping(content, f"'{path}'")
-        require_keys(sections, {*KEYS, "candidates", "success"}, f"'{path}'")
+        require_keys(sections, {*KEYS, "candidates", "success", "page", "title"}, f"'{path}'")
         most, success = sections.get("candidates", 1), sections.get("success", 0.95)
         require_at_least(1, candidates=most)
         require_within("(0, 1]", success=success)
         entries = {kind: _entries(sections, kind, path) for kind in KEYS}
+        page = sections.get("page", PAGES[0])
+        if page not in PAGES:
+            raise UserError(f"'{path}' has the page {page!r}: known are {', '.join(PAGES)}")
         names = [name for some in entries.values() for name in some]
         for name in names:
             if names.count(name) > 1:
@@ -150,8 +169,10 @@ class Board:
             _cell(names, entries, most, success)
             for names in product(entries["networks"], entries["protocols"], entries["editors"])
             if names[1] in (entries["editors"][names[2]].get("protocols") or entries["protocols"])
+            and names[0] in (entries["editors"][names[2]].get("networks") or entries["networks"])
         ]
-        return cls(tuple(cells), most, success, {name: some["title"] for name, some in entries["protocols"].items()})
+        titles = {name: some["title"] for name, some in entries["protocols"].items()}
+        return cls(tuple(cells), most, success, titles, page, str(sections.get("title", cls.title)), str(path))
 
     def only(self, names: Sequence[str]) -> list[Cell]:
         """Return the cells of some networks, protocols and editors; of a kind that none is named of, all.
@@ -190,7 +211,7 @@ def _cell(
         )
     search = _config(network, searching, editor)
     for options in (searching["search"], network.get("search") or {}):
-        search = _merged(search, _of_command(options, searching["command"]))
+        search = merge(search, _of_command(options, searching["command"]))
     grid = _mapping(editor.get("search") or {}, f"the search of {where}")
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
@@ -214,6 +235,7 @@ def _cell(
         success,
         weights,
         network.get("made_by"),
+        _mapping(network.get("training") or {}, f"the training of '{names[0]}'"),
     )
 
 
@@ -231,7 +253,7 @@ def _config(network: Mapping[str, Any], protocol: Mapping[str, Any], editor: Map
     if editor.get("callbacks"):
         config["trainer"] = {"callbacks": editor["callbacks"]}
     for options in (protocol["options"], network.get("options") or {}, editor.get("options") or {}):
-        config = _merged(config, _of_command(options, protocol["command"]))
+        config = merge(config, _of_command(options, protocol["command"]))
     return config
 
 
@@ -280,7 +302,7 @@ def _filled(value: Any, names: Mapping[str, Any], where: str) -> Any:
     return value
 
 
-def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Return both, the second winning; arguments of a class go when another takes its place."""
     merged = copy.deepcopy(dict(first))
     for key, value in second.items():
@@ -289,7 +311,7 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
         if isinstance(before, dict) and isinstance(value, dict):
             kind = before.get("class_path")
             if value.get("class_path", kind) == kind:
-                merged[key] = _merged(before, value)
+                merged[key] = merge(before, value)
     return merged
 
 
@@ -305,9 +327,10 @@ def _entries(sections: Mapping[str, Any], kind: str, path: str | Path) -> dict[s
             raise UserError(f"{where} has no '{missing[0]}'")
         if kind == "protocols" and entry["command"] not in COMMANDS:
             raise UserError(f"{where} has the command {entry['command']!r}: known are {', '.join(COMMANDS)}")
-        for known in entry.get("protocols") or ():
-            if known not in sections["protocols"]:
-                raise UserError(f"{where} has the protocol '{known}', which is none of the board's")
+        for kept in ("protocols", "networks") if kind == "editors" else ():
+            for known in entry.get(kept) or ():
+                if known not in sections[kept]:
+                    raise UserError(f"{where} has the {kept[:-1]} '{known}', which is none of the board's")
     return entries
 
 

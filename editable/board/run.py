@@ -19,10 +19,11 @@ from editable.callbacks.drawdown_evaluation.unfinished import is_kept
 from editable.callbacks.stream.unfinished import STATE
 from editable.text_files import read_json
 
-__all__ = ["FailedRun", "FinishedRun", "run"]
+__all__ = ["LAST", "FailedRun", "FinishedRun", "run"]
 
 MAIN = "from editable.cli import main; main()"
 PACKAGE = Path(__file__).parents[2]
+LAST = "checkpoints/last.ckpt"
 PATIENCE = 60
 """Seconds that an interrupted run has to keep what it has done."""
 
@@ -39,11 +40,13 @@ class FinishedRun:
         metrics: Its ``metrics.json``.
         points: The lines of its ``stream.csv``, if it has one.
         seconds: That it took, the start of the process included; of one that was gone on with, since then.
+        folder: Of the run.
     """
 
     metrics: dict[str, float]
     points: list[dict[str, float | None]]
     seconds: float
+    folder: str = ""
 
 
 def run(command: str, config: Mapping[str, Any], folder: str | Path, version: str) -> FinishedRun:
@@ -100,9 +103,8 @@ def _run(command: str, config: Mapping[str, Any], place: Path, kept: list[str]) 
         raise FailedRun(_reason(output, status))
     left = _folders(place)[-1]
     table = left / "stream.csv"
-    return FinishedRun(
-        read_json(left / "metrics.json"), _rows(table) if table.is_file() else [], time.perf_counter() - start
-    )
+    rows = _rows(table) if table.is_file() else []
+    return FinishedRun(read_json(left / "metrics.json"), rows, time.perf_counter() - start, str(left))
 
 
 def _end(child: subprocess.Popen) -> None:
@@ -120,6 +122,8 @@ def _kept(command: str, place: Path) -> list[str]:
     for folder in reversed(_folders(place)):
         if command == "stream" and (folder / STATE).is_file():
             return ["--stream.resume", str(folder)]
+        if command == "fit" and (folder / LAST).is_file():
+            return ["--ckpt_path", str(folder / LAST)]
         if command == "test" and is_kept(folder):
             return ["--evaluation.resume", str(folder)]
     return []

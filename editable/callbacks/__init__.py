@@ -3,9 +3,9 @@
 The files here are what a user adds to any trainer: ``applied_patches.py``, ``whitened_extra_layer.py``,
 ``whitened_first_layer.py``, ``run_report.py``, ``prediction_table.py``, ``generated_samples.py``, and the folder
 ``drawdown_evaluation``, which is a part of every run. Each other folder is a study that a command runs, named as the
-command; ``run`` and ``site`` hold what several studies share. In a study, ``callback.py`` computes an outcome, ``outcome.py`` says what that
-is, ``report.py`` makes tables and figures of it. The mathematics is in :mod:`editable.editing` and
-:mod:`editable.rewriting`. Start with ``run/subcommand.py``.
+command; ``run`` and ``site`` hold what several studies share. In a study, ``callback.py`` computes an outcome,
+``outcome.py`` says what that is, ``report.py`` makes tables and figures of it. The mathematics is in
+:mod:`editable.editing` and :mod:`editable.rewriting`. Start with ``run/subcommand.py``.
 """
 
 from editable.callbacks.applied_patches import AppliedPatches

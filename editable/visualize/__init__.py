@@ -4,7 +4,7 @@ One kind of figure a file, on the common ground of ``drawing.py``; no file knows
 text are :mod:`editable.tables`.
 """
 
-from editable.visualize.comparison import plot_board, plot_comparison
+from editable.visualize.comparison import plot_board, plot_comparison, plot_trade
 from editable.visualize.contact_sheet import plot_contact_sheet
 from editable.visualize.edits import plot_drawdown, plot_edited_images, plot_success
 from editable.visualize.generated import plot_generated, plot_outlined, plot_samples
@@ -37,4 +37,5 @@ __all__ = [
     "plot_samples",
     "plot_stream",
     "plot_success",
+    "plot_trade",
 ]

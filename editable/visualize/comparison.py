@@ -1,4 +1,4 @@
-"""Figures that compare: evaluated networks by what their edits cost and how good they are unedited; editors by harm."""
+"""Figures that compare: networks by what their edits cost and how good they are unedited; editors by harm."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,13 +8,15 @@ from matplotlib.figure import Figure
 
 from editable.visualize.drawing import name_lines, save_figure
 
-__all__ = ["plot_board", "plot_comparison"]
+__all__ = ["plot_board", "plot_comparison", "plot_trade"]
 
 LONGEST_NAME = 28
 PANELS_IN_A_ROW = 3
 LINEAR = 0.25
 """Points of harm up to which the axis is linear; beyond, it is logarithmic."""
 TICKS = (-10, -1, -LINEAR, 0, LINEAR, 1, 10)
+TRADE_TICKS = (-0.1, 0, 0.1, LINEAR, 0.5, 1, 2, 5, 10, 20, 50)
+MARKS = ("o", "^", "D", "*", "v", "P", "X")
 
 
 def plot_comparison(
@@ -99,4 +101,36 @@ def plot_board(path: str | Path, panels: Mapping[str, Sequence[tuple[str, float,
         axes.grid(alpha=0.3)
         axes.set_title(name_lines(title, 48, 3), fontsize=9)
         axes.set_xlabel("harm, points of error rate")
+    save_figure(figure, path)
+
+
+def plot_trade(path: str | Path, points: Sequence[tuple[str, str, float, float, bool]]) -> None:
+    """Draw what networks pay for edits that harm little: drawdown against test error, a point for each run.
+
+    Args:
+        path: The PNG file.
+        points: Training, whose colour it is; editor, whose mark it is; test error of the unedited network and drawdown,
+            fractions; and whether the edits hold, which fills the point.
+    """
+    trainings, editors = (list(dict.fromkeys(point[place] for point in points)) for place in (0, 1))
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for training, editor, error, drawdown, holds in points:
+        color = colormaps["tab10"](trainings.index(training) % colormaps["tab10"].N)
+        mark = MARKS[editors.index(editor) % len(MARKS)]
+        axes.plot(100 * error, 100 * drawdown, mark, color=color, markerfacecolor=color if holds else "none", alpha=0.8)
+    for place, training in enumerate(trainings):
+        color = colormaps["tab10"](place % colormaps["tab10"].N)
+        axes.plot([], [], "s", color=color, label=name_lines(training, LONGEST_NAME, 2))
+    for place, editor in enumerate(editors):
+        axes.plot([], [], MARKS[place % len(MARKS)], color="black", label=name_lines(editor, LONGEST_NAME, 2))
+    axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.7)
+    axes.set_yticks(TRADE_TICKS, [f"{tick:g}" for tick in TRADE_TICKS])
+    axes.set_yticks([], minor=True)
+    lowest, highest = (some(100 * point[3] for point in points) for some in (min, max))
+    axes.set_ylim(min(-LINEAR / 5, 1.3 * lowest), max(1.0, 1.3 * highest))
+    axes.set_xlabel("test error of the unedited network, %")
+    axes.set_ylabel("drawdown of an edit, points of error rate")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     save_figure(figure, path)

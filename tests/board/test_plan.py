@@ -69,6 +69,18 @@ def test_an_editor_may_put_the_network_into_another():
     assert some.config["trainer"]["callbacks"][0]["init_args"] == {"moment": {"num_images": 7}}
 
 
+def test_an_editor_may_be_for_some_networks_alone():
+    board = content()
+    board["networks"]["other"] = board["networks"]["digits"]
+    board["editors"]["gd"]["networks"] = ["other"]
+    cells = Board.read(write(Path("board.yaml"), board)).cells
+    assert {(some.network, some.editor) for some in cells} == {
+        ("digits", "rmsprop"),
+        ("other", "gd"),
+        ("other", "rmsprop"),
+    }
+
+
 def test_arguments_go_with_their_class():
     board = content()
     board["protocols"]["independent"]["options"]["evaluation"]["edits"] = {
@@ -141,6 +153,9 @@ def with_value(value: Any, *way: str) -> Callable[[dict[str, Any]], None]:
         (with_value(1, "editors", "gd", "lr"), "has the unknown key 'lr'"),
         (with_value("fit", "protocols", "stream", "command"), "has the command 'fit': known are test, stream"),
         (with_value(["alone"], "editors", "gd", "protocols"), "has the protocol 'alone', which is none"),
+        (with_value(["alone"], "editors", "gd", "networks"), "has the network 'alone', which is none"),
+        (with_value("trades", "page"), "has the page 'trades': known are harm, trade"),
+        (with_value([1], "networks", "digits", "training"), "the training of 'digits' must have names"),
         (with_value({"rule.rate.x": [1]}, "editors", "gd", "search"), "names the constant 'rule.rate.x'"),
         (with_value({"max_steps": 3}, "editors", "gd", "search"), "needs a list of values of max_steps, got 3"),
         (with_value({}, "editors", "a/b"), "'a/b' among the editors of 'board.yaml' must be called by letters"),

@@ -33,6 +33,7 @@ if what == "fails":
 if what == "crashes":
     raise RuntimeError("a fault")
 if what == "stops" and len(list(place.glob("*"))) == 1 or what == "never":
+    (folder / config["state"]).parent.mkdir(exist_ok=True)
     (folder / config["state"]).write_text("")
     os.kill(os.getpid(), signal.SIGKILL)
 if what == "spoils" and rest:
@@ -82,7 +83,11 @@ def test_another_run_has_a_folder_of_its_own(command: str, error: float, version
 
 @pytest.mark.parametrize(
     ("command", "state", "option"),
-    [("stream", "stream.safetensors", "--stream.resume"), ("test", PATTERN.replace("*", "0"), "--evaluation.")],
+    [
+        ("stream", "stream.safetensors", "--stream.resume"),
+        ("test", PATTERN.replace("*", "0"), "--evaluation."),
+        ("fit", "checkpoints/last.ckpt", "--ckpt_path"),
+    ],
 )
 def test_an_interrupted_run_is_gone_on_with(command: str, state: str, option: str):
     config: dict[str, Any] = {"error": 0.5, "what": "stops", "state": state}
@@ -91,7 +96,7 @@ def test_an_interrupted_run_is_gone_on_with(command: str, state: str, option: st
     assert run(command, config, "work", "v").metrics == {"test_error": 0.5}
     assert calls()[0] == command
     assert calls()[1].startswith(f"{command} {option}")
-    assert calls()[1].endswith("version_0")
+    assert calls()[1].endswith("version_0/checkpoints/last.ckpt" if command == "fit" else "version_0")
 
 
 def test_what_was_kept_and_is_of_no_use_is_not_gone_on_with():

@@ -19,6 +19,7 @@ def options() -> ArgumentParser:
     parser.add_argument("--page", default="docs/board.md", help="the page; its figure goes into figures/ beside it")
     parser.add_argument("--runs", default="runs/board", help="folder for runs, until the result of a cell is there")
     parser.add_argument("--only", nargs="+", default=[], help="names of networks, protocols or editors")
+    parser.add_argument("--train", action="store_true", help="train the networks whose weights are not there")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="tell what would be made, and make nothing")
     parser.add_argument("--page_only", "--page-only", action="store_true", help="make the page of what is there")
     return parser
