@@ -111,6 +111,8 @@ def options_in_miniature(config: Path, images: Path, weights: Path) -> list[str]
         options += [f"{place}=editable.models.cifar_densenet", *(f"{place}.{size}={n}" for size, n in sizes.items())]
     elif network["class_path"] == "editable.models.torchvision_model":
         options += [f"{place}.num_classes=10", "--data.num_classes=10", "--data.image_size=32", "--data.resize_size=36"]
+    elif network["class_path"] == "editable.models.cifar_whitened_convnet":
+        options.append(f"{place}.widths=[4,4,4]")
     else:
         options.append(f"{place}.width=4")
     if "weights" in model:
