@@ -66,6 +66,18 @@ def logged(task):
     return values
 
 
+def test_labels_of_the_base_term_are_smoothed():
+    """(1 − s) of the loss with the label itself, and s of that with all labels alike."""
+    network = small_network()
+    images, labels = images_and_labels(6)
+    log_p = copy.deepcopy(network)(images).log_softmax(dim=-1)
+    task = make_task(network, label_smoothing=0.2)
+    values = logged(task)
+    task.training_step((images, labels), 0)
+    own = -log_p[torch.arange(6), labels].mean()
+    torch.testing.assert_close(values["loss_base"], 0.8 * own + 0.2 * -log_p.mean())
+
+
 @pytest.mark.parametrize("detach_base", [True, False])
 @pytest.mark.parametrize(("ranks", "share"), [((1,), "whole"), ((1, 0, 2), "whole"), ((1, 0, 2), "own")])
 def test_loss_and_all_gradients_are_those_of_the_unrolled_recursion(ranks, share, detach_base):
