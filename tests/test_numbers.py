@@ -184,6 +184,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "InverseDirectionStudy": partial(callbacks.InverseDirectionStudy, rule(), "layer1"),
         "LearningRateSearch": partial(callbacks.LearningRateSearch, evaluation),
         "MomentSettings": callbacks.MomentSettings,
+        "WhitenedFirstLayer": callbacks.WhitenedFirstLayer,
         "PredictionTable": callbacks.PredictionTable,
         "NewClass": partial(callbacks.NewClass, "new", "layer4", images, images),
         "RankOneRewrite": partial(callbacks.RankOneRewrite, rule(), ["layer1"]),

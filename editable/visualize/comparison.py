@@ -112,18 +112,19 @@ def plot_trade(path: str | Path, points: Sequence[tuple[str, str, float, float, 
         points: Training, whose colour it is; editor, whose mark it is; test error of the unedited network and drawdown,
             fractions; and whether the edits hold, which fills the point.
     """
-    trainings, editors = (list(dict.fromkeys(point[place] for point in points)) for place in (0, 1))
+    trainings = list(dict.fromkeys(point[0] for point in points))
+    editors = list(dict.fromkeys(point[1] for point in points))
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
     for training, editor, error, drawdown, holds in points:
         color = colormaps["tab10"](trainings.index(training) % colormaps["tab10"].N)
         mark = MARKS[editors.index(editor) % len(MARKS)]
         axes.plot(100 * error, 100 * drawdown, mark, color=color, markerfacecolor=color if holds else "none", alpha=0.8)
-    for place, training in enumerate(trainings):
+    for place, name in enumerate(trainings):
         color = colormaps["tab10"](place % colormaps["tab10"].N)
-        axes.plot([], [], "s", color=color, label=name_lines(training, LONGEST_NAME, 2))
-    for place, editor in enumerate(editors):
-        axes.plot([], [], MARKS[place % len(MARKS)], color="black", label=name_lines(editor, LONGEST_NAME, 2))
+        axes.plot([], [], "s", color=color, label=name_lines(name, LONGEST_NAME, 2))
+    for place, name in enumerate(editors):
+        axes.plot([], [], MARKS[place % len(MARKS)], color="black", label=name_lines(name, LONGEST_NAME, 2))
     axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.7)
     axes.set_yticks(TRADE_TICKS, [f"{tick:g}" for tick in TRADE_TICKS])
     axes.set_yticks([], minor=True)
