@@ -10,8 +10,8 @@ from editable.calls.asked import image_batch, label_batch
 from editable.calls.fix import Fix
 from editable.calls.judge import Judge, Judged, Transform, class_names, transform_of
 from editable.calls.request import Request
-from editable.editing import BaseEditor, needs_place
-from editable.editing.choosing.candidates import Candidate, candidates_for, places_of
+from editable.editing import BaseEditor
+from editable.editing.choosing.candidates import Candidate, candidates_for, layers_for
 from editable.editing.choosing.tried import least_harmful, tell
 from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models.full_precision import full_precision
@@ -118,15 +118,7 @@ def _candidates(
     network: nn.Module, editor: BaseEditor | str, layers: str | Sequence[str] | None, judge: Judge | None
 ) -> list[Candidate]:
     if isinstance(editor, BaseEditor):
-        if editor.own_layers is not None:
-            named: Sequence[str] = editor.own_layers
-        elif layers is None:
-            classifier, block = places_of(network)
-            closed = needs_place(editor) and classifier is not None
-            named = (str(classifier) if closed else block,)
-        else:
-            named = (layers,) if isinstance(layers, str) else tuple(layers)
-        return [Candidate(editor, tuple(named))]
+        return [Candidate(editor, layers_for(editor, network, layers))]
     if editor != AUTO:
         raise UserError(f"editor is an editor, such as MinimalHarmEditor(), or 'auto', got {editor!r}")
     if judge is None:

@@ -11,7 +11,7 @@ from editable.calls.judge import Judge, Judged
 from editable.calls.views import shifted_views
 from editable.data import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditSite, needs_place, split_for, upper_bound
-from editable.editing.choosing.candidates import Candidate, places_of
+from editable.editing.choosing.candidates import Candidate, layers_for
 from editable.errors import UserError, require_at_least
 from editable.models.full_precision import full_precision
 
@@ -40,7 +40,8 @@ def evaluate(
         editor: Makes the edits.
         edits: Which image gets which label: random labels, as published, by default.
         num_edits: Number of edits.
-        layers: Which parameters the editor may change; by default the block before the classifier.
+        layers: Which parameters the editor may change; by default the classifier for a closed form, and the block
+            before it for gradients.
         references: Images for an editor that needs others, such as for second moments; by default the loader's own.
         views: Number of further views (shifted, flipped) of each edited image by which generality is judged.
         edited_views: Number of views that are edited with each image.
@@ -57,7 +58,7 @@ def evaluate(
     require_at_least(1, num_edits=num_edits)
     require_at_least(0, views=views, edited_views=edited_views)
     judge = Judge(loader, "loader")
-    named = [layers] if isinstance(layers, str) else list(layers or editor.own_layers or [places_of(network).block])
+    named = list(layers_for(editor, network, layers))
     device = next(network.parameters()).device
     split = split_for(editor, network, named)
     editor = editor.to(device)

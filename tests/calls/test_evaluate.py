@@ -58,9 +58,10 @@ def test_figures_are_those_of_a_plain_loop(views: int):
 def test_closed_forms_and_mistakes():
     network = classifier()
     found = editable.evaluate(
-        network, (X, Y), editable.editors.MinimalHarmEditor(), edits=NaturalMistakeEdits(), num_edits=5, layers="5"
+        network, (X, Y), editable.editors.MinimalHarmEditor(), edits=NaturalMistakeEdits(), num_edits=5
     )
     assert found.success_rate[0] == 1
+    assert "at 5" in repr(found)  # the classifier, where gradients take the block before it
     assert found.generality[1] >= found.generality[0]
 
 

@@ -1,11 +1,13 @@
 """What an edit chooses from where it is told neither editor nor layers: a line for each, and where each works."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
 
 from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.editor import Editor
+from editable.editing.editors.placing import needs_place
 from editable.editing.editors.strength_search import StrengthSearch
 from editable.editing.linear.minimal_harm import MinimalHarmEditor
 from editable.editing.linear.ridge import RidgeEditor
@@ -13,7 +15,7 @@ from editable.editing.rules.rmsprop import RMSProp
 from editable.errors import UserError
 from editable.models.added.classifier import find_classifier
 
-__all__ = ["Candidate", "candidates_for", "places_of"]
+__all__ = ["Candidate", "candidates_for", "layers_for", "places_of"]
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
@@ -63,6 +65,23 @@ def candidates_for(network: nn.Module) -> list[Candidate]:
         *(Candidate(editor, (str(classifier),)) for editor in forms),
         *(Candidate(editor, (block,)) for editor in (*map(StrengthSearch, gradients), *gradients)),
     ]
+
+
+def layers_for(editor: BaseEditor, network: nn.Module, layers: str | Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the names of the layers that an editor changes in a network.
+
+    These are the editor's own, or those given, or else the classifier for a closed form and the block before it for
+    gradients.
+
+    Raises:
+        UserError: If there is no such layer.
+    """
+    if editor.own_layers is not None:
+        return tuple(editor.own_layers)
+    if layers is not None:
+        return (layers,) if isinstance(layers, str) else tuple(layers)
+    classifier, block = places_of(network)
+    return (classifier if classifier is not None and needs_place(editor) else block,)
 
 
 def places_of(network: nn.Module) -> Places:
