@@ -1,4 +1,4 @@
-"""What the site adds to the pages: files that they link to, and formulas as MathML.
+"""What the site adds to the pages: notebooks, files that they link to, and formulas as MathML.
 
 Pages link to files of the repository, since they are read there too; here each such file becomes a page of its own.
 Formulas become MathML when the site is made, so that no page needs a script for them.
@@ -6,6 +6,7 @@ Formulas become MathML when the site is made, so that no page needs a script for
 
 import posixpath
 import re
+import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+sys.path.append(str(Path(__file__).parent))  # a hook is a file by itself, whose folder is no package
+import notebooks  # noqa: E402
 
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([\w./-]+?)(#[\w-]+)?\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
@@ -22,6 +26,9 @@ _LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".sbatch": "bash"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for every file outside the folder of pages that a page links to, and for those that these link to."""
     root = Path(config.config_file_path).parent
+    for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        text = notebooks.markdown_of(root / "docs" / notebook.src_uri)
+        files.append(File.generated(config, notebook.src_uri.replace(".ipynb", ".md"), content=text))
     pages = [file for file in files if file.is_documentation_page()]
     for page in pages:  # grows
         for link, _ in _LINK.findall(page.content_string):
@@ -58,7 +65,7 @@ def _aim(page: File, link: str) -> str:
 def _place(path: str) -> str:
     """Where the site has a file of the repository."""
     if path.startswith("docs/"):
-        return path.removeprefix("docs/")
+        return path.removeprefix("docs/").replace(".ipynb", ".md")
     return f"files/{path}" if path.endswith(".md") else f"files/{path}.md"
 
 
