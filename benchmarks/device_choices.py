@@ -7,14 +7,19 @@ import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from measuring import interleaved_seconds, wall_clock
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from editable.data.images.nvjpeg import decode_on_device
+from editable.data.images.reader import read_image_bytes
 from editable.editing import Editor, RMSProp
 from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predict_low_rank
@@ -44,7 +49,9 @@ def choices(options: argparse.Namespace, device: torch.device) -> dict[str, Choi
     images = torch.randn(min(BATCH, options.images), 3, options.size, options.size)
     with torch.no_grad():
         features = split.prefix(to_device(images, device))
-    return {
+    decoders = decoding()
+    photographs = {} if decoders is None else {f"{BATCH} photographs of 500×375 decoded by nvJPEG": decoders}
+    return photographs | {
         f"{options.edits} edits together by a graph, group after group": Choice(
             *(edits(split, features, options, Graphs(device, wanted)) for wanted in (False, True))
         ),
@@ -99,6 +106,21 @@ def moment(options: argparse.Namespace, device: torch.device, dtype: torch.dtype
     """Keys of a 3×3 convolution of layer3, at every position of a batch, in the precision of their products."""
     keys = torch.randn(32, 36 * options.width, options.size**2 // 16).to(device, dtype)
     return partial(SecondMoment(keys.shape[1], device).update, keys)
+
+
+def decoding() -> Choice | None:
+    """Decode a smooth photograph many times, by Pillow in one process and by nvJPEG; none where there is no nvJPEG."""
+    waves = np.linspace(0, 9, 375)[:, None, None] + np.linspace(0, 7, 500)[:, None] + np.arange(3)
+    file = BytesIO()
+    Image.fromarray((127 + 120 * np.sin(waves)).astype(np.uint8)).save(file, "JPEG", quality=90)
+    contents = [file.getvalue()] * BATCH
+    try:
+        decode_on_device(contents[:1])
+    except RuntimeError:
+        return None
+    return Choice(
+        lambda: [read_image_bytes(content, "photograph") for content in contents], partial(decode_on_device, contents)
+    )
 
 
 def show_choices(options: argparse.Namespace, device: torch.device, console: Console) -> None:

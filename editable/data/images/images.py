@@ -1,7 +1,7 @@
 """Labelled images before any transform: arrays in memory, image files on disk, and a cache of decoded files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from editable.data.images.reader import ImageError, read_image
 
-__all__ = ["ArrayImages", "ImageFiles", "LabelledImages", "PackedImages", "cache_images", "require_size"]
+__all__ = ["ArrayImages", "ImageFiles", "LabelledImages", "PackedImages", "cache_images", "keep_images", "packed", "require_size"]
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
@@ -142,10 +142,23 @@ def cache_images(files: LabelledImages, num_workers: int = 0, description: str =
         ImageError: a file cannot be decoded, or its size is not the one demanded.
     """
     loader = DataLoader(files, batch_size=64, num_workers=num_workers, collate_fn=_pack)
+    return keep_images(loader, files, description)
+
+
+def keep_images(
+    batches: Iterable[tuple[Tensor, list[torch.Size]]], files: LabelledImages, description: str
+) -> LabelledImages:
+    """Keep decoded images in memory.
+
+    Args:
+        batches: the pixels of some images one after another, uint8, and their shapes, for all images in order.
+        files: what they are of.
+        description: the words beside the progress bar.
+    """
     hide_bar = getattr(rank_zero_only, "rank", 0) != 0
     buffers: list[Tensor] = []
     shapes: list[torch.Size] = []
-    for pixels, batch_shapes in track(loader, description, transient=True, disable=hide_bar):
+    for pixels, batch_shapes in track(batches, description, transient=True, disable=hide_bar):
         buffers.append(pixels)
         shapes += batch_shapes
     pixels = torch.cat(buffers)
@@ -159,5 +172,9 @@ def cache_images(files: LabelledImages, num_workers: int = 0, description: str =
 
 
 def _pack(items: list[tuple[Tensor, int]]) -> tuple[Tensor, list[torch.Size]]:
-    images = [image for image, _ in items]
+    return packed([image for image, _ in items])
+
+
+def packed(images: Sequence[Tensor]) -> tuple[Tensor, list[torch.Size]]:
+    """Return the pixels of images one after another, and their shapes."""
     return torch.cat([image.flatten() for image in images]), [image.shape for image in images]

@@ -24,6 +24,7 @@ __all__ = [
     "BACKGROUND",
     "ImageError",
     "ImageHead",
+    "is_plain_jpeg",
     "pixels_of",
     "read_head",
     "read_image",
@@ -117,6 +118,16 @@ def read_head(content: bytes, name: str) -> ImageHead:
     """
     with _decoded(BytesIO(content), name, turned=False) as (image, _):
         return ImageHead(image.height, image.width, str(image.format))
+
+
+def is_plain_jpeg(content: bytes) -> bool:
+    """Return whether any decoder of JPEG shows what a file holds as :func:`read_image` does: grey or RGB, not turned."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            plain = image.format == "JPEG" and image.mode in ("L", "RGB")
+            return plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # Pillow's readers raise many types of error on damaged files; its decoder will say which
+        return False
 
 
 def pixels_of(picture: Image.Image, name: str) -> Tensor:

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from editable.data.classes import ClassNames, name_key, near_names
+from editable.data.images.grey import GreyImages
 from editable.data.images.images import ImageFiles, LabelledImages
 from editable.data.images.listing import list_class_images, subfolders
+from editable.data.images.nvjpeg import cache_by_nvjpeg, require_nvjpeg
 from editable.data.images.reader import read_image
 from editable.data.modules.framed_images import Augmentation, FramedImageDataModule
 from editable.data.modules.image_data_module import Split
@@ -40,6 +43,8 @@ class ImageFolderDataModule(FramedImageDataModule):
         train_folder: name of the folder of training images.
         val_folder: name of the folder of validation images.
         test_folder: name of the folder of test images.
+        decoder: pillow; or nvjpeg, with cache: decode on a CUDA device, many images at once, what is plain JPEG. Pixels
+            may differ from Pillow's by some levels.
 
     Raises:
         UserError: an argument is out of range.
@@ -67,6 +72,7 @@ class ImageFolderDataModule(FramedImageDataModule):
         val_folder: str = "val",
         test_folder: str = "test",
         train_size: int | Sequence[int] | None = None,
+        decoder: Literal["pillow", "nvjpeg"] = "pillow",
     ) -> None:
         super().__init__(
             image_size,
@@ -85,6 +91,13 @@ class ImageFolderDataModule(FramedImageDataModule):
             train_size,
         )
         require_at_least(1, num_classes=num_classes)
+        if decoder not in ("pillow", "nvjpeg"):
+            raise UserError(f"decoder must be 'pillow' or 'nvjpeg', got {decoder!r}")
+        if decoder == "nvjpeg":
+            if not cache:
+                raise UserError("decoder is nvjpeg, which decodes images into memory: give cache=true, or decoder=pillow")
+            require_nvjpeg()
+        self.decoder = decoder
         self.root = Path(root).expanduser()
         self.expected_num_classes = num_classes
         self.cue = cue
@@ -113,7 +126,7 @@ class ImageFolderDataModule(FramedImageDataModule):
             raise UserError(f"num_classes is {self.expected_num_classes}, but {what}.")
         return names
 
-    def open_split(self, split: Split) -> LabelledImages | None:
+    def open_split(self, split: Split) -> ImageFiles | None:
         """Return the images of a folder, uint8 ``[3, H, W]`` each; ``None`` for a missing ``val`` or ``test``.
 
         Raises:
@@ -136,8 +149,15 @@ class ImageFolderDataModule(FramedImageDataModule):
 
     def load_split(self, split: Split) -> LabelledImages | None:
         """Return the images of a folder, some with the planted patch; see :meth:`open_split`."""
-        images = super().load_split(split)
+        images = super().load_split(split) if self.decoder == "pillow" else self._decoded_on_device(split)
         return images if self.cue is None or images is None else self.cue.plant(images, split, self.classes)
+
+    def _decoded_on_device(self, split: Split) -> LabelledImages | None:
+        files = self.open_split(split)
+        if files is None:
+            return None
+        images = cache_by_nvjpeg(files, self.num_workers, f"Decoding {split} images")
+        return GreyImages(images) if len(self.mean) == 1 else images
 
     def _named_by_folders(self, first: Path, others: Sequence[Path]) -> list[str]:
         """Return the names of a folder's class folders, which those of others must be among."""
