@@ -24,7 +24,8 @@ def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = 
         dtype: By default its own.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
-        pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+        dense = tensor.clone() if 0 in tensor.stride() else tensor  # what is expanded cannot be pinned
+        pinned = dense if dense.is_pinned() else dense.pin_memory()
         tensor = pinned.to(device, non_blocking=True)
     return tensor.to(device, dtype or tensor.dtype)
 

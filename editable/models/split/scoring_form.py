@@ -46,7 +46,7 @@ class ScoringSettings:
         simplify: Multiply a linear layer into the one behind it where that leaves fewer operations, once per edited
             network, and on a CPU compute ELU by ``exp``, four times as fast as by ``expm1``, and off by up to 1e-7 in
             float32. As with Winograd's algorithm, only rounding changes. Edits of one linear layer behind which all is
-            linear are then scored as one product, in full precision: see `LinearTail`.
+            linear are then scored as one product, on CUDA in this precision: see `LinearTail`.
         compile: Run through ``torch.compile``; on a GPU with CUDA graphs. Compiling takes up to a minute.
         graphs: On a GPU, record full batches through edited networks, and in an evaluation each step of the edits, as
             CUDA graphs, which start by one call: ``auto`` does so where it is possible, ``never`` does not.
