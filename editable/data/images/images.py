@@ -12,7 +12,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from editable.data.images.reader import ImageError, read_image
 
-__all__ = ["ArrayImages", "ImageFiles", "LabelledImages", "PackedImages", "cache_images", "keep_images", "packed", "require_size"]
+__all__ = [
+    "ArrayImages",
+    "ImageFiles",
+    "LabelledImages",
+    "PackedImages",
+    "cache_images",
+    "keep_images",
+    "packed",
+    "require_size",
+]
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]], ABC):

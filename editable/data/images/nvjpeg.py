@@ -61,7 +61,8 @@ class _Contents(Dataset[tuple[int, bytes]]):
         try:
             return index, Path(path).read_bytes()
         except OSError as error:
-            raise ImageError(f"The image {path} cannot be read ({error.strerror}): replace or remove the file.") from error
+            reason = f"The image {path} cannot be read ({error.strerror}): replace or remove the file."
+            raise ImageError(reason) from error
 
 
 def _decoded(loader: DataLoader, files: ImageFiles) -> Iterator[tuple[Tensor, list[torch.Size]]]:

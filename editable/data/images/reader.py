@@ -121,7 +121,7 @@ def read_head(content: bytes, name: str) -> ImageHead:
 
 
 def is_plain_jpeg(content: bytes) -> bool:
-    """Return whether any decoder of JPEG shows what a file holds as :func:`read_image` does: grey or RGB, not turned."""
+    """Return whether any decoder of JPEG shows a file's content as :func:`read_image` does: grey or RGB, not turned."""
     try:
         with Image.open(BytesIO(content)) as image:
             plain = image.format == "JPEG" and image.mode in ("L", "RGB")

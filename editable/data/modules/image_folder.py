@@ -95,7 +95,7 @@ class ImageFolderDataModule(FramedImageDataModule):
             raise UserError(f"decoder must be 'pillow' or 'nvjpeg', got {decoder!r}")
         if decoder == "nvjpeg":
             if not cache:
-                raise UserError("decoder is nvjpeg, which decodes images into memory: give cache=true, or decoder=pillow")
+                raise UserError("decoder is nvjpeg, which decodes into memory: give cache=true, or decoder=pillow")
             require_nvjpeg()
         self.decoder = decoder
         self.root = Path(root).expanduser()
