@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.models.devices import budget_in_bytes, free_bytes
+from editable.models.devices import budget_in_bytes, free_bytes, to_device
+from tests.fake_cuda.device import fake_cuda
 
 GIB = 2**30
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
@@ -39,3 +40,12 @@ def test_features_stay_on_a_device_as_far_as_its_memory_goes(left, spilled, monk
         assert store.spilled == spilled
         ((found,), _), *_ = store.batches(10)
         assert torch.equal(found, rows)
+
+
+@pytest.mark.skipif(fake_cuda() is None, reason="needs --fake-cuda")
+def test_expanded_tensors_go_to_a_device():
+    """Torch cannot pin one whose elements share memory; an edit of several samples has such labels."""
+    labels = torch.tensor([2, 0]).unsqueeze(1).expand(2, 3)
+    assert to_device(labels, CARD).tolist() == [[2, 2, 2], [0, 0, 0]]
+    images = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert to_device(images, CARD).is_contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -69,10 +70,10 @@ def _decoded(loader: DataLoader, files: ImageFiles) -> Iterator[tuple[Tensor, li
     said = False
     for batch in loader:
         plain = [content for _, content in batch if is_plain_jpeg(content)]
+        by_device: Iterator[Tensor | None] = repeat(None)
         try:
             by_device = iter(decode_on_device(plain))
         except RuntimeError as error:
-            by_device = iter([None] * len(plain))
             if not said:
                 reason = str(error).strip().partition("\n")[0]
                 warnings.warn(f"nvJPEG cannot decode some images, which Pillow decodes ({reason})", stacklevel=2)
