@@ -18,7 +18,7 @@ from editable.command_line.first_word import named
 from editable.command_line.table import COMMANDS
 from editable.default_run import default_run
 from editable.errors import Interrupted
-from editable.interruptions import StopSignals
+from editable.interruptions import Neighbours, StopSignals
 from editable.lightning_cli import EditableCLI
 from editable.mistakes import one_sentence, users_mistake
 
@@ -91,10 +91,12 @@ def run(args: Sequence[str]) -> None:
         with signals.installed(), _each_sentence_once():
             _run(args)
     except Interrupted as interrupted:
-        raise SystemExit(_say_interrupted(interrupted)) from None
+        raise SystemExit(_say_interrupted(interrupted, signals.neighbours)) from None
     except Exception as error:
-        if signals.received is not None:  # what a signal to all processes does to those that this one needs
-            raise SystemExit(_say_interrupted(Interrupted(signals.received))) from None
+        lost = signals.neighbours.look() if signals.neighbours is not None and _lost_a_process(error) else None
+        if signals.received is not None or lost:  # what a signal to other processes does to those that need them
+            interrupted = Interrupted(signals.received or signal.SIGTERM)
+            raise SystemExit(_say_interrupted(interrupted, signals.neighbours)) from None
         sentence = _sentence_of(error)
         if sentence is None:
             raise
@@ -112,8 +114,12 @@ def _run(args: Sequence[str]) -> None:
         EditableCLI(args)
 
 
-def _say_interrupted(interrupted: Interrupted) -> int:
+def _say_interrupted(interrupted: Interrupted, neighbours: Neighbours | None) -> int:
     """Say where to go on, once for all processes; return the exit status."""
+    if neighbours is not None and neighbours.lost:
+        advice = f": go on with {interrupted.advice}" if interrupted.advice else ""
+        sys.stderr.write(f"error: {neighbours.lost}{advice}\n")
+        return neighbours.STATUS
     if getattr(rank_zero_only, "rank", 0):
         # Lightning kills all processes, the first too, when one that it has started ends with another status than 0.
         return interrupted.status if "TORCHELASTIC_RUN_ID" in os.environ else 0

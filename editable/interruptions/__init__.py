@@ -10,6 +10,7 @@ from editable.interruptions.connectors import CheckpointConnector, SignalConnect
 from editable.interruptions.exact_resume import ExactResume
 from editable.interruptions.kept_precision import KeptPrecision
 from editable.interruptions.last_checkpoint import LastCheckpoint
+from editable.interruptions.neighbours import Neighbours
 from editable.interruptions.signals import StopSignals
 from editable.interruptions.stop_at_step import StopAtStep
 
@@ -18,6 +19,7 @@ __all__ = [
     "ExactResume",
     "KeptPrecision",
     "LastCheckpoint",
+    "Neighbours",
     "SignalConnector",
     "StopAtStep",
     "StopSignals",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from editable.errors import Interrupted
+from editable.interruptions.neighbours import Neighbours
 
 __all__ = ["StopSignals"]
 
@@ -28,6 +29,7 @@ class StopSignals:
         received: Number of the signal that came; none came otherwise.
         held: Whether a signal waits to be looked at.
         pass_on: Is called with the number of the first signal: what brings it to other processes of the run.
+        neighbours: Looks after other processes of the run, where this one has started them or they this one.
         ending: Whether the process ends for a reason of its own and ends the others, which pass the signal back.
     """
 
@@ -35,6 +37,7 @@ class StopSignals:
         self.received: int | None = None
         self.held = False
         self.pass_on: Callable[[int], None] | None = None
+        self.neighbours: Neighbours | None = None
         self.ending = False
         self._first, self._process = 0.0, os.getpid()
 

@@ -1,6 +1,7 @@
 """What the trainer was asked for, as far as Lightning takes it and it cannot be meant, or costs more than it gains."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ LEAST = {
     "num_sanity_val_steps": -1,
 }
 """Least values of the trainer's numbers that Lightning doesn't look at."""
+NUMBERS = re.compile(r"-?\d+|\d+(,\s*\d*)+")
+"""How Lightning takes devices in a string; on GPUs it asks Python for the numbers, whatever it is."""
 PROCESSES_PER_CORE = 8
 """Nobody means more, and Lightning would start them all."""
 
@@ -48,6 +51,8 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     if isinstance(settings.get("max_time"), Mapping | Namespace):
         check_duration("trainer.max_time", settings["max_time"])
     devices, most = settings.get("devices"), PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    if isinstance(devices, str) and devices != "auto" and not NUMBERS.fullmatch(devices):
+        raise UserError(f"trainer.devices is a number, numbers of devices such as [0, 1], or auto, got {devices!r}")
     count = int(devices) if isinstance(devices, str) and devices.isdecimal() else devices
     if isinstance(count, int) and count > most:
         raise UserError(f"trainer.devices must be at most {most}, {PROCESSES_PER_CORE} for each core, got {devices}")

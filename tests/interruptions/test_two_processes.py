@@ -20,6 +20,7 @@ OPTIONS = [
     "--trainer.strategy=ddp",
     "--evaluation.edits_at_once=1",
 ]
+LONG = ["--evaluation.num_edits=359", "--evaluation.generality_views=2000"]
 pytestmark = pytest.mark.slow
 
 
@@ -47,6 +48,18 @@ def child_of(process: subprocess.Popen) -> int:
     raise AssertionError(process.communicate()[0])
 
 
+def wait_until_under_way(process: subprocess.Popen, folder: Path, command: str) -> None:
+    under_way = "evaluation*.safetensors" if command == "test" else "events.out.tfevents*"
+    while not list(folder.rglob(under_way)):  # a test has kept its first edits
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(6 if command == "fit" else 0)
+
+
+def is_zombie(number: int) -> bool:
+    return "\nState:\tZ" in Path("/proc", str(number), "status").read_text()
+
+
 def last_lines(process: subprocess.Popen) -> list[str]:
     output, _ = process.communicate(timeout=300)
     assert "Traceback" not in output, output
@@ -59,27 +72,40 @@ def last_lines(process: subprocess.Popen) -> list[str]:
     ("command", "options", "file", "advice"),
     [
         ("fit", ["--trainer.max_epochs=1000"], "version_0/checkpoints/last.ckpt", "--ckpt_path"),
-        (
-            "test",
-            ["--evaluation.num_edits=359", "--evaluation.generality_views=2000"],
-            "version_0",
-            "--evaluation.resume",
-        ),
+        ("test", LONG, "version_0", "--evaluation.resume"),
     ],
 )
 def test_one_signal_ends_both(tmp_path, who, command, options, file, advice):
     process = start(tmp_path, command, *options)
     child = child_of(process)
-    under_way = "evaluation*.safetensors" if command == "test" else "events.out.tfevents*"
-    while not list(tmp_path.rglob(under_way)):  # a test has kept its first edits
-        assert process.poll() is None
-        time.sleep(0.1)
-    time.sleep(6 if command == "fit" else 0)
+    wait_until_under_way(process, tmp_path, command)
     os.kill(process.pid if who == "first" else child, signal.SIGTERM)
     place = Path("runs", "digits", "editable", file)
     assert last_lines(process) == [f"interrupted by SIGTERM: go on with {advice} {place}"]
     assert process.returncode == 143
     assert (tmp_path / place).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@pytest.mark.parametrize(("command", "who"), [("fit", "first"), ("test", "second")])
+def test_one_that_is_killed_ends_the_other_within_seconds(tmp_path, command, who):
+    """In a test, while neither waits for the other, and what was done of it is kept."""
+    options = ["--trainer.max_epochs=1000"] if command == "fit" else list(LONG)
+    process = start(tmp_path, command, *options)
+    child = child_of(process)
+    wait_until_under_way(process, tmp_path, command)
+    os.kill(process.pid if who == "first" else child, signal.SIGKILL)
+    began = time.monotonic()
+    (line,) = last_lines(process)  # until neither has the pipe any more
+    assert time.monotonic() - began < 30
+    name = "process 1 of this run was killed by SIGKILL, as the system does where memory is short" * (who == "second")
+    name = name or "the first process of this run was killed"
+    start_of_line, _, advice = line.partition(": go on with ")
+    assert start_of_line == f"error: {name}, and the others cannot go on without it"
+    folder = Path("runs", "digits", "editable", "version_0")
+    assert advice == ("" if command == "fit" else f"--evaluation.resume {folder}")
+    assert process.returncode == (-signal.SIGKILL if who == "first" else 128 + signal.SIGKILL)
+    assert not Path("/proc", str(child)).exists() or is_zombie(child)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
