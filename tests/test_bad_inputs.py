@@ -7,6 +7,7 @@ says. All run in one process on handwritten digits and a network of a few channe
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -555,11 +556,23 @@ def arguments(one: Bad) -> list[str]:
     return [command, *options] if command in ("compare", "fly") else [command, *SMALL, *options]
 
 
+WITHOUT_A_GPU = [
+    (f"--trainer.{option}",)
+    for option in ("accelerator=gpu", "accelerator=cuda", "devices=-1", "devices=-7", "devices=[5]", "strategy=fsdp")
+]
+"""Mistakes where there is none; where there is one, some are right, and Lightning says others in other words."""
+LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml"}
+
+
 @pytest.mark.parametrize("one", TABLE, ids=name_of)
 @pytest.mark.filterwarnings("ignore")
 def test_one_sentence_and_nothing_left(
     one: Bad, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if torch.cuda.is_available() and one.options in WITHOUT_A_GPU:
+        pytest.skip("there is a GPU")
+    if any(one.options == (f"--trainer.logger={name}",) and find_spec(package) for name, package in LOGGERS.items()):
+        pytest.skip("its package is installed")
     monkeypatch.chdir(home)
     before = everything(home)
     with pytest.raises(SystemExit) as ended:
@@ -587,7 +600,8 @@ def test_one_sentence_after_an_epoch(
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-SPAWNED = pytest.param("--trainer.strategy=ddp_spawn", marks=pytest.mark.slow)
+NCCL = pytest.mark.no_fake_cuda(reason="processes on GPUs speak by NCCL, which it has not")
+SPAWNED = pytest.param("--trainer.strategy=ddp_spawn", marks=[pytest.mark.slow, NCCL])
 
 
 @pytest.mark.parametrize(

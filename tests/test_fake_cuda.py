@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from editable.models.devices import to_device
 from tests.fake_cuda import building
 from tests.fake_cuda.counting import Count, counting
 from tests.fake_cuda.device import fake_cuda, limit_memory, switch_on
@@ -164,6 +165,15 @@ def test_a_forked_process_may_not_use_it():
     child.start()
     assert "Cannot re-initialize CUDA in forked subprocess" in ours.recv()
     child.join()
+
+
+@on_it
+def test_what_repeats_its_elements_is_brought_to_it():
+    """Labels that are given to several samples; memory in which elements share a place cannot be pinned."""
+    labels = torch.arange(3).unsqueeze(1).expand(3, 4)
+    there = to_device(labels, CARD)
+    assert there.device == CARD
+    assert torch.equal(there.cpu(), labels)
 
 
 @on_it

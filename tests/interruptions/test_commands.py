@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from editable.callbacks.search.unfinished import UnfinishedSearch
@@ -57,7 +58,10 @@ def test_fit(signum, status, monkeypatch, capsys):
     main(["fit", *COMMAND, "--trainer.max_epochs=2", f"--ckpt_path={path}"])
     resumed = json.loads((last_run("digits/editable") / "metrics.json").read_text())
     main(["fit", *COMMAND, "--trainer.max_epochs=2"])
-    assert json.loads((last_run("digits/editable") / "metrics.json").read_text()) == resumed
+    whole = json.loads((last_run("digits/editable") / "metrics.json").read_text())
+    # On a device two fits from the same start differ in their last digit, resumed or not: gradients are added up in
+    # another thread, in no fixed order.
+    assert resumed == (pytest.approx(whole, rel=1e-6) if torch.cuda.is_available() else whole)
 
 
 def test_test(monkeypatch, capsys):
