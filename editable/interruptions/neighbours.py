@@ -11,7 +11,7 @@ from subprocess import Popen
 __all__ = ["Neighbours"]
 
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_TO_END = 5.0
+SECONDS_TO_END = 10.0
 """How long a process has to end by itself; also, one that goes on when the first one is gone may just be the last."""
 
 
@@ -61,11 +61,11 @@ class Neighbours:
 
     def _run(self) -> None:
         while not self._done.wait(SECONDS_BETWEEN_LOOKS):
-            refused = any((process.poll() or 0) > 0 for process in self._started)  # and has said why
+            refused = max(((process.poll() or 0) for process in self._started), default=0)  # and has said why
             lost = self._find()
-            if not (lost or refused):
+            if lost is None and refused <= 0:
                 continue
-            if (refused or self._parent is not None) and self._done.wait(SECONDS_TO_END):
+            if (lost is None or self._parent is not None) and self._done.wait(SECONDS_TO_END):
                 return
             if lost:
                 self.lost = lost
@@ -76,7 +76,7 @@ class Neighbours:
                 sys.stderr.flush()
             for process in self._started:
                 process.kill()
-            os._exit(self.STATUS if lost else 1)
+            os._exit(self.STATUS if lost else refused)
 
     def _find(self) -> str | None:
         for rank, process in enumerate(self._started, 1):

@@ -97,7 +97,7 @@ def test_one_that_is_killed_ends_the_other_within_seconds(tmp_path, command, who
     os.kill(process.pid if who == "first" else child, signal.SIGKILL)
     began = time.monotonic()
     (line,) = last_lines(process)  # until neither has the pipe any more
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     name = "process 1 of this run was killed by SIGKILL, as the system does where memory is short" * (who == "second")
     name = name or "the first process of this run was killed"
     start_of_line, _, advice = line.partition(": go on with ")
