@@ -3,8 +3,8 @@
 Work is counted on this machine, by running it: multiply-adds and kernels of one step of an edit, of an image through
 the unedited network, and of an image through the layers behind the edited one; bytes of features. What a GPU, a core
 and a disk do with it is assumed, by options. From both follows the time of each part for each process, by what the
-package shares out: edits are, images of the unedited pass are not, as each process keeps the features of all scoring
-images. The second table shares out these images too, and sends features around.
+package shares out: edits, and images of the unedited pass, of which features are told to all. In the second table each
+process reads all images.
 
     python benchmarks/scale.py                                  # ResNet-50, 50,000 images, edits scored on every tenth
     python benchmarks/scale.py --network resnet18 --stride 1    # scored on all
@@ -166,7 +166,7 @@ def main() -> None:
     console.print(Table(("counted", "10⁹ operations", "kernels"), rows).terminal())
     console.print(f"features of an image: {costs.feature_bytes / 1e6:.3g} MB")
     parts = ["reading", "decoding", "unedited pass", "edits", "scoring", "messages"]
-    for shares_images, what in ((False, "as it is: edits are shared out"), (True, "if images were shared out, too")):
+    for shares_images, what in ((True, "as it is: edits and images are shared out"), (False, "if edits alone were")):
         names = [*parts, *(["features"] if shares_images else [])]
         titles = ["GPUs", *names, "seconds in all", "GB read", "bound by"]
         table = Table(titles, rows_of(costs, arguments, shares_images))

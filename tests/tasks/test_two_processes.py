@@ -27,10 +27,11 @@ def folders(tmp_path_factory):
     return one, two
 
 
-def test_training_on_two_processes_is_training_on_one(folders):
+@pytest.mark.parametrize("kind", ["training", "fine_tuning"])
+def test_training_on_two_processes_is_training_on_one(folders, kind):
     one, two = folders
-    single = torch.load(one / "training" / "rank0.pt", weights_only=True)
-    ranks = [torch.load(two / "training" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    single = torch.load(one / kind / "rank0.pt", weights_only=True)
+    ranks = [torch.load(two / kind / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     for rank in ranks:
         torch.testing.assert_close(rank["state"], single["state"], rtol=1e-7, atol=1e-10)
     start = two_processes.make_network().double().state_dict()

@@ -12,7 +12,7 @@ from editable.callbacks import DrawdownEvaluation, LearningRateSearch, RunReport
 from editable.data import DigitsDataModule
 from editable.data.edits.edit_streams import Edits
 from editable.editing import Editor, RMSProp, SamplingSettings
-from editable.tasks import EditableTrainingTask
+from editable.tasks import EditableFineTuningTask, EditableTrainingTask
 
 BATCH_SIZE, NUM_STEPS = 8, 5
 NUM_EDITS = (5, 1)
@@ -32,7 +32,7 @@ def make_network() -> nn.Module:
     )
 
 
-class SharedEdits(EditableTrainingTask):
+class AsksTheSame:
     """Asks for the same edits, however many processes share the batch.
 
     In each batch the edit of one rank asks for what the network predicts already, and takes no step, while the other's
@@ -60,6 +60,14 @@ class SharedEdits(EditableTrainingTask):
         result = super().edit(features, edits)
         self.steps.append(result.num_steps.tolist())
         return result
+
+
+class SharedEdits(AsksTheSame, EditableTrainingTask):
+    """Editable training."""
+
+
+class SharedFineTuning(AsksTheSame, EditableFineTuningTask):
+    """Editable fine-tuning."""
 
 
 class KeepState(Callback):
@@ -91,9 +99,9 @@ def make_trainer(folder: Path, num_processes: int, **settings) -> Trainer:
     )
 
 
-def train(folder: Path, num_processes: int) -> None:
+def train(folder: Path, num_processes: int, kind: type[EditableTrainingTask], **settings) -> None:
     """Train for a few steps on the same images and edits, whatever the number of processes."""
-    task = SharedEdits(
+    task = kind(
         make_network(),
         Editor(RMSProp(0.01, learn_learning_rate=True, learn_decay=True), max_steps=4),
         ["3"],
@@ -102,6 +110,7 @@ def train(folder: Path, num_processes: int) -> None:
         edits_per_batch=2 // num_processes,
         locality_share="own",
         optimizer=partial(torch.optim.Adam, lr=0.01),
+        **settings,
     )
     data = DigitsDataModule(batch_size=2 * BATCH_SIZE // num_processes, validation_fraction=0.0)
     trainer = make_trainer(folder, num_processes, max_steps=NUM_STEPS, callbacks=[KeepState(folder)])
@@ -127,7 +136,8 @@ def search(folder: Path, num_processes: int) -> None:
 
 
 def main(folder: Path, num_processes: int) -> None:
-    train(folder / "training", num_processes)
+    train(folder / "training", num_processes, SharedEdits)
+    train(folder / "fine_tuning", num_processes, SharedFineTuning, c_labels=0.5)
     search(folder / "search", num_processes)
     for num_edits in NUM_EDITS:
         evaluate(folder / f"{num_edits}_edits", num_processes, num_edits)

@@ -31,6 +31,7 @@ from editable.callbacks.run.context import (
 from editable.callbacks.run.edit_loop import (
     all_ranks,
     gather_outcomes,
+    loader_of_turns,
     progress_bars,
     share_of_edits,
     validates_alone,
@@ -41,6 +42,7 @@ from editable.callbacks.run.outcome_file import write_outcome
 from editable.callbacks.run.placed import place, training_images
 from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
 from editable.data.edits.edit_streams import Edits
+from editable.data.turns import Turns
 from editable.editing import (
     BaseEditor,
     BasePredictions,
@@ -238,10 +240,11 @@ class DrawdownEvaluation(Callback):
         split = split_for(editor, network_of(pl_module), self.editable_layers_for(pl_module))
         if needs_place(editor):
             editor = place(editor, split, training_images(pl_module.trainer), loader.batch_size or 1, pl_module.device)
+        turns = Turns(*share_of_edits(pl_module.trainer, network_of(pl_module)), loader.batch_size or 1)
         return EditEvaluator(
             split,
             editor,
-            loader,
+            loader if turns.number == 1 else loader_of_turns(loader, turns),
             len(loader.dataset),  # type: ignore[arg-type]
             pl_module.device,
             self.image_stride,
@@ -251,6 +254,7 @@ class DrawdownEvaluation(Callback):
             sampling,
             self.features_folder,
             self.sensitive_margin,
+            None if turns.number == 1 else turns,
         )
 
     def make_views(self, trainer: Trainer, dataset: Dataset) -> AugmentedViews | None:

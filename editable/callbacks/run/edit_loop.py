@@ -10,11 +10,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.data import DataLoader
 
+from editable.data.turns import Turns
 from editable.editing import EditOutcomes
 from editable.errors import UserError
 from editable.models.sharded import is_sharded
 
-__all__ = ["all_ranks", "gather_outcomes", "progress_bars", "share_of_edits", "validates_alone", "whole_loader"]
+__all__ = [
+    "all_ranks",
+    "gather_outcomes",
+    "loader_of_turns",
+    "progress_bars",
+    "share_of_edits",
+    "validates_alone",
+    "whole_loader",
+]
 
 
 def whole_loader(dataloaders: Any) -> DataLoader:
@@ -25,6 +34,17 @@ def whole_loader(dataloaders: Any) -> DataLoader:
     return DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+    )
+
+
+def loader_of_turns(loader: DataLoader, turns: Turns) -> DataLoader:
+    """Return a loader of the batches, of those of a whole loader, that are one process's turns."""
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=turns.own(len(loader.dataset)),  # type: ignore[arg-type]
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

@@ -1,6 +1,6 @@
 """Judging edits on a data set: each edit starts from the base network, each edited network sees the same images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from editable.data.turns import Turns, told
 from editable.editing.editors.base import BaseEditor
 from editable.editing.editors.objective import is_predicted
 from editable.editing.editors.result import EditResult
@@ -51,6 +52,8 @@ class EditEvaluator:
         folder: Where features that do not fit into memory are kept; by default the system's temporary folder.
         sensitive_margin: A scoring image is sensitive if the base network gets it right and its largest probability is
             less than this above its second largest; 0 makes none sensitive.
+        turns: Where several processes read the data set: ``batches`` are those of this one's turns alone. By default
+            they are all.
 
     Attributes:
         editor: Makes the edits; may be replaced by another one between two calls of :meth:`score`.
@@ -77,6 +80,7 @@ class EditEvaluator:
         sampling: SamplingSettings | None = None,
         folder: Path | None = None,
         sensitive_margin: float = 0.05,
+        turns: Turns | None = None,
     ) -> None:
         require_at_least(1, num_images=num_images, image_stride=image_stride, edits_at_once=edits_at_once)
         require_positive(memory_budget=memory_budget)
@@ -85,6 +89,7 @@ class EditEvaluator:
         self.image_stride, self.edits_at_once = image_stride, edits_at_once
         self.scoring = (scoring or ScoringSettings.for_device(device)).on(device)
         self.sampling, self.sensitive_margin = sampling, sensitive_margin
+        self.turns, self._num_all = turns, num_images
         self.num_images = -(-num_images // image_stride)
         self.num_sensitive = self.errors_before = 0
         self.estimate: DrawdownEstimate | None = None
@@ -113,9 +118,7 @@ class EditEvaluator:
         """
         parts: list[BaseScores] = []
         position, num_classes = 0, 0
-        for images, targets in self.batches:
-            features = self._prefix(images)
-            logits = self.split.suffix(features, self._params)
+        for targets, logits, *features in self._base_batches():
             if not logits.isfinite().all():
                 raise UserError(
                     f"the network's logits are NaN or infinite from image {position} on, or of one of the "
@@ -123,17 +126,41 @@ class EditEvaluator:
                     "and std of the data"
                 )
             scoring = slice(-position % self.image_stride, None, self.image_stride)
-            self._store.add(tuple(feature[scoring] for feature in features), targets[scoring])
+            self._store.add(tuple(features), targets[scoring])
             own = margins(logits, to_device(targets, self.device))
             parts.append(BaseScores(targets, logits.argmax(dim=-1), own, leads(logits)))
             position += len(targets)
             num_classes = logits.shape[-1]
-            progress(len(images))
+            progress(len(targets))
         everything = BaseScores(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
         base = BaseScores(*(field[:: self.image_stride] for field in everything))
         self._scorer = Scorer(self.split, self._store, self.scoring, base, self.sensitive_margin, self._graphs)
         self.errors_before, self.num_images, self.num_sensitive = map(int, self._scorer.unedited)
         return BasePredictions(everything.labels, everything.predictions, num_classes)
+
+    def _base_batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield labels, logits and features of the scoring images of each batch, in order.
+
+        Of batches that other processes read, what these tell: no process looks at more than its share of the images.
+        """
+        own, position = iter(self.batches), 0
+        if self.turns is None:
+            for images, targets in own:
+                yield self._run_base(images, targets, position)
+                position += len(targets)
+            return
+        first, step = self.turns.rank * self.turns.batch_size, self.turns.number * self.turns.batch_size
+        for start in range(0, self._num_all, step):
+            here = start + first < self._num_all
+            made = self._run_base(*next(own), start + first) if here else None
+            yield from told(made, self.device)
+
+    def _run_base(self, images: Tensor, targets: Tensor, position: int) -> tuple[Tensor, ...]:
+        """Run the base network on a batch that begins at a position of the data set; see `_base_batches`."""
+        features = self._prefix(images)
+        scoring = slice(-position % self.image_stride, None, self.image_stride)
+        logits = self.split.suffix(features, self._params)
+        return targets, logits, *(feature[scoring] for feature in features)
 
     @full_precision()
     def score(
