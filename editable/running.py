@@ -95,8 +95,8 @@ def run(args: Sequence[str]) -> None:
     except Exception as error:
         lost = signals.neighbours.look() if signals.neighbours is not None and _lost_a_process(error) else None
         if signals.received is not None or lost:  # what a signal to other processes does to those that need them
-            interrupted = Interrupted(signals.received or signal.SIGTERM)
-            raise SystemExit(_say_interrupted(interrupted, signals.neighbours)) from None
+            by_signal = Interrupted(signals.received or signal.SIGTERM)
+            raise SystemExit(_say_interrupted(by_signal, signals.neighbours)) from None
         sentence = _sentence_of(error)
         if sentence is None:
             raise

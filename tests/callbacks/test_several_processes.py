@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,15 @@ import torch
 from safetensors.torch import save_file
 
 from editable.models import cifar_resnet
-from tests.callbacks.small_commands import CONCEPT, EDITOR, make_images, rule, run, settings
+from tests.callbacks import several_commands
+from tests.callbacks.several_commands import COMMANDS, NAMES, NETWORK, prepare, run_commands
+from tests.callbacks.small_commands import CONCEPT, make_images, settings
 from tests.mistakes import error_line
 from tests.paths import ROOT
 from tests.process_groups import run_group
 
-NAMES = ["a", "b", "c"]
-NETWORK: dict[str, Any] = {"layers": [1, 1, 1, 1], "num_classes": 3, "width": 4}
-EVALUATION = {"num_edits": 0, "editor": EDITOR, "editable_layers": ["layer4"]}
-COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "predict": ({}, ["--trainer.precision=64-true"]),
-    "scan": ({"scan": {"concept": CONCEPT, "min_found": 1}}, ["--scan.target=a"]),
-    "rewrite": ({"rewrite": {"layers": ["layer3.0.conv1"], "max_drop": 1.0}}, []),
-    "edit": (
-        {"evaluation": EVALUATION},
-        ["--edit.images=data/images/test/a/0.png", "--edit.labels=b", "--edit.max_drawdown=1"],
-    ),
-}
-"""Each with its section of the configuration, and its options."""
+COMMANDS_OF = {2: list(COMMANDS), 4: ["scan", "edit"]}
+"""By the number of processes: a stream of corrections is made by one alone."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,20 +40,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def by_one(command: str) -> Path:
-    sections, options = COMMANDS[command]
-    if command == "rewrite":
-        sections = {"rewrite": {**sections["rewrite"], "rule": rule(*NAMES)}}
-    network = {"class_path": "editable.models.cifar_resnet", "init_args": {**NETWORK}}
-    return run(command, settings("a", network, "data/weights.safetensors", **sections), *options).resolve()
+@pytest.fixture(scope="module")
+def by_number(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """What one process leaves of all commands, and two and four; a folder for each command."""
+    folders = {number: tmp_path_factory.mktemp(f"by_{number}") for number in (1, *COMMANDS_OF)}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(data)
+        for folder in folders.values():
+            prepare(folder, data)
+        run_commands(folders[1], 1, list(COMMANDS))
+    for number, commands in COMMANDS_OF.items():
+        words = [sys.executable, "-m", several_commands.__name__, str(folders[number]), str(number), *commands]
+        run_group(words, ROOT, seconds=300)
+    return folders
 
 
-def by_several(command: str, number: int, folder: Path) -> Path:
-    """Run in a group of processes of its own, which is ended where it hangs."""
-    several = [f"--trainer.devices={number}", "--trainer.strategy=ddp"]
-    words = [sys.executable, str(ROOT / "train.py"), command, "--config=config.yaml", *COMMANDS[command][1], *several]
-    run_group(words, folder, seconds=300)
-    (only,) = (folder / "runs" / "run").iterdir()  # one folder for all
+def only_run(folder: Path) -> Path:
+    (only,) = (folder / "runs" / "run").iterdir()  # one folder for all processes
     return only
 
 
@@ -95,18 +88,11 @@ def plain(cell: str) -> float | str:
 
 
 @pytest.mark.parametrize(
-    ("command", "number"), [*((command, 2) for command in COMMANDS), ("scan", 4)], ids=lambda value: str(value)
+    ("command", "number"), [(command, number) for number, commands in COMMANDS_OF.items() for command in commands]
 )
-def test_several_processes_find_what_one_does(data, tmp_path, monkeypatch, command, number):
-    one, several = tmp_path / "one", tmp_path / "several"
-    for folder in (one, several):
-        folder.mkdir()
-        (folder / "data").symlink_to(data)
-    monkeypatch.chdir(one)
-    expected, tables = left(by_one(command))
-    for path in one.glob("*.*"):
-        shutil.copy(path, several)
-    found, others = left(by_several(command, number, several))
+def test_several_processes_find_what_one_does(by_number, command, number):
+    expected, tables = left(only_run(by_number[1] / command))
+    found, others = left(only_run(by_number[number] / command))
     assert expected or tables
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -116,6 +102,15 @@ def test_several_processes_find_what_one_does(data, tmp_path, monkeypatch, comma
         assert len(others[name]) == len(lines), name  # and so no image twice
         for line, other in zip(lines, others[name], strict=True):
             assert [*map(number_of, other)] == [*map(plain, line)], name
+
+
+def test_two_processes_make_the_images_that_one_does(by_number):
+    one, two = (by_number[number] / "manipulate" / "made" for number in (1, 2))
+    made = sorted(path.relative_to(one) for path in one.rglob("*.png"))
+    assert made
+    assert sorted(path.relative_to(two) for path in two.rglob("*.png")) == made
+    for path in made:
+        assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
 
 def test_processes_that_take_their_outcome_with_them_are_refused(data, tmp_path, monkeypatch, capsys):
