@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editable.models.split.product import product
+
 __all__ = ["DeferredWeight"]
 
 
@@ -46,7 +48,7 @@ class DeferredWeight:
         if not terms:
             return None
         left, right = (torch.cat(factors, dim=1) for factors in zip(*terms, strict=True))
-        return left @ right.t()
+        return product(left, right.t())
 
 
 class _Collect(torch.autograd.Function):
@@ -72,7 +74,7 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(x, token)
         ctx.deferred, ctx.transposed = deferred, transposed
         with torch.autocast(x.device.type, enabled=False):
-            return (deferred.value.t() if transposed else deferred.value) @ x
+            return product(deferred.value.t() if transposed else deferred.value, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from editable.models.split.deferred_gradient import DeferredWeight
 from editable.models.split.form_table import is_product
+from editable.models.split.product import product
 
 __all__ = ["SharedKernel", "allow_any_layout", "edit_form", "has_hooks", "kernels_of", "patch_conv2d"]
 
@@ -140,7 +141,7 @@ def patch_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
     if isinstance(weight, SharedKernel) and not torch._C._functorch.is_functorch_wrapped_tensor(x):
         values = weight.deferred.product(columns)
     else:
-        values = _as_matrix(_own(weight)) @ columns
+        values = product(_as_matrix(_own(weight)), columns)
     if bias is not None:
         values = values + bias.unsqueeze(-1)
     return values.unflatten(1, (len(x), *_output_size(x, weight_size=kernel, geometry=geometry))).transpose(0, 1)

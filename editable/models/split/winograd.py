@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from editable.models.split.product import batched_product
+
 __all__ = ["WinogradConv2d"]
 
 # Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.3: Y = Aᵀ[(GgGᵀ) ⊙ (BᵀdB)]A
@@ -98,7 +100,7 @@ class WinogradConv2d(nn.Module):
         patches = torch.matmul(self.input_columns, rows, out=space)
         patches = patches.view(_PATCH * _PATCH, wide * tall * samples, channels)
         space = self._space("products", input, _PATCH * _PATCH, wide * tall * samples, filters)
-        products = torch.bmm(patches, self.weight, out=space)
+        products = batched_product(patches, self.weight, out=space)
         columns = self.output @ products.view(_PATCH, _PATCH, wide * tall * samples * filters)
         columns = columns.view(_PATCH, _TILE, wide, tall, samples, filters).permute(4, 3, 0, 2, 1, 5)
         outputs = self.output @ columns.reshape(samples * tall, _PATCH, wide * _TILE * filters)
