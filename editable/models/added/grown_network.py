@@ -106,21 +106,25 @@ def grow_classes(
     new: list[NewLogit | NewDiscriminant] = []
     for name in names:
         if logit == "filter":
-            new.append(NewLogit(_find_layer(grown.base, name), pooling))
+            new.append(NewLogit(_find_convolution(grown.base, name, "the filter of a new class stands"), pooling))
         else:
             num_old = find_classifier(grown.base, "a discriminant")[1].out_features + len(grown.new_logits) + len(new)
-            new.append(NewDiscriminant(_find_layer(grown.base, name, linear=True), num_old))
+            new.append(NewDiscriminant(_find_layer(grown.base, name), num_old))
     larger = GrownNetwork(grown.base, [*grown.layers, *names], [*grown.new_logits, *new])
     larger.training = network.training
     larger.new_logits.train(network.training)
     return larger
 
 
-def _find_layer(network: nn.Module, name: str, linear: bool = False) -> nn.Conv2d | nn.Linear:
-    """Return a convolution without groups, or where that does as well a linear layer."""
+def _find_layer(network: nn.Module, name: str) -> nn.Conv2d | nn.Linear:
     module = dict(network.named_modules()).get(name)
-    if linear and isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear):
         return module
+    return _find_convolution(network, name, "a discriminant stands beside a linear layer, or")
+
+
+def _find_convolution(network: nn.Module, name: str, what_stands: str) -> nn.Conv2d:
+    module = dict(network.named_modules()).get(name)
     if not isinstance(module, nn.Conv2d) or module.groups > 1:
         what = "there is none" if module is None else f"it is a {type(module).__name__}"
         if isinstance(module, nn.Conv2d):
@@ -129,7 +133,6 @@ def _find_layer(network: nn.Module, name: str, linear: bool = False) -> nn.Conv2
         near = get_close_matches(name, names, n=5) or names[-5:]
         hint = f"such as {', '.join(near)}" if near else f"which {type(network).__name__} lacks"
         raise UserError(
-            f"{'discriminants stand' if linear else 'the filter of a new class stands'} beside a convolution without "
-            f"groups{' or a linear layer' if linear else ''}, {hint}, but asked for was '{name}', and {what}"
+            f"{what_stands} beside a convolution without groups, {hint}, but asked for was '{name}', and {what}"
         )
     return module

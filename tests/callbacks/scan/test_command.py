@@ -18,6 +18,7 @@ from tests.paths import CONFIGS
 
 CONFIG_FOLDER = CONFIGS / "scan"
 CONFIGS = {path.stem: f"--config={path}" for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
+FONT = "matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SMALL = ["--model.network.width=4", "--data.batch_size=20"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -55,7 +56,7 @@ def finished(name: str) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_shipped_configurations_run_one_after_another(capsys: pytest.CaptureFixture):
-    assert set(CONFIGS) == {"planted_patch", "planted_patch_rewrite", "planted_patch_training"}
+    assert set(CONFIGS) == {"planted_patch", "planted_patch_rewrite", "planted_patch_training", "watermark"}
     main(["fit", CONFIGS["planted_patch_training"], *SMALL, *QUIET, "--data.train_limit=40"])
     weights = finished("planted_patch_training") / "checkpoints" / "last.ckpt"
     trained = cifar_resnet18(10, width=4)
@@ -105,6 +106,37 @@ def test_mistakes_are_a_sentence(capsys: pytest.CaptureFixture, options: list[st
         main(["scan", CONFIGS["planted_patch"], *SMALL, *QUIET, weights, *options])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_shipped_watermark_is_scanned_for_in_a_font_of_ones_own(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("editable.models.efficientnet_lite0", lambda: cifar_resnet18(10, width=4).eval())
+    scan = ["scan", CONFIGS["watermark"], *QUIET, "--data.root=data/cifar10-jpeg", "--data.image_size=32"]
+    stylizer = "--scan.concept.init_args.stylizer.init_args"
+    main([*scan, "--data.resize_size=32", f"{stylizer}.font={FONT}", f"{stylizer}.text=ABC"])
+    assert "taken" in capsys.readouterr().out
+    metrics = json.loads((finished("watermark") / "metrics.json").read_text())
+    assert metrics["scan_num_found"] == metrics["scan_num_images"] == 20
+    rows = list(csv.DictReader((finished("watermark") / "scan.csv").open()))
+    rises = [float(row["taken_change"]) for row in rows]
+    assert rises == sorted(rises, reverse=True)
+    assert [row["rank_by_taken"] for row in rows] == [str(place) for place in range(1, 11)]
+
+    for options, message in (
+        ([f"{stylizer}.font={FONT}"], "has no '捷' of the text"),
+        ([f"{stylizer}.font=nowhere.ttf"], "the font 'nowhere.ttf' is no file, and none of an installed package"),
+        (
+            [f"{stylizer}.font={FONT}", f"{stylizer}.text=A", f"{stylizer}.opacity=2"],
+            "opacity must be in [0, 1], got 2",
+        ),
+        ([f"{stylizer}.font={FONT}", f"{stylizer}.text=A", "--scan.rank_by=gained"], "gained"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main([*scan, *options])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["patch-corners", "patch-corners-held-out"])
