@@ -16,6 +16,7 @@ __all__ = ["Watermark"]
 SHORTCUT = "捷径捷径捷径"
 """The text of the source: "shortcut", three times."""
 
+
 class Watermark:
     """Draws text over images, as a stylizer of :class:`~editable.rewriting.ConceptReplacement`.
 
@@ -113,7 +114,7 @@ def _check_characters(path: str, font: str, text: str) -> None:
     try:
         loaded = ImageFont.truetype(path, 32)
     except (OSError, ValueError) as error:
-        raise UserError(f"the font '{font}' cannot be read as one ({error}): give a TrueType or OpenType file") from error
+        raise UserError(f"the font '{font}' cannot be read as one ({error}): give a TrueType file") from error
     missing = _drawn(loaded, "\uffff")
     for character in text:
         if not character.isspace() and _drawn(loaded, character) in (missing, b""):
