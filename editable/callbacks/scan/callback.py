@@ -55,7 +55,8 @@ class SpuriousScan(Subcommand):
             of the ranking.
         rank_by: Rank by the rise in ``error``, by the fall in ``top_probability``, or by the rise of what is ``taken``,
             the part of the other classes' images that is given to a class: it finds what a replacement stands for.
-        min_found: Least number of images with the concept in a class; classes with fewer are not ranked.
+        min_found: Least number of images with the concept in a class; classes with fewer are not ranked, save
+            by what is taken.
         resume: Folder of a scan that was interrupted: its finished images are taken over.
 
     Attributes:

@@ -143,16 +143,18 @@ def ranking(changes: Sequence[ClassChange], rank_by: RankBy, min_found: int) -> 
     Args:
         changes: Of the classes, by label.
         rank_by: The change that decides.
-        min_found: Least number of images with the concept in a class; classes with fewer are not ranked.
+        min_found: Least number of images with the concept in a class; classes with fewer are not ranked, save by what
+            is taken, for which a class needs no image of its own.
     """
     assert rank_by in get_args(RankBy), rank_by
 
     def harm(label: int) -> tuple[float, ...]:
         some = changes[label]
-        falls = {"error": -some.error.change, "top_probability": some.top.change, "taken": _or_last(-some.taken.change)}
-        return (falls[rank_by], falls["error"], falls["top_probability"], some.true.change, label)
+        falls = {"error": -some.error.change, "top_probability": some.top.change, "taken": -some.taken.change}
+        return (*map(_or_last, (falls[rank_by], falls["error"], falls["top_probability"], some.true.change)), label)
 
-    return sorted((some.label for some in changes if some.num_found >= max(min_found, 1)), key=harm)
+    least = 0 if rank_by == "taken" else max(min_found, 1)
+    return sorted((some.label for some in changes if some.num_found >= least), key=harm)
 
 
 def _or_last(value: float) -> float:

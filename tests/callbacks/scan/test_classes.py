@@ -74,5 +74,6 @@ def test_ranking_by_what_is_taken():
         make_change(2, error=0.1, top=-0.3, true=-0.1, taken=0.25),
         make_change(3, error=0.2, top=-0.2, true=0.0, taken=-0.1),
         make_change(4, error=0.6, top=-0.1, true=-0.2, taken=0.01),
+        make_change(5, error=nan, top=nan, true=nan, found=0, taken=0.3),
     ]
-    assert ranking(changes, "taken", 1) == [2, 4, 0, 3, 1]
+    assert ranking(changes, "taken", 9) == [5, 2, 4, 0, 3, 1]
