@@ -83,7 +83,7 @@ def trade_page_of(board: Board, found: Sequence[Result], results: str | Path, pa
     if found:
         sections += [
             f"![Test error against drawdown](figures/{Path(path).stem}.png)\n\n"
-            f"Filled: at least {100 * board.success:g} % succeed.",
+            f"Filled: at least {100 * board.success:g} % succeed.{_sampled(found)}",
             Table(COLUMNS, [_row(some) for some in _groups(board, found)]).markdown(),
             "## Made on",
             made_on(found),
@@ -93,6 +93,12 @@ def trade_page_of(board: Board, found: Sequence[Result], results: str | Path, pa
 
 def _holds(board: Board, result: Result) -> bool:
     return result.figures.success >= board.success
+
+
+def _sampled(found: Iterable[Result]) -> str:
+    """Say how well the drawdown of each network is known, where images were sampled."""
+    widths = [one.figures.half_width for one in found if one.figures.half_width is not None]
+    return f" The drawdown of each network is known to ± {100 * max(widths):.2f} points (95 %)." if widths else ""
 
 
 def _groups(board: Board, found: Iterable[Result]) -> list[list[Result]]:

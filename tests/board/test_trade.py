@@ -50,6 +50,7 @@ def test_a_line_has_means_over_networks_and_their_spread(board: Board):
     page = trade_page_of(board, found, "results", "docs/page.md")
     cells = ["plain", "gd", "2", "11.00 ± 1.41", "2.50 ± 2.12", "95.0 ± 7.1", "50.0 ± 0.0", "2.50 ± 0.00", ""]
     assert f"| {' | '.join(cells)} |" in page
+    assert "The drawdown of each network is known to ± 0.10 points (95 %)." in page
     assert page.startswith("# What it costs\n")
     assert "python train.py board --board board.yaml --results results --page docs/page.md --train" in page
 
