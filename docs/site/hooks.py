@@ -16,7 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 sys.path.append(str(Path(__file__).parent))  # a hook is a file by itself, whose folder is no package
-import notebooks  # noqa: E402
+import notebooks
 
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([\w./-]+?)(#[\w-]+)?\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
