@@ -30,7 +30,7 @@ from editable.data.concepts.class_images import ClassImages
 from editable.data.images.images import ImageFiles
 from editable.errors import UserError, require_at_least, require_not_negative, require_seed, require_within
 from editable.metrics import RocCurve
-from editable.models import GrownNetwork, Pooling
+from editable.models import GrownNetwork, LogitKind, Pooling
 from editable.models.added.classifier import find_classifier
 from editable.rewriting import LayerBlock
 from editable.rewriting.new_class.class_discriminant import ClassDiscriminant
@@ -231,7 +231,8 @@ class NewClass(Subcommand):
         (self._calibration,) = (one.calibration for one in judged if one.figures[:3] == kept)
         folder, configuration = run_folder(trainer), None
         if trainer.is_global_zero:
-            layer, logit = self._kept_layer(network), "filter" if self.keep == "filter" else "discriminant"
+            layer = self._kept_layer(network)
+            logit: LogitKind = "filter" if self.keep == "filter" else "discriminant"
             configuration = write_grown_network(folder, self.grown(network), layer, self.pooling, logit)
         self.outcome = self._outcome(data, judged, of_test, configuration)
         pl_module.log_dict({f"new_class_{name}": value for name, value in self.outcome.values().items()})

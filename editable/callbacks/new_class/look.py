@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from editable.models import GrownNetwork, Pooling, evaluation_mode, grow_classes
+from editable.models.added.new_logit import NewDiscriminant
 from editable.models.added.tapping import tapping
 from editable.models.devices import to_device
 from editable.rewriting import LayerBlock, make_memory
@@ -91,9 +92,11 @@ def grow_with_discriminant(network: nn.Module, layer: str, made: Discriminant, b
     """Grow a network by a new class with discriminants at a layer, its log odds shifted."""
     grown = grow_classes(network, layer, logit="discriminant")
     new = grown.new_logits[-1]
-    new.discriminants.weight.copy_(made.weight.view_as(new.discriminants.weight))  # type: ignore[union-attr, operator]
-    new.discriminants.bias.copy_(made.bias)  # type: ignore[union-attr, operator]
-    new.bias.fill_(bias)  # type: ignore[operator]
+    assert isinstance(new, NewDiscriminant)
+    new.discriminants.weight.copy_(made.weight.view_as(new.discriminants.weight))
+    assert new.discriminants.bias is not None
+    new.discriminants.bias.copy_(made.bias)
+    new.bias.fill_(bias)
     return grown
 
 
