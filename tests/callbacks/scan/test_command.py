@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from editable.cli import main
 from editable.data import read_masks
@@ -112,7 +113,10 @@ def test_mistakes_are_a_sentence(capsys: pytest.CaptureFixture, options: list[st
 def test_the_shipped_watermark_is_scanned_for_in_a_font_of_ones_own(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("editable.models.efficientnet_lite0", lambda: cifar_resnet18(10, width=4).eval())
+    def small_network() -> nn.Module:
+        return cifar_resnet18(10, width=4)
+
+    monkeypatch.setattr("editable.models.efficientnet_lite0", small_network)
     scan = ["scan", CONFIGS["watermark"], *QUIET, "--data.root=data/cifar10-jpeg", "--data.image_size=32"]
     stylizer = "--scan.concept.init_args.stylizer.init_args"
     main([*scan, "--data.resize_size=32", f"{stylizer}.font={FONT}", f"{stylizer}.text=ABC"])
