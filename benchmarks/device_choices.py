@@ -25,9 +25,9 @@ from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predict_low_rank
 from editable.editing.graphs.static_edits import many_edits
 from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet18, linear_tail
-from editable.models.devices import to_device
-from editable.models.full_precision import full_precision
-from editable.models.graphs import Graphs
+from editable.models.machine.devices import to_device
+from editable.models.machine.full_precision import full_precision
+from editable.models.machine.graphs import Graphs
 from editable.rewriting import SecondMoment
 
 BATCH = 512

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from editable.models.full_precision import full_precision
+from editable.models.machine.full_precision import full_precision
 from editable.models.split.edit_form import patch_conv2d
 from editable.models.split.form_table import FORMS, form_of
 

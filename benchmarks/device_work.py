@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from editable.data import Edits
 from editable.editing import EditEvaluator, Editor, RMSProp
 from editable.models import SplitNetwork, cifar_resnet18
-from editable.models.devices import LOOK_EVERY, to_device
+from editable.models.machine.devices import LOOK_EVERY, to_device
 from editable.rewriting import (
     ClassFilterTraining,
     InverseMoment,

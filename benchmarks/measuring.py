@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from editable.atomic import write_atomically
-from editable.models.precision import processor
+from editable.models.machine.precision import processor
 
 SHORT = 0.02  # seconds; what is faster is called several times in a round
 LONG = 5.0  # seconds; what is slower is called once, for it averages over enough by itself

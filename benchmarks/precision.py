@@ -24,7 +24,7 @@ from torch.nn import functional
 from editable.data.edits.edit_streams import Edits
 from editable.editing import Editor, RMSProp
 from editable.models import ScoringSettings, SplitNetwork, cifar_resnet18, cifar_vit
-from editable.models.precision import PROCESSORS, processor
+from editable.models.machine.precision import PROCESSORS, processor
 from editable.models.split.scoring_form import ScoringForm
 from editable.tasks import EditableTrainingTask
 

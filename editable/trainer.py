@@ -41,8 +41,8 @@ from editable.interruptions import (
     StopAtStep,
     WholeCheckpoints,
 )
-from editable.models.full_precision import full_precision
-from editable.models.precision import fastest_training
+from editable.models.machine.full_precision import full_precision
+from editable.models.machine.precision import fastest_training
 
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from editable.models.precision import processor
+from editable.models.machine.precision import processor
 from tests.fake_cuda.building import why_not
 from tests.paths import DOCS, ROOT
 

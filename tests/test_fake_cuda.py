@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 from tests.fake_cuda import building
 from tests.fake_cuda.counting import Count, counting
 from tests.fake_cuda.device import fake_cuda, limit_memory, switch_on

@@ -14,7 +14,7 @@ from editable.editing import BaseEditor
 from editable.editing.choosing.candidates import Candidate, candidates_for, layers_for
 from editable.editing.choosing.tried import least_harmful, tell
 from editable.errors import UserError, require_at_least, require_seed, require_within
-from editable.models.full_precision import full_precision
+from editable.models.machine.full_precision import full_precision
 
 __all__ = ["best_edit", "edit"]
 

@@ -13,7 +13,7 @@ from editable.data import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditSite, needs_place, split_for, upper_bound
 from editable.editing.choosing.candidates import Candidate, layers_for
 from editable.errors import UserError, require_at_least
-from editable.models.full_precision import full_precision
+from editable.models.machine.full_precision import full_precision
 
 __all__ = ["evaluate"]
 

@@ -14,7 +14,7 @@ from editable.data.images.same_images import SameImages
 from editable.editing import Cost, EditPatch, EditRecord, upper_bound
 from editable.editing.choosing.tried import Harm
 from editable.errors import UserError, require_finite, require_seed, require_within
-from editable.models.full_precision import full_precision
+from editable.models.machine.full_precision import full_precision
 from editable.rewriting import (
     ClosedForm,
     InverseMoment,

@@ -1,8 +1,9 @@
 """Networks, their weights, and dividing a network at its first editable parameter.
 
-``networks`` has them by name, ``added`` what is put into one, ``split`` divides them; ``selection.py`` chooses
-parameters by name patterns, ``weights.py`` loads them as data and writes them, ``finite.py`` refuses NaN,
-``fingerprint.py`` tells them apart. Nothing here knows edits or data. Start with ``split/split_network.py``.
+``networks`` has them by name, ``added`` what is put into one, ``split`` divides them, ``machine`` is about processors
+and GPUs; ``selection.py`` chooses parameters by name patterns, ``weights.py`` loads them as data and writes them,
+``finite.py`` refuses NaN, ``fingerprint.py`` tells them apart. Nothing here knows edits or data. Start with
+``split/split_network.py``.
 """
 
 from editable.models.added.codebook import Codebook
@@ -15,7 +16,7 @@ from editable.models.class_names import class_names_of
 from editable.models.fingerprint import fingerprint
 from editable.models.finite import check_weights
 from editable.models.logits import logits_of
-from editable.models.memory_format import lay_out_channels_last
+from editable.models.machine.memory_format import lay_out_channels_last
 from editable.models.networks.densenet import cifar_densenet, cifar_densenet169
 from editable.models.networks.efficientnet_lite import efficientnet_lite0
 from editable.models.networks.feature_network import feature_network

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from editable.errors import UserError
 from editable.models import ScoringSettings
-from editable.models.precision import bfloat16_speed
+from editable.models.machine.precision import bfloat16_speed
 from editable.starting.parts import check_duration, check_made_parts
 
 __all__ = ["check_numbers", "check_trainer"]

@@ -22,7 +22,7 @@ from editable.errors import (
     require_within,
 )
 from editable.models import Features, SplitNetwork, select_parameters
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 from editable.tasks.classification import Batch, ClassificationTask
 from editable.tasks.edits_in_parts import EditsInParts
 

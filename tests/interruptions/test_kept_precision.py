@@ -34,7 +34,7 @@ class Task(ClassificationTask):
 
 
 def on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("editable.models.precision.processor", lambda: kind)
+    monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
 
 
 def fit(folder: Path, precision: str, epochs: int, **options: str) -> tuple[Task, EditableTrainer, list[str]]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from editable.errors import UserError
 from editable.models import ScoringSettings
-from editable.models.precision import PROCESSORS
+from editable.models.machine.precision import PROCESSORS
 from editable.starting.requests import check_numbers, check_trainer
 from editable.tasks import ClassificationTask
 
@@ -45,7 +45,7 @@ def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
     precision: str, scoring: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     """With the factor of the table; a kind that was not measured, and has none, is as slow as AVX2."""
-    monkeypatch.setattr("editable.models.precision.processor", lambda: kind)
+    monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     trainer = Trainer(precision=precision, **QUIET)
     with warnings.catch_warnings(record=True) as caught:

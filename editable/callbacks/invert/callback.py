@@ -26,7 +26,7 @@ from editable.callbacks.site.set_errors import SetErrors
 from editable.callbacks.site.site import RewriteSite
 from editable.data import ImageDataModule, RewriteRule
 from editable.errors import UserError, require_at_least, require_finite, require_positive, require_seed
-from editable.models.devices import budget_in_bytes
+from editable.models.machine.devices import budget_in_bytes
 from editable.rewriting import (
     Architecture,
     LayerBlock,

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from editable.models import GrownNetwork, Pooling, evaluation_mode, grow_classes
 from editable.models.added.new_logit import NewDiscriminant
 from editable.models.added.tapping import tapping
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 from editable.rewriting import LayerBlock, make_memory
 from editable.rewriting.new_class.class_discriminant import Discriminant
 from editable.rewriting.new_class.final_features import FinalFeatures

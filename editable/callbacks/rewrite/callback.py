@@ -30,7 +30,7 @@ from editable.data import ImageDataModule, RewriteRule
 from editable.data.images.same_images import SameImages
 from editable.editing import EditRecord, Harm, upper_bound
 from editable.errors import require_positive, require_seed, require_within
-from editable.models.devices import budget_in_bytes
+from editable.models.machine.devices import budget_in_bytes
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
 
 __all__ = ["RankOneRewrite"]

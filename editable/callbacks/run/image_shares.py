@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.data import ImageDataModule
 from editable.data.modules.image_names import image_names
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 
 __all__ = ["ImageShares"]
 

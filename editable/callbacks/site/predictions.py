@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from editable.editing.evaluation.feature_store import FeatureStore
 from editable.models import SplitNetwork
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 
 __all__ = ["RewrittenPredictions"]
 

@@ -15,9 +15,9 @@ from editable.editing.editors.objective import MarginObjective
 from editable.editing.editors.result import EditResult
 from editable.editing.editors.site import EditSite
 from editable.errors import UserError, require_at_least
-from editable.models.devices import to_device
-from editable.models.full_precision import full_precision
 from editable.models.logits import require_logits
+from editable.models.machine.devices import to_device
+from editable.models.machine.full_precision import full_precision
 
 __all__ = ["BaseEditor", "ForwardFunction", "Inputs"]
 

@@ -23,7 +23,7 @@ from editable.editing.locality import kl_locality
 from editable.editing.rules.adam import Adam
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive, require_seed
 from editable.models import Features
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 
 __all__ = ["LowRankEditor"]
 

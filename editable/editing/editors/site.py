@@ -7,7 +7,7 @@ from torch import Tensor
 
 from editable.errors import UserError
 from editable.models import Features, SplitNetwork
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 
 __all__ = ["EditSite"]
 

@@ -22,8 +22,8 @@ from editable.editing.evaluation.together import Together
 from editable.editing.graphs.static_edits import many_edits
 from editable.errors import UserError, require_at_least, require_positive, require_within
 from editable.models import Features, ScoringSettings, SplitNetwork
-from editable.models.devices import budget_in_bytes, to_device
-from editable.models.full_precision import full_precision
+from editable.models.machine.devices import budget_in_bytes, to_device
+from editable.models.machine.full_precision import full_precision
 from editable.models.split.form_table import are_large
 
 __all__ = ["EditEvaluator"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_whole
 from editable.models import Features
-from editable.models.devices import free_bytes, to_device
+from editable.models.machine.devices import free_bytes, to_device
 
 __all__ = ["FeatureStore"]
 

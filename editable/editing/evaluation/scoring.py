@@ -12,9 +12,9 @@ from editable.editing.evaluation.low_rank_scoring import low_rank_changes, predi
 from editable.editing.evaluation.sampler import DrawdownSampler
 from editable.editing.evaluation.together import Together
 from editable.models import Features, ScoringForm, ScoringSettings, SplitNetwork, Weights, linear_tail
-from editable.models.devices import to_device
-from editable.models.full_precision import same_shapes
-from editable.models.graphs import Graphs
+from editable.models.machine.devices import to_device
+from editable.models.machine.full_precision import same_shapes
+from editable.models.machine.graphs import Graphs
 
 __all__ = ["BaseScores", "Scorer", "Scores", "leads", "margins"]
 

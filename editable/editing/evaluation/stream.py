@@ -16,8 +16,8 @@ from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.outcomes import BasePredictions
 from editable.errors import UserError, require_at_least, require_positive
 from editable.models import Features, SplitNetwork
-from editable.models.devices import budget_in_bytes, to_device
-from editable.models.full_precision import full_precision
+from editable.models.machine.devices import budget_in_bytes, to_device
+from editable.models.machine.full_precision import full_precision
 
 __all__ = ["Correction", "Cost", "Held", "StreamEvaluator", "StreamState", "points_of"]
 

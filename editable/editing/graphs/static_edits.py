@@ -20,7 +20,7 @@ from editable.editing.editors.base import (
 )
 from editable.editing.editors.editor import Editor, gradients_of, keep_where, map_single
 from editable.editing.editors.result import EditResult
-from editable.models.graphs import Graphs
+from editable.models.machine.graphs import Graphs
 from editable.models.split.form_table import are_large
 
 __all__ = ["StaticEdits", "StaticLoop", "many_edits"]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editable.models.split.product import product
+from editable.models.machine.product import product
 
 __all__ = ["DeferredWeight"]
 

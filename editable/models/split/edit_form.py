@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from editable.models.machine.product import product
 from editable.models.split.deferred_gradient import DeferredWeight
 from editable.models.split.form_table import is_product
-from editable.models.split.product import product
 
 __all__ = ["SharedKernel", "allow_any_layout", "edit_form", "has_hooks", "kernels_of", "patch_conv2d"]
 

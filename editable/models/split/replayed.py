@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from editable.models.graphs import Graphs
+from editable.models.machine.graphs import Graphs
 
 __all__ = ["ReplayedRun"]
 

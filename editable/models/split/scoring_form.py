@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from editable.errors import UserError, require_at_least, require_not_negative
-from editable.models.graphs import Graphs
-from editable.models.precision import fastest_scoring
+from editable.models.machine.graphs import Graphs
+from editable.models.machine.precision import fastest_scoring
 from editable.models.split.edit_form import allow_any_layout, has_hooks
 from editable.models.split.modes import attention_for
 from editable.models.split.replayed import ReplayedRun
@@ -38,7 +38,7 @@ class ScoringSettings:
 
     Attributes:
         precision: Of weights and activations: ``full``, the network's own, or ``bfloat16``; ``auto`` is what is fastest
-            on this processor, by a measured table (:mod:`editable.models.precision`).
+            on this processor, by a measured table (:mod:`editable.models.machine.precision`).
         fold_batch_norm: Multiply BatchNorm into the convolution before it, once per edited network.
         channels_last: Lay images out with their channels last.
         winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is faster than the

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from editable.models.split.product import batched_product
+from editable.models.machine.product import batched_product
 
 __all__ = ["WinogradConv2d"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_positive, require_seed
-from editable.models.devices import steps_between_looks
+from editable.models.machine.devices import steps_between_looks
 
 __all__ = ["Bounds", "Reconstruction", "ReconstructionSettings", "Watch", "reconstruct"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError
-from editable.models.devices import to_device
+from editable.models.machine.devices import to_device
 
 __all__ = ["images_of"]
 

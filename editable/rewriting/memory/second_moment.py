@@ -10,7 +10,7 @@ from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.errors import UserError, require_at_least, require_whole
-from editable.models.full_precision import full_precision
+from editable.models.machine.full_precision import full_precision
 
 __all__ = ["BLOCK_ROWS", "SecondMoment"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from editable.errors import UserError, require_at_least, require_positive, require_within
-from editable.models.devices import steps_between_looks
+from editable.models.machine.devices import steps_between_looks
 from editable.rewriting.solvers.base import Progress, Solver
 from editable.rewriting.solvers.plateau import Plateau
 

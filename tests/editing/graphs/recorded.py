@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from editable.models.graphs import Graphs
+from editable.models.machine.graphs import Graphs
 from tests.fake_cuda.graphs import CUDAGraph, graph
 
 __all__ = ["RecordedGraphs"]

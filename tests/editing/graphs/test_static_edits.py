@@ -10,7 +10,7 @@ from editable.editing import GD, Adam, BallEditor, EditEvaluator, Editor, Moment
 from editable.editing.graphs.static_edits import StaticEdits, StaticLoop, many_edits
 from editable.errors import UserError
 from editable.models import ScoringSettings, SplitNetwork, cifar_resnet
-from editable.models.graphs import Graphs
+from editable.models.machine.graphs import Graphs
 from tests.editing.graphs.recorded import RecordedGraphs
 from tests.fake_cuda.device import fake_cuda
 

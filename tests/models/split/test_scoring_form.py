@@ -559,7 +559,7 @@ def test_named_settings() -> None:
 
 @pytest.mark.parametrize(("kind", "precision"), [("AVX-512 BF16", "bfloat16"), ("AVX-512", "full"), ("AVX2", "full")])
 def test_auto_is_what_the_processor_is_fastest_in(kind: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("editable.models.precision.processor", lambda: kind)
+    monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
     auto = ScoringSettings(precision="auto", batch_size=3)
     assert auto.on("cpu") == ScoringSettings(precision=precision, batch_size=3)
     assert auto.on("meta").precision == "full"

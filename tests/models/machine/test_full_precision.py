@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from editable.editing import GD, Editor
-from editable.models.full_precision import full_precision, same_shapes
+from editable.models.machine.full_precision import full_precision, same_shapes
 from tests.fake_cuda.device import fake_cuda
 from tests.paths import ROOT
 
@@ -49,7 +49,7 @@ def test_set_and_put_back(setting: str):
 
 NEWER = """
 import torch
-from editable.models.full_precision import full_precision
+from editable.models.machine.full_precision import full_precision
 parts = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
 parts[1].fp32_precision = "ieee"
 parts[0].fp32_precision = "tf32"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from editable.models.precision import processor
+from editable.models.machine.precision import processor
 
 __all__ = ["batched_product", "product"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from editable.models.split import product as file
-from editable.models.split.product import batched_product, product
+from editable.models.machine import product as file
+from editable.models.machine.product import batched_product, product
 from tests.models.reference import normal
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editable.editing.evaluation.feature_store import FeatureStore
-from editable.models.devices import budget_in_bytes, free_bytes, to_device
+from editable.models.machine.devices import budget_in_bytes, free_bytes, to_device
 from tests.fake_cuda.device import fake_cuda
 
 GIB = 2**30

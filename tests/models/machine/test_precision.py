@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from editable.models.precision import PROCESSORS, bfloat16_speed, fastest_scoring, fastest_training, processor
+from editable.models.machine.precision import PROCESSORS, bfloat16_speed, fastest_scoring, fastest_training, processor
 from tests.paths import ROOT
 
 KINDS = [  # what torch says: capability, AVX-512 BF16, AMX; and oneDNN's limit
@@ -34,7 +34,7 @@ def test_kinds(says: tuple[str, bool, bool], limit: str, kind: str, monkeypatch:
 @pytest.mark.parametrize("kind", [*PROCESSORS, "DEFAULT", "SVE256"])
 @pytest.mark.parametrize("supported", [True, False])
 def test_what_is_faster_is_taken(kind: str, supported: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("editable.models.precision.processor", lambda: kind)
+    monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     faster = kind == "AVX-512 BF16"
     assert fastest_training("cpu") == ("bf16-mixed" if faster else "32-true")
@@ -53,9 +53,8 @@ def test_a_gpu_is_asked_for_instructions(supported: bool, monkeypatch: pytest.Mo
 def test_avx2_is_known_where_torch_is_kept_to_it():
     """As on a processor that has no more; a processor of another make has another name in any case."""
     limits = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    code = (
-        "from editable.models.precision import *; print(processor(), fastest_training('cpu'), fastest_scoring('cpu'))"
-    )
+    imports = "from editable.models.machine.precision import *"
+    code = f"{imports}; print(processor(), fastest_training('cpu'), fastest_scoring('cpu'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **limits}, capture_output=True, text=True, check=True
     )

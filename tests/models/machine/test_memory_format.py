@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.torch_version import TorchVersion
 
-from editable.models import cifar_resnet, cifar_resnet18, lay_out_channels_last, memory_format
-from editable.models.memory_format import overruns_channels_last
+from editable.models import cifar_resnet, cifar_resnet18, lay_out_channels_last
+from editable.models.machine import memory_format
+from editable.models.machine.memory_format import overruns_channels_last
 
 needs_kernels = pytest.mark.skipif(
     sys.platform != "linux" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
@@ -139,7 +140,7 @@ def test_torch_still_overruns(case: tuple):
     if memory_format.MENDED_IN is None:
         assert crashed < 0, (
             f"torch {torch.__version__} no longer crashes for {case}: if it is mended, and not only this shape spared, "
-            "set editable.models.memory_format.MENDED_IN to the first such version"
+            "set editable.models.machine.memory_format.MENDED_IN to the first such version"
         )
     elif TorchVersion(torch.__version__) >= memory_format.MENDED_IN:
         assert crashed == 0
