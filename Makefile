@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test quick lint format types run docs benchmarks
+.PHONY: help install test quick lint format types run docs dist oldest newest benchmarks
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -27,6 +27,17 @@ run:  ## the default run: train twice on digits, edit, compare
 
 docs:  ## build the site of docs/ into runs/site
 	pip install -q -e '.[docs]' && NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+dist:  ## build the wheel and the archive of the sources into dist/, and check them
+	pip install -q -e '.[release,test]' && python -m build --no-isolation && twine check --strict dist/*
+
+oldest:  ## run the tests with the oldest versions that pyproject.toml allows
+	python -m venv runs/oldest && python -m tests.floors > runs/oldest/floors.txt
+	runs/oldest/bin/pip install -q -e '.[test]' -c runs/oldest/floors.txt && runs/oldest/bin/python -m pytest
+
+newest:  ## run the tests with the newest versions that can be had
+	python -m venv runs/newest && runs/newest/bin/pip install -q -U --upgrade-strategy eager -e '.[test]'
+	runs/newest/bin/python -m pytest
 
 benchmarks:  ## measure speed and memory against the naive procedures; half an hour
 	for row in exact fastest sampled extra-layer; do python benchmarks/drawdown.py $$row; done

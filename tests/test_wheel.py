@@ -97,6 +97,21 @@ def test_the_archive_has_the_sources_and_no_data(built: dict[str, Path]):
     assert not [name for name in names if name.startswith(("data", "runs"))]
 
 
+@pytest.mark.parametrize(("tag", "version"), [("v1.2.3", "1.2.3"), (None, "0.1.0")])
+def test_the_version_is_that_of_the_tag(tmp_path: Path, tag: str | None, version: str):
+    """Sources without their history have the version that pyproject.toml falls back on."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    if tag is not None:
+        git = ("git", "-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        for command in (["init"], ["add", "."], ["commit", "--message", "Sources"], ["tag", tag]):
+            quietly(*git, *command, cwd=tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-m", "hatchling", "version"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.strip() == version, told.stderr
+
+
 def test_the_page_of_the_app_is_in_it(environment: Path):
     (folder,) = environment.glob("lib/python*/site-packages/editable/app/page")
     assert files_below(folder) == files_below(ROOT / "editable" / "app" / "page")
