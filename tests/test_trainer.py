@@ -14,7 +14,7 @@ from editable.errors import UserError
 from editable.models import cifar_resnet
 from editable.tasks import ClassificationTask
 from editable.trainer import EditableTrainer
-from tests.models.test_full_precision import EXACT, flags
+from tests.models.machine.test_full_precision import EXACT, flags
 from tests.test_cli import DIGITS, QUIET, ROOT, last_run
 
 BASELINE = str(ROOT / "configs" / "digits" / "baseline.yaml")

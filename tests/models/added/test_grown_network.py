@@ -235,7 +235,7 @@ def test_new_filters_start_at_random_by_the_global_seed():
         ({"layer": LAYER, "logit": "row"}, "logit is 'row', but must be one of filter, discriminant"),
         (
             {"layer": "bn1", "logit": "discriminant"},
-            "a convolution without groups or a linear layer, .*it is a BatchNorm",
+            "a linear layer, or beside a convolution without groups, .*it is a BatchNorm",
         ),
         ({"layer": LAYER, "weights": "nowhere.pt"}, "there is no weights file at 'nowhere.pt'"),
     ],
