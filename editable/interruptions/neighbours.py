@@ -86,5 +86,5 @@ class Neighbours:
                     "system does where memory is short, and the others cannot go on without it"
                 )
         if self._parent is not None and os.getppid() != self._parent:
-            return "the first process of this run was killed, and the others cannot go on without it"
+            return "the first process of this run has ended, and the others cannot go on without it"
         return None

@@ -1,6 +1,5 @@
 """Out of memory: half as many are computed together from then on, the figures stay, and it is said once."""
 
-import gc
 import warnings
 
 import pytest
@@ -119,10 +118,9 @@ def test_figures_stay_where_memory_does_not_suffice(
 def test_a_device_whose_memory_is_small():
     card = torch.device("cuda")
     expected = outcomes(ScoringSettings(), card)
-    gc.collect()  # what other tests have left would be freed in between, and make room
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     outcomes(ScoringSettings(), card, at_once=1)
     least = torch.cuda.max_memory_allocated() - before
-    with limit_memory(2 * least), pytest.warns(UserWarning, match="no memory for"):
+    with limit_memory(3 * least // 2), pytest.warns(UserWarning, match="no memory for"):
         assert outcomes(ScoringSettings(), card) == expected
