@@ -1,5 +1,6 @@
 """Out of memory: half as many are computed together from then on, the figures stay, and it is said once."""
 
+import gc
 import warnings
 
 import pytest
@@ -122,5 +123,6 @@ def test_a_device_whose_memory_is_small():
     before = torch.cuda.memory_allocated()
     outcomes(ScoringSettings(), card, at_once=1)
     least = torch.cuda.max_memory_allocated() - before
-    with limit_memory(3 * least // 2), pytest.warns(UserWarning, match="no memory for"):
+    gc.collect()  # recorded steps refer to themselves: freed later, they would make room
+    with limit_memory(11 * least // 10), pytest.warns(UserWarning, match="no memory for"):
         assert outcomes(ScoringSettings(), card) == expected
