@@ -45,6 +45,7 @@ MINIATURES = {
 FURTHER = [
     "editing/editors/test_on_a_device.py",
     "editing/evaluation/test_together.py::test_a_device_whose_memory_is_small",
+    "editing/evaluation/test_together.py::test_by_default_no_more_is_begun_with_than_finds_room",
     "editing/graphs/test_static_edits.py::test_an_evaluation_on_a_device_takes_graphs",
     "tasks/test_edits_in_parts.py::test_a_device_whose_memory_is_small",
     "starting/test_requests.py::test_what_determinism_costs_on_a_gpu_is_said",
