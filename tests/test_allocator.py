@@ -58,8 +58,10 @@ def test_settings_in_the_environment_stay(environment: dict[str, str]):
 
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "confstr_names", {}, raising=False)
-    monkeypatch.setattr(allocator, "ctypes", None)  # it would fail
+    opened: list[object] = []
+    monkeypatch.setattr(allocator.ctypes, "CDLL", opened.append)
     allocator.keep_freed_memory()
+    assert not opened
 
 
 def test_commands_keep_freed_memory(monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from editable.callbacks import AppliedPatches
 from editable.editing import EditPatch, EditRecord
@@ -15,15 +15,12 @@ from editable.tasks import ClassificationTask
 from tests.quiet_trainer import quiet_trainer
 
 
-class Pairs(LightningDataModule):
+def pairs(classes: list[str]) -> LightningDataModule:
     """Four points of the first of two classes."""
-
-    def __init__(self, classes: list[str]) -> None:
-        super().__init__()
-        self.classes, self.num_classes = classes, 2
-
-    def test_dataloader(self) -> DataLoader:
-        return DataLoader(TensorDataset(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)))
+    points = TensorDataset(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
+    data = LightningDataModule.from_datasets(test_dataset=points)
+    data.classes, data.num_classes = classes, 2
+    return data
 
 
 @pytest.mark.parametrize("known", [["cat", "dog"], None])
@@ -33,12 +30,12 @@ def test_classes_in_another_order_are_refused(known: list[str] | None, tmp_path:
     path = tmp_path / "edit.safetensors"
     EditPatch.of(task.network, {"bias": torch.tensor([0.0, 9.0])}, EditRecord(classes=known)).save(path)
     trainer = quiet_trainer(callbacks=[AppliedPatches([str(path)])])
-    (metrics,) = trainer.test(task, Pairs(["cat", "dog"]), verbose=False)
+    (metrics,) = trainer.test(task, pairs(["cat", "dog"]), verbose=False)
     assert metrics["test_error"] == 1, "the patch asks for the second class"
     trainer = quiet_trainer(callbacks=[AppliedPatches([str(path)])])
     if known is None:  # as an earlier version has left it
-        trainer.test(task, Pairs(["dog", "cat"]), verbose=False)
+        trainer.test(task, pairs(["dog", "cat"]), verbose=False)
     else:
         with pytest.raises(UserError, match=r"edit.safetensors' was made for .* class 0 is 'cat' there and 'dog'"):
-            trainer.test(task, Pairs(["dog", "cat"]), verbose=False)
+            trainer.test(task, pairs(["dog", "cat"]), verbose=False)
     assert torch.equal(task.network.bias, own)

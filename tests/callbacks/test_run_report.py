@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from editable.callbacks import DrawdownEvaluation, RunReport, write_metrics
@@ -16,6 +16,7 @@ from editable.errors import UserError
 from editable.models import cifar_resnet
 from editable.tasks import ClassificationTask
 from tests.paths import DOCS
+from tests.quiet_trainer import quiet_trainer
 from tests.tasks.reference import images_and_labels, loader, small_network
 
 
@@ -40,15 +41,7 @@ def digits_test(tmp_path_factory):
         6, editor=Editor(RMSProp(0.01), 3), editable_layers=["layer4"], image_stride=5, edits_at_once=2
     )
     folder = tmp_path_factory.mktemp("run")
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        inference_mode=False,
-        default_root_dir=folder,
-        callbacks=[evaluation, RunReport()],
-    )
+    trainer = quiet_trainer(default_root_dir=folder, callbacks=[evaluation, RunReport()])
     (metrics,) = trainer.test(ClassificationTask(network), DigitsDataModule(), verbose=False)
     return evaluation, metrics, folder
 

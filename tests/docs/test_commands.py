@@ -36,4 +36,4 @@ def test_there_are_many():
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_taken(typed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
-    OnlyParsed(list(typed[1:]))
+    assert OnlyParsed(list(typed[1:])).subcommand == typed[1]

@@ -1,5 +1,6 @@
 """The Python on the pages runs, as it stands there, in an empty folder."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,6 @@ def test_it_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         code = compile(text, str(page), "exec")
         if '"runs/' not in text:
             exec(code, names)
+            saved = re.findall(r'\.save\("([^"]+)"\)', text)
+            assert all(Path(file).is_file() for file in saved)
+    assert len(names) > 1, "the page defines nothing"

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from editable.callbacks import EvaluatedEdits, RunReport
 from editable.tasks import ClassificationTask
 from tests.callbacks.drawdown_evaluation.reference import data_for, make_evaluation
+from tests.quiet_trainer import quiet_trainer
 from tests.tasks.reference import images_and_labels, loader, small_network
 
 
@@ -30,19 +30,7 @@ def fitted_and_tested(tmp_path_factory: pytest.TempPathFactory) -> Run:
     images, labels = data_for(network)
     folder = tmp_path_factory.mktemp("fitted_and_tested")
     evaluation = make_evaluation(val_num_edits=4)
-    trainer = Trainer(
-        accelerator="cpu",
-        precision="64-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        num_sanity_val_steps=0,
-        max_epochs=1,
-        default_root_dir=folder,
-        callbacks=[evaluation, RunReport()],
-    )
+    trainer = quiet_trainer(precision="64-true", default_root_dir=folder, callbacks=[evaluation, RunReport()])
     task = ClassificationTask(network)
     trainer.fit(task, loader(*images_and_labels(16)), loader(images, labels))
     trainer.test(task, loader(images, labels), verbose=False)

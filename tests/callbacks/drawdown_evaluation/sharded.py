@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import fully_shard
@@ -17,6 +16,7 @@ from editable.data import DigitsDataModule
 from editable.editing import GD, CodebookEditor, Editor, LastLayerRetraining, SamplingSettings
 from editable.errors import UserError
 from editable.tasks import ClassificationTask
+from tests.quiet_trainer import quiet_trainer
 
 HIDDEN, NUM_EDITS = 32, 5
 EVALUATIONS = {
@@ -67,17 +67,7 @@ def make_network() -> nn.Module:
 
 
 def evaluate(folder: Path, task: ClassificationTask, evaluation: DrawdownEvaluation, **settings) -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        default_root_dir=folder,
-        callbacks=[evaluation, RunReport()],
-        **settings,
-    )
+    trainer = quiet_trainer(default_root_dir=folder, callbacks=[evaluation, RunReport()], **settings)
     trainer.test(task, DigitsDataModule(batch_size=64), verbose=False)
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 from torch import nn
 
@@ -15,6 +14,7 @@ from editable.callbacks.new_class import NewClass
 from editable.data import ImageFolderDataModule
 from editable.rewriting.new_class.class_filter import ClassFilterTraining
 from editable.tasks import ClassificationTask
+from tests.quiet_trainer import quiet_trainer
 
 SIZE, OLD, NEW = 12, ("green", "red"), "blue"
 MEAN, STD = [0.4, 0.4, 0.4], [0.25, 0.25, 0.25]
@@ -89,17 +89,7 @@ class Run(NamedTuple):
 def run(root, folder, network=None, data=None, report=False, **settings) -> Run:
     """Add the new class; without a report, nothing is drawn."""
     callback, network = make_callback(root, **settings), network or make_network()
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        inference_mode=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[callback, *([RunReport()] if report else [])],
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(callbacks=[callback, *([RunReport()] if report else [])], default_root_dir=folder)
     trainer.test(ClassificationTask(network), data or make_data(root), verbose=False)
     return Run(callback, {name: value.item() for name, value in trainer.callback_metrics.items()}, folder, network)
 

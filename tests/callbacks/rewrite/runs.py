@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch import Trainer
 from torch import nn
 
 from editable.callbacks import RankOneRewrite, RunReport
@@ -15,6 +14,7 @@ from editable.data import ImageFolderDataModule, RewriteRule
 from editable.rewriting import ClosedForm, FineTuning, LambdaDescent, ProjectedDescent
 from editable.tasks import ClassificationTask
 from tests.callbacks.site.dark_and_light import MEAN, SIZE, STD
+from tests.quiet_trainer import quiet_trainer
 
 SEVERAL: dict[str, Any] = {
     "layers": ["0", "3"],
@@ -64,17 +64,8 @@ def run(
     """Rewrite as the command line does; drawing is most of the time, and left out where nobody reads the report."""
     defaults = {"layers": ["0"], "moment": MomentSettings(), "photographs": str(root / "photographs")}
     rewrite = RankOneRewrite(settings.pop("rule", None) or rule(root), **{**defaults, **settings})
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=inference_mode,
-        callbacks=[rewrite, RunReport()] if report else [rewrite],
-        default_root_dir=folder,
-    )
+    callbacks = [rewrite, RunReport()] if report else [rewrite]
+    trainer = quiet_trainer(inference_mode=inference_mode, callbacks=callbacks, default_root_dir=folder)
     trainer.test(ClassificationTask(network), make_data(root), verbose=False)
     if not report:
         folder.mkdir(exist_ok=True)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -23,6 +22,7 @@ from editable.rewriting.generators.generator_rewrite import rewrite_generator
 from editable.rewriting.keys.erase_problem import EraseRule
 from editable.rewriting.keys.paste_problem import PasteRule
 from editable.tasks import GenerationTask
+from tests.quiet_trainer import quiet_trainer
 
 PART = {"latent": 3, "box": [2, 2, 6, 6]}
 RULE = {"seed": 1, "copy": PART, "paste": [{**PART, "latent": 2}], "context": [{**PART, "latent": 2}]}
@@ -65,16 +65,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
     (folder / "rule.json").write_text(json.dumps(RULE))
     generation, rewriting = task(), callback(str(folder / "rule.json"))
     before = {name: tensor.clone() for name, tensor in generation.network.state_dict().items()}
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        default_root_dir=folder,
-        callbacks=[RunReport(), rewriting],
-    )
+    trainer = quiet_trainer(default_root_dir=folder, callbacks=[RunReport(), rewriting])
     trainer.test(generation, images(), verbose=False)
     return Tested(generation, before, rewriting, trainer.callback_metrics, folder)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from editable.data import ImageFolderDataModule
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 from editable.rewriting.concepts.patch_finder import PatchFinder
 from editable.tasks import ClassificationTask
+from tests.quiet_trainer import quiet_trainer
 
 SIZE, CLASSES, COUNT = 10, ("boat", "car", "tram"), 12
 WITH_PATCH = {"boat": range(8), "car": range(4), "tram": range(5)}
@@ -66,17 +66,8 @@ def make_concept(root: Path, size: int = 3, **settings) -> ConceptReplacement:
 def run(root, folder, network=None, concept=None, data=None, parallel=None, report=True, **settings) -> SpuriousScan:
     """Scan the images of a root; without a report, nothing is drawn."""
     callback = SpuriousScan(concept or make_concept(root), **{"min_found": 1, **settings})
-    trainer = Trainer(
-        accelerator="cpu",
-        inference_mode=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[callback, *([RunReport()] if report else [])],
-        default_root_dir=folder,
-        **(parallel or {"devices": 1}),
-    )
+    callbacks = [callback, *([RunReport()] if report else [])]
+    trainer = quiet_trainer(callbacks=callbacks, default_root_dir=folder, **(parallel or {}))
     defaults = {"mean": MEAN, "std": STD, "batch_size": 7, "num_workers": 0}
     images = ImageFolderDataModule(str(root), **{**defaults, **(data or {})})
     trainer.test(ClassificationTask(network or make_network()), images, verbose=False)

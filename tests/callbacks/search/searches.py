@@ -5,12 +5,12 @@ import json
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from editable.callbacks import DrawdownEvaluation, LearningRateSearch, RunReport
 from editable.editing import EditEvaluator, Editor, RMSProp
 from editable.tasks import ClassificationTask
+from tests.quiet_trainer import quiet_trainer
 from tests.tasks.reference import LAYERS, images_and_labels
 
 LOWEST, HIGHEST, PER_DECADE = 0.003, 3.0, 1
@@ -48,17 +48,8 @@ def make_search(evaluation=None, **settings):
 
 def run(search, network, images, labels, folder, task=None, reported=True):
     """Search as the command line does, or without its report, whose figure takes longest; the metrics."""
-    trainer = Trainer(
-        accelerator="cpu",
-        precision="64-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        default_root_dir=folder,
-        callbacks=[search, RunReport()] if reported else [search],
-    )
+    callbacks = [search, RunReport()] if reported else [search]
+    trainer = quiet_trainer(precision="64-true", default_root_dir=folder, callbacks=callbacks)
     loop = trainer.test if search.split == "test" else trainer.validate
     loop(task or ClassificationTask(network), loader_of(images, labels), verbose=False)
     if not reported:
