@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from editable.atomic import write_atomically
 from editable.board.cell import changed_options
 from editable.board.plan import Board
 from editable.board.result import Candidate, Result, read_results
@@ -80,12 +81,12 @@ def write_page(board: Board, results: str | Path, path: str | Path) -> int:
         UserError: If a file among the results is none.
     """
     found, path = read_results(results), Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page_of(board, found), encoding="utf-8")
+    with write_atomically(path) as temporary:
+        temporary.write_text(page_of(board, found), encoding="utf-8")
     if found:
         panels = {
             f"{table[0].titles[0]}: {table[0].titles[1]}": [
-                (some.titles[2], some.figures.harm, some.figures.success >= board.success) for some in table
+                (some.titles[2], some.figures.harm, board.holds(some.figures.success)) for some in table
             ]
             for table in _tables(board, found)
         }

@@ -139,6 +139,10 @@ class Board:
     title: str = "The board"
     source: str = ""
 
+    def holds(self, success: float) -> bool:
+        """Whether as many edits hold as an editor needs to be compared by its harm."""
+        return success >= self.success
+
     @classmethod
     def read(cls, path: str | Path) -> "Board":
         """Read it from a YAML file; ``docs/board.md`` says what is in one.

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from editable.atomic import write_atomically
 from editable.board.page import made_on, missing, words
 from editable.board.plan import Board
 from editable.board.result import Result, read_results
@@ -57,11 +58,11 @@ def write_trade(board: Board, results: str | Path, path: str | Path) -> int:
         UserError: If a file among the results is none.
     """
     found, path = read_results(results), Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(trade_page_of(board, found, results, path), encoding="utf-8")
+    with write_atomically(path) as temporary:
+        temporary.write_text(trade_page_of(board, found, results, path), encoding="utf-8")
     if found:
         points = [
-            (one.titles[0], one.titles[2], one.figures.error_before, one.figures.harm, _holds(board, one))
+            (one.titles[0], one.titles[2], one.figures.error_before, one.figures.harm, board.holds(one.figures.success))
             for some in _groups(board, found)
             for one in some
         ]
@@ -89,10 +90,6 @@ def trade_page_of(board: Board, found: Sequence[Result], results: str | Path, pa
             made_on(found),
         ]
     return "\n\n".join(section.strip("\n") for section in sections) + "\n"
-
-
-def _holds(board: Board, result: Result) -> bool:
-    return result.figures.success >= board.success
 
 
 def _sampled(found: Iterable[Result]) -> str:
