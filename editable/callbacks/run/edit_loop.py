@@ -31,23 +31,22 @@ def whole_loader(dataloaders: Any) -> DataLoader:
     loader = dataloaders[0] if isinstance(dataloaders, list | tuple) and len(dataloaders) == 1 else dataloaders
     if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
         raise UserError("edits can be evaluated on one DataLoader over a data set with positions, got another iterable")
-    return DataLoader(
-        loader.dataset,
-        batch_size=loader.batch_size,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-    )
+    return _loader_like(loader, batch_size=loader.batch_size)
 
 
 def loader_of_turns(loader: DataLoader, turns: Turns) -> DataLoader:
     """Return a loader of the batches, of those of a whole loader, that are one process's turns."""
+    return _loader_like(loader, batch_sampler=turns.own(len(loader.dataset)))  # type: ignore[arg-type]
+
+
+def _loader_like(loader: DataLoader, **batches: Any) -> DataLoader:
+    """Return a loader of the same data set in the same way, with other batches."""
     return DataLoader(
         loader.dataset,
-        batch_sampler=turns.own(len(loader.dataset)),  # type: ignore[arg-type]
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
+        **batches,
     )
 
 
