@@ -7,11 +7,11 @@ from typing import NamedTuple
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from editable.atomic import write_atomically
 from editable.callbacks import EvaluatedEdits, write_metrics
 from editable.command_line.shipped import shipped_folder
 from editable.errors import UserError
 from editable.lightning_cli import EditableCLI
+from editable.reports import write_report
 from editable.tables import Table
 from editable.visualize import plot_drawdown, plot_success
 
@@ -37,8 +37,8 @@ class _Half(NamedTuple):
 def default_run(root: str | Path = "runs", options: Sequence[str] = ()) -> Path:
     """Train without and with editable training from the same seed, edit both, and compare.
 
-    Leaves the logs of both, ``metrics.json``, ``report.md`` and figures in a new folder ``<root>/default/version_<n>``
-    and prints a table.
+    Leaves the logs of both, ``metrics.json``, ``report.md`` with figures, and ``report.html``, which has them in it, in
+    a new folder ``<root>/default/version_<n>``, and prints a table.
 
     Args:
         root: Where run folders go.
@@ -100,14 +100,13 @@ get a random label, and every edit starts from the trained network. Each edited 
 
 Each half in full: {", ".join(f"[{name}]({name}/report.md)" for name in halves)}.
 """
-    with write_atomically(folder / "report.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_report(folder / "report.md", text)
 
 
 def _print_table(folder: Path, halves: Mapping[str, _Half]) -> None:
     console = Console()
     console.print(_table(halves).terminal())
-    console.print(f"Report and figures: {folder / 'report.md'}", soft_wrap=True, markup=False)
+    console.print(f"Report and figures: {folder / 'report.md'}; as one page: report.html", soft_wrap=True, markup=False)
 
 
 def _table(halves: Mapping[str, _Half]) -> Table:

@@ -81,7 +81,7 @@ class EditableCLI(LightningCLI):
     Tasks and data modules are named by class; ``evaluation.…`` configures
     :class:`~editable.callbacks.DrawdownEvaluation`. In a further subcommand, the options with its name configure its
     callback, which is given the evaluation and takes its place in the run. Evaluation keeps gradients possible (no
-    inference mode), runs log to ``runs/``, and each leaves ``config.yaml``, ``metrics.json`` and ``report.md`` in its
+    inference mode), runs log to ``runs/``, and each leaves ``config.yaml``, ``metrics.json`` and ``report.html`` in its
     log folder.
 
     Args:

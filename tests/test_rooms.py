@@ -30,7 +30,7 @@ LAYERS = [
     {"rewriting"},
     {"models", "metrics", "data"},
     {"command_line"},
-    {"tables", "yaml_text", "mistakes"},
+    {"tables", "yaml_text", "mistakes", "reports"},
     {"allocator", "atomic", "text_files"},
     {"errors"},
 ]
@@ -41,6 +41,7 @@ NO_LIGHTNING = (
     "models",
     "metrics",
     "visualize",
+    "reports",
     "tables",
     "yaml_text",
     "allocator",

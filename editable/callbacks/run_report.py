@@ -1,4 +1,4 @@
-"""The outcome of a run in files: ``metrics.json`` for programs, ``report.md`` with figures for people."""
+"""The outcome of a run in files: ``metrics.json`` for programs, ``report.md`` and ``report.html`` for people."""
 
 import json
 import math
@@ -13,16 +13,17 @@ from torch import Tensor
 from editable.atomic import write_atomically
 from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
+from editable.reports import write_report
 
 __all__ = ["RunReport", "write_metrics"]
 
 
 class RunReport(Callback):
-    """Writes ``metrics.json`` and ``report.md`` into the run's log folder when a fit, validation or test has ended.
+    """Writes ``metrics.json`` and a report into the run's log folder when a fit, validation or test has ended.
 
     ``metrics.json`` is flat, from a metric's name to a number; errors, rates and drawdowns are fractions. Callbacks
     that have a method ``report(trainer, folder) -> list[str]`` write their figures into the folder and contribute
-    sections to ``report.md``.
+    sections to ``report.md``, which ``report.html`` shows as one page that has its figures in it.
 
     Raises:
         UserError: If the folder holds the metrics of another run already.
@@ -71,8 +72,7 @@ class RunReport(Callback):
         table = "\n".join(f"| {name} | {value:.6g} |" for name, value in self._metrics.items())
         title = f"# {type(pl_module).__name__}, {type(pl_module.network).__name__}"
         text = f"{title}\n\n| metric | value |\n| --- | --- |\n{table}\n\n" + "\n".join(sections)
-        with write_atomically(folder / "report.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_report(folder / "report.md", text)
         self._written = folder
 
 

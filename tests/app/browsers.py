@@ -32,11 +32,11 @@ SECONDS = 60
 class Browser:
     """A visitor with eyes and hands."""
 
-    def __init__(self, driver: webdriver.Chrome, address: str) -> None:
+    def __init__(self, driver: webdriver.Chrome, address: str, shows: str) -> None:
         self.driver = driver
         self._wait = WebDriverWait(driver, SECONDS, 0.05, [StaleElementReferenceException])
         driver.get(address)
-        self.until(lambda: bool(self.all("#thumbnails button")))
+        self.until(lambda: bool(self.all(shows)))
 
     def until(self, holds: object) -> None:
         self._wait.until(lambda _: holds())  # type: ignore[operator]
@@ -112,8 +112,8 @@ class Browser:
 
 
 @contextmanager
-def browser(address: str, width: int = 1280, height: int = 900) -> Iterator[Browser]:
-    """Open the page; skip the test where there is no browser."""
+def browser(address: str, width: int = 1280, height: int = 900, shows: str = "#thumbnails button") -> Iterator[Browser]:
+    """Open a page and wait until it shows something; skip the test where there is no browser."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("there is no browser: apt-get install chromium chromium-driver")
@@ -127,6 +127,6 @@ def browser(address: str, width: int = 1280, height: int = 900) -> Iterator[Brow
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         try:
             made.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            yield Browser(made, address)
+            yield Browser(made, address, shows)
         finally:
             made.quit()
