@@ -25,8 +25,7 @@ def test_every_option_of_the_parser_is_known(command: str, monkeypatch: pytest.M
     for section in ("trainer", "evaluation", *([command] if command in SUBCOMMANDS or command == "predict" else [])):
         names = {option.split(".")[1].removesuffix("+") for option in options if option.startswith(f"--{section}.")}
         assert known[section] == names - {"help"}, section
-    for option in options:
-        refuse_unknown(command, [f"{option}=1"])
+    refuse_unknown(command, [f"{option}=1" for option in options if not option.endswith("help")])
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,12 @@ from editable.models import SplitNetwork, cifar_resnet, cifar_resnet18, evaluati
 
 def network_named(name: str) -> nn.Module:
     torch.manual_seed(0)
-    network = cifar_resnet18() if name == "cifar_resnet18" else models.get_model(name)
+    if name == "cifar_resnet18":
+        network: nn.Module = cifar_resnet18()
+    elif name == "three layers of vit_b_16":
+        network = VisionTransformer(64, 16, num_layers=3, num_heads=12, hidden_dim=768, mlp_dim=3072)
+    else:
+        network = models.get_model(name)
     for module in network.modules():  # statistics that batches would not have
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
@@ -77,7 +82,7 @@ def assert_untouched(network: nn.Module, before: tuple[dict[str, Tensor], list[b
         ("mobilenet_v3_small", 64, "features.6", "classifier.3"),
         ("mobilenet_v3_large", 64, "features.8.block.1", "classifier.3"),
         ("convnext_tiny", 32, "features.5.4", "classifier.2"),
-        ("vit_b_16", 224, "encoder.layers.encoder_layer_9.mlp", "heads.head"),
+        ("three layers of vit_b_16", 64, "encoder.layers.encoder_layer_1.mlp", "heads.head"),
     ],
 )
 def test_equals_the_whole_network(name: str, size: int, middle: str, classifier: str) -> None:
