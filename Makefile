@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test quick lint format types run docs dist oldest newest benchmarks
+.PHONY: help install test quick device lint format types run docs dist oldest newest benchmarks
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -12,6 +12,9 @@ test:  ## run all tests
 
 quick:  ## run the tests that take less than ten seconds each
 	pytest -m 'not slow'
+
+device:  ## run every command, in miniature, on a CUDA device that computes on the CPU
+	python -m tests.fake_cuda.miniatures
 
 lint:  ## look for mistakes and unformatted code
 	ruff check . && ruff format --check .

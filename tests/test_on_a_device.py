@@ -1,71 +1,16 @@
-"""Every shipped configuration, and every command, in miniature on the CUDA device that computes on the CPU.
-
-The tests are those that run them anyway; here they are run once more, in a process that has the device:
-``pytest --fake-cuda`` and what is listed below.
-"""
-
-import subprocess
-import sys
-
-import pytest
+"""What is run on the CUDA device that computes on the CPU: ``python -m tests.fake_cuda.miniatures``, or ``make device``."""
 
 from editable.command_line.table import COMMANDS
-from tests.fake_cuda.building import why_not
-from tests.fake_cuda.device import fake_cuda
+from tests.fake_cuda.miniatures import MINIATURES, NO_DEVICE, tests_on_the_device
 from tests.paths import ROOT
-
-SHIPPED = "test_every_shipped_configuration_runs"
-MINIATURES = {
-    "fit": [f"test_cli.py::{SHIPPED}"],  # and test
-    "test": ["test_cli.py::test_scoring_and_sampling_by_option"],
-    "validate": ["callbacks/test_odd_networks.py::test_odd_networks_give_the_figures_of_the_plain_one[validate]"],
-    "predict": ["test_cli.py::test_predict_leaves_a_table"],
-    "search": ["callbacks/test_odd_networks.py::test_odd_networks_give_the_figures_of_the_plain_one[search]"],
-    "edit": ["callbacks/edit/test_command.py::test_several_images_and_views_are_edited_together"],
-    "stream": [f"callbacks/stream/test_command.py::{SHIPPED}"],
-    "rewrite": [f"callbacks/rewrite/test_command.py::{SHIPPED}"],
-    "invert": [f"callbacks/invert/test_command.py::{SHIPPED}"],
-    "rewrite_generator": [
-        f"callbacks/rewrite_generator/test_command.py::{SHIPPED}",
-        "callbacks/rewrite_generator/test_command.py::"
-        "test_every_shipped_rule_rewrites_and_fixed_seeds_give_the_same_files",
-    ],
-    "judge": ["callbacks/judge/test_command.py::test_shipped_configuration_runs"],
-    "manipulate": [
-        "callbacks/manipulate/test_command.py::test_outlined_wheels_become_a_folder_that_is_data_and_runs_repeat",
-        "callbacks/manipulate/test_command.py::test_detected_vehicles_are_replaced_and_the_rest_stays",
-    ],
-    "see": [f"callbacks/see/test_command.py::{SHIPPED}"],
-    "scan": ["callbacks/scan/test_command.py::test_shipped_configurations_run_one_after_another"],
-    "new_class": [
-        "callbacks/new_class/test_command.py::test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes"
-    ],
-    "export": ["callbacks/export/test_command.py::test_an_edited_network_on_its_own"],
-}
-FURTHER = [
-    "editing/editors/test_on_a_device.py",
-    "editing/evaluation/test_together.py::test_a_device_whose_memory_is_small",
-    "editing/evaluation/test_together.py::test_by_default_no_more_is_begun_with_than_finds_room",
-    "editing/graphs/test_static_edits.py::test_an_evaluation_on_a_device_takes_graphs",
-    "tasks/test_edits_in_parts.py::test_a_device_whose_memory_is_small",
-    "starting/test_requests.py::test_what_determinism_costs_on_a_gpu_is_said",
-]
-"""Tests of what only a device does."""
-NO_DEVICE = {"app", "compare", "patches", "board"}
-"""``app`` waits for visitors, two are about files, and ``board`` starts other commands in processes of their own."""
-
-pytestmark = pytest.mark.skipif(fake_cuda() is not None, reason="starts a process with the device itself")
 
 
 def test_each_command_is_run():
     assert MINIATURES.keys() | NO_DEVICE == COMMANDS.keys()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-def test_shipped_configurations_and_commands():
-    tests = [f"tests/{test}" for some in (*MINIATURES.values(), FURTHER) for test in some]
-    command = [sys.executable, "-m", "pytest", "--fake-cuda", "-n", "0", "-q", "-W", "ignore", *tests]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
-    assert "skipped" not in done.stdout
+def test_all_are_there():
+    for name in tests_on_the_device():
+        path, _, test = name.partition("::")
+        assert (ROOT / path).is_file(), name
+        assert not test or f"def {test.partition('[')[0]}(" in (ROOT / path).read_text(encoding="utf-8"), name
