@@ -1,7 +1,7 @@
-"""What is run on the CUDA device that computes on the CPU: ``python -m tests.fake_cuda.miniatures``, or ``make device``."""
+"""What ``make device`` runs on the CUDA device that computes on the CPU."""
 
 from editable.command_line.table import COMMANDS
-from tests.fake_cuda.miniatures import MINIATURES, NO_DEVICE, tests_on_the_device
+from tests.fake_cuda.miniatures import MINIATURES, NO_DEVICE, named_tests
 from tests.paths import ROOT
 
 
@@ -10,7 +10,7 @@ def test_each_command_is_run():
 
 
 def test_all_are_there():
-    for name in tests_on_the_device():
+    for name in named_tests():
         path, _, test = name.partition("::")
         assert (ROOT / path).is_file(), name
         assert not test or f"def {test.partition('[')[0]}(" in (ROOT / path).read_text(encoding="utf-8"), name

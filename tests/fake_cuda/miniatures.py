@@ -1,8 +1,8 @@
 """Every shipped configuration, and every command, in miniature on the device: ``python -m tests.fake_cuda.miniatures``.
 
 The tests are those that run them anyway; here they are run once more, where the device is. What is given besides is for
-pytest, such as ``-x``. Without the device, such as with another torch than the one it was tried with, nothing is run, and
-that is said.
+pytest, such as ``-x``. Without the device, as with another torch than the one it was tried with, nothing is run, and that
+is said.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tests.fake_cuda.building import why_not
 from tests.paths import ROOT
 
-__all__ = ["FURTHER", "MINIATURES", "NO_DEVICE", "tests_on_the_device"]
+__all__ = ["FURTHER", "MINIATURES", "NO_DEVICE", "named_tests"]
 
 SHIPPED = "test_every_shipped_configuration_runs"
 MINIATURES = {
@@ -55,7 +55,7 @@ NO_DEVICE = {"app", "compare", "patches", "board"}
 """``app`` waits for visitors, two are about files, and ``board`` starts other commands in processes of their own."""
 
 
-def tests_on_the_device() -> list[str]:
+def named_tests() -> list[str]:
     """Return the tests, as pytest names them from the project's root."""
     return [f"tests/{test}" for some in (*MINIATURES.values(), FURTHER) for test in some]
 
@@ -65,7 +65,7 @@ def main(options: Sequence[str]) -> int:
     if (reason := why_not()) is not None:
         print(f"nothing was run on the device: {reason}", file=sys.stderr)
         return 0
-    command = [sys.executable, "-m", "pytest", "--fake-cuda", "-q", "-W", "ignore", *options, *tests_on_the_device()]
+    command = [sys.executable, "-m", "pytest", "--fake-cuda", "-q", "-W", "ignore", *options, *named_tests()]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         skipped = False
