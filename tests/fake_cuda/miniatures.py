@@ -1,7 +1,7 @@
 """Every shipped configuration, and every command, in miniature on the device: ``python -m tests.fake_cuda.miniatures``.
 
 The tests are those that run them anyway; here they are run once more, where the device is. What is given besides is for
-pytest, such as ``-x``. Without the device, as with another torch than the one it was tried with, nothing is run, and that
+pytest, such as ``-x``. Without the device (it was tried with one version of torch) nothing is run, and that
 is said.
 """
 
