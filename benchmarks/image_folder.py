@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where the tree is made, for a while; by default a temporary folder"
     )
-    parser.add_argument("--only", nargs="*", default=[""], help="rows whose name has one of these words; by default all")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="rows whose name has one of these words; by default all"
+    )
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from editable.visualize.drawing import name_lines, save_figure
+from editable.visualize.drawing import COLOURS, in_style, name_lines, save_figure
 
 __all__ = ["plot_board", "plot_comparison", "plot_trade"]
 
@@ -19,6 +19,7 @@ TRADE_TICKS = (-0.1, 0, 0.1, LINEAR, 0.5, 1, 2, 5, 10, 20, 50)
 MARKS = ("o", "^", "D", "*", "v", "P", "X")
 
 
+@in_style
 def plot_comparison(
     path: str | Path,
     names: Sequence[str],
@@ -44,8 +45,8 @@ def plot_comparison(
     if generalities is not None:
         others["generality of edits, %"] = generalities
     positions = range(len(names))
-    few = len(names) <= colormaps["tab10"].N
-    colors = [colormaps["tab10"](place) if few else colormaps["turbo"](place / (len(names) - 1)) for place in positions]
+    few = len(names) <= len(COLOURS)
+    colors = [COLOURS[place] if few else colormaps["viridis"](place / (len(names) - 1)) for place in positions]
     size = (5 + 5 * len(others), 1.4 + max(2.6, 0.36 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
     bars, *scatters = figure.subplots(1, 1 + len(others), sharex=True)
@@ -70,6 +71,7 @@ def plot_comparison(
     save_figure(figure, path)
 
 
+@in_style
 def plot_board(path: str | Path, panels: Mapping[str, Sequence[tuple[str, float, bool]]]) -> None:
     """Draw a panel for each network and protocol, in which each editor is a point at its harm.
 
@@ -88,7 +90,7 @@ def plot_board(path: str | Path, panels: Mapping[str, Sequence[tuple[str, float,
         axes.set_axis_off()
     for axes, (title, editors) in zip(grid.flat, panels.items(), strict=False):
         for place, (_, harm, holds) in enumerate(editors):
-            color = "tab:blue" if holds else "tab:gray"
+            color = "C0" if holds else "0.5"
             axes.plot(100 * harm, place, marker="o", color=color, markerfacecolor=color if holds else "none")
         axes.set_yticks(range(len(editors)), [name_lines(name, 26, 2) for name, _, _ in editors], fontsize=8)
         axes.set_ylim(most - 0.5, -0.5)
@@ -97,13 +99,14 @@ def plot_board(path: str | Path, panels: Mapping[str, Sequence[tuple[str, float,
         axes.set_xticks([], minor=True)
         axes.set_xlim(min(-LINEAR, 1.3 * min(harms)), max(1.0, 1.3 * max(harms)))
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.axvline(LINEAR, color="tab:red", linewidth=0.8, linestyle="--")
+        axes.axvline(LINEAR, color="C1", linewidth=0.8, linestyle="--")
         axes.grid(alpha=0.3)
         axes.set_title(name_lines(title, 48, 3), fontsize=9)
         axes.set_xlabel("harm, points of error rate")
     save_figure(figure, path)
 
 
+@in_style
 def plot_trade(path: str | Path, points: Sequence[tuple[str, str, float, float, bool]]) -> None:
     """Draw what networks pay for edits that harm little: drawdown against test error, a point for each run.
 
@@ -117,12 +120,11 @@ def plot_trade(path: str | Path, points: Sequence[tuple[str, str, float, float, 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
     for training, editor, error, drawdown, holds in points:
-        color = colormaps["tab10"](trainings.index(training) % colormaps["tab10"].N)
+        color = f"C{trainings.index(training)}"
         mark = MARKS[editors.index(editor) % len(MARKS)]
         axes.plot(100 * error, 100 * drawdown, mark, color=color, markerfacecolor=color if holds else "none", alpha=0.8)
     for place, name in enumerate(trainings):
-        color = colormaps["tab10"](place % colormaps["tab10"].N)
-        axes.plot([], [], "s", color=color, label=name_lines(name, LONGEST_NAME, 2))
+        axes.plot([], [], "s", color=f"C{place}", label=name_lines(name, LONGEST_NAME, 2))
     for place, name in enumerate(editors):
         axes.plot([], [], MARKS[place % len(MARKS)], color="black", label=name_lines(name, LONGEST_NAME, 2))
     axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.7)

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import name_lines, save_figure, show_image
+from editable.visualize.drawing import in_style, name_lines, save_figure, show_image
 
 __all__ = ["plot_contact_sheet"]
 
@@ -14,6 +14,7 @@ COLUMNS = 3
 HEADINGS = ("original", "mask", "manipulated")
 
 
+@in_style
 def plot_contact_sheet(
     path: str | Path, originals: Tensor, manipulated: Tensor, masks: Tensor, names: Sequence[str]
 ) -> None:

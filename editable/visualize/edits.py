@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from editable.visualize.drawing import image_grid, label_axes, name_lines, save_figure, show_image
+from editable.visualize.drawing import image_grid, in_style, label_axes, name_lines, save_figure, show_image
 
 __all__ = ["plot_drawdown", "plot_edited_images", "plot_success"]
 
 LONGEST_NAME = 22
 
 
+@in_style
 def plot_edited_images(
     path: str | Path,
     images: Tensor,
@@ -40,11 +41,12 @@ def plot_edited_images(
         axes.set_title(
             " → ".join(name_lines(name, LONGEST_NAME) for name in names),
             fontsize=8,
-            color="tab:green" if old == new else "black",
+            color="C2" if old == new else "black",
         )
     save_figure(figure, path)
 
 
+@in_style
 def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
     """Draw the distribution of drawdown over edits, one step curve for each network, with its mean.
 
@@ -66,6 +68,7 @@ def plot_drawdown(path: str | Path, drawdown: Mapping[str, Tensor]) -> None:
     save_figure(figure, path)
 
 
+@in_style
 def plot_success(path: str | Path, outcomes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """Draw the share of edits that have succeeded within a number of steps, one curve for each network.
 

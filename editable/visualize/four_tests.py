@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from editable.metrics import TargetCurve
-from editable.visualize.drawing import save_figure
+from editable.visualize.drawing import in_style, save_figure
 
 __all__ = ["RocPanel", "plot_roc_before_and_after"]
 
@@ -22,6 +22,7 @@ class RocPanel(NamedTuple):
     after: TargetCurve
 
 
+@in_style
 def plot_roc_before_and_after(path: str | Path, panels: Sequence[RocPanel]) -> None:
     """Draw ROC curves before and after an edit, a panel for each set of images.
 

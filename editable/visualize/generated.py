@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import image_grid, save_figure, show_image
+from editable.visualize.drawing import image_grid, in_style, save_figure, show_image
 
 __all__ = ["plot_generated", "plot_outlined", "plot_samples"]
 
 
+@in_style
 def plot_samples(path: str | Path, images: Tensor, columns: int = 16) -> None:
     """Draw images side by side.
 
@@ -27,6 +28,7 @@ def plot_samples(path: str | Path, images: Tensor, columns: int = 16) -> None:
     save_figure(figure, path)
 
 
+@in_style
 def plot_outlined(path: str | Path, images: Tensor, masks: Tensor, titles: Sequence[str], columns: int = 8) -> None:
     """Draw images, each with the outline of its mask, where it covers half a pixel or more.
 
@@ -45,6 +47,7 @@ def plot_outlined(path: str | Path, images: Tensor, masks: Tensor, titles: Seque
     save_figure(figure, path)
 
 
+@in_style
 def plot_generated(
     path: str | Path, before: Tensor, after: Tensor, heat_maps: Tensor, matched: Tensor, titles: Sequence[str]
 ) -> None:
@@ -88,6 +91,6 @@ def _outline(axes: Axes, mask: Tensor) -> None:
     """Draw the edges between pixels inside and outside."""
     inside = np.pad(np.asarray(mask) >= 0.5, 1)
     rows, columns = np.nonzero(inside[1:-1, :-1] != inside[1:-1, 1:])  # edges that are upright
-    axes.vlines(columns - 0.5, rows - 0.5, rows + 0.5, colors="tab:green", linewidth=1.5)
+    axes.vlines(columns - 0.5, rows - 0.5, rows + 0.5, colors="C2", linewidth=1.5)
     rows, columns = np.nonzero(inside[:-1, 1:-1] != inside[1:, 1:-1])
-    axes.hlines(rows - 0.5, columns - 0.5, columns + 0.5, colors="tab:green", linewidth=1.5)
+    axes.hlines(rows - 0.5, columns - 0.5, columns + 0.5, colors="C2", linewidth=1.5)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import name_lines, save_figure, show_image
+from editable.visualize.drawing import in_style, name_lines, save_figure, show_image
 
 __all__ = ["plot_image_edit"]
 
@@ -15,6 +15,7 @@ MOST_CLASSES = 5
 LONGEST_NAME = 28
 
 
+@in_style
 def plot_image_edit(
     path: str | Path,
     images: Tensor,

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from editable.visualize.drawing import save_figure
+from editable.visualize.drawing import in_style, save_figure
 
 __all__ = ["plot_survival", "plot_trade_off"]
 
@@ -14,6 +14,7 @@ LEAST = 1e-16  # residuals below it are rounding, and drawn there
 MARKERS = "osD^v<>PX*"
 
 
+@in_style
 def plot_survival(
     path: str | Path,
     residuals: Mapping[str, float],
@@ -43,6 +44,7 @@ def plot_survival(
     save_figure(figure, path)
 
 
+@in_style
 def plot_trade_off(
     path: str | Path,
     gains: Mapping[str, Sequence[float]],
@@ -77,7 +79,7 @@ def plot_trade_off(
 
 def _style(index: int) -> tuple[str, str]:
     """Return the colour and the marker of a method."""
-    return f"C{index % 10}", MARKERS[index % len(MARKERS)]
+    return f"C{index}", MARKERS[index % len(MARKERS)]
 
 
 def _finish(axes: Axes, vertical: str) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, StrMethodFormatter
 
-from editable.visualize.drawing import label_axes, save_figure
+from editable.visualize.drawing import in_style, label_axes, save_figure
 
 __all__ = ["plot_learning_rates"]
 
 
+@in_style
 def plot_learning_rates(
     path: str | Path,
     learning_rates: Sequence[float],

@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import name_lines, save_figure, show_image
+from editable.visualize.drawing import in_style, name_lines, save_figure, show_image
 
 __all__ = ["plot_filter_maps", "plot_negative_weights", "plot_new_class_roc"]
 
 LONGEST_NAME = 22
 
 
+@in_style
 def plot_filter_maps(
     path: str | Path,
     images: Tensor,
@@ -52,6 +53,7 @@ def plot_filter_maps(
     save_figure(figure, path)
 
 
+@in_style
 def plot_new_class_roc(path: str | Path, curves: Mapping[str, Sequence[tuple[Tensor, Tensor, float]]]) -> None:
     """Draw ROC curves of several methods, each from one or more draws of the examples.
 
@@ -82,6 +84,7 @@ def plot_new_class_roc(path: str | Path, curves: Mapping[str, Sequence[tuple[Ten
     save_figure(figure, path)
 
 
+@in_style
 def plot_negative_weights(
     path: str | Path,
     negative_weights: Sequence[float],

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import image_grid, name_lines, save_figure, show_image
+from editable.visualize.drawing import image_grid, in_style, name_lines, save_figure, show_image
 
 __all__ = [
     "plot_candidates",
@@ -22,6 +22,7 @@ LOWEST_BAR = 100
 LONGEST_NAME = 22
 
 
+@in_style
 def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: Sequence[str]) -> None:
     """Draw images, each with the response of its keys to a rule's directions laid over it.
 
@@ -43,6 +44,7 @@ def plot_heat_maps(path: str | Path, images: Tensor, heat_maps: Tensor, titles: 
     save_figure(figure, path)
 
 
+@in_style
 def plot_candidates(
     path: str | Path,
     drops: Sequence[float],
@@ -66,7 +68,7 @@ def plot_candidates(
     costs, gains = 100 * np.array(drops), 100 * np.array(corrected)
     for index, group in enumerate(dict.fromkeys(groups)):
         members = np.array([name == group for name in groups])
-        axes.scatter(costs[members], gains[members], s=18, alpha=0.7, color=f"C{index % 10}", label=group)
+        axes.scatter(costs[members], gains[members], s=18, alpha=0.7, color=f"C{index}", label=group)
     if chosen is not None:
         axes.scatter(costs[chosen], gains[chosen], s=140, facecolors="none", edgecolors="black", label="chosen")
     axes.axvline(100 * max_drop, color="0.4", linestyle="--", label=f"largest drop allowed: {100 * max_drop:g} points")
@@ -80,6 +82,7 @@ def plot_candidates(
     save_figure(figure, path)
 
 
+@in_style
 def plot_layers(
     path: str | Path, layers: Sequence[str], corrected: Sequence[float], drops: Sequence[float], max_drop: float
 ) -> None:
@@ -96,7 +99,7 @@ def plot_layers(
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 2])
     positions = range(len(layers))
     upper.bar(positions, 100 * np.array(corrected), color="C0")
-    lower.bar(positions, 100 * np.array(drops), color="C3")
+    lower.bar(positions, 100 * np.array(drops), color="C1")
     lower.axhline(100 * max_drop, color="0.4", linestyle="--")
     lower.set_xticks(positions, layers, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     upper.set_ylabel("errors corrected, %")
@@ -107,6 +110,7 @@ def plot_layers(
     save_figure(figure, path)
 
 
+@in_style
 def plot_routes(
     path: str | Path, rewrites: Sequence[str], corrected: Mapping[str, Sequence[float | None]], drops: Sequence[float]
 ) -> None:
@@ -139,6 +143,7 @@ def plot_routes(
     save_figure(figure, path)
 
 
+@in_style
 def plot_changed_images(
     path: str | Path,
     images: Tensor,
@@ -161,7 +166,7 @@ def plot_changed_images(
     for axes, image, *indices in zip(grid.flat, images, labels.tolist(), before.tolist(), after.tolist(), strict=False):
         true, old, new = indices
         show_image(axes, image)
-        color = "tab:green" if new == true else "tab:red" if old == true else "black"
+        color = "C2" if new == true else "C1" if old == true else "black"
         names = [
             name_lines(str(index) if classes is None else classes[index], LONGEST_NAME) for index in (true, old, new)
         ]

@@ -10,11 +10,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editable.visualize.drawing import name_lines, save_figure, show_image
+from editable.visualize.drawing import in_style, name_lines, save_figure, show_image
 
 __all__ = ["StageCurves", "plot_image_rows", "plot_map_rows", "plot_stages"]
 
-COLOURS = {"original": "tab:purple", "manipulated": "tab:green"}
+COLOURS = {"original": "C3", "manipulated": "C2"}
 LINES = {"before": "--", "after": "-"}
 COLOUR_MAPS = {False: ("viridis", 1.0), True: ("inferno", 0.6)}  # alone, and over an image
 LONGEST_NAME = 18
@@ -39,6 +39,7 @@ class StageCurves(NamedTuple):
     measured: Mapping[str, Mapping[str, Tensor]]
 
 
+@in_style
 def plot_image_rows(path: str | Path, rows: Mapping[str, Tensor], titles: Sequence[str]) -> None:
     """Draw images of the same exemplars in rows.
 
@@ -56,6 +57,7 @@ def plot_image_rows(path: str | Path, rows: Mapping[str, Tensor], titles: Sequen
     save_figure(figure, path)
 
 
+@in_style
 def plot_map_rows(
     path: str | Path,
     rows: Mapping[str, Tensor],
@@ -96,6 +98,7 @@ def plot_map_rows(
     save_figure(figure, path)
 
 
+@in_style
 def plot_stages(path: str | Path, stages: Sequence[StageCurves]) -> None:
     """Draw the curves of each stage in a row: the loss, and what is measured; means over items, and their range.
 
@@ -107,7 +110,7 @@ def plot_stages(path: str | Path, stages: Sequence[StageCurves]) -> None:
     grid = figure.subplots(len(stages), 2, squeeze=False)
     for (left, right), stage in zip(grid, stages, strict=True):
         for when, losses in stage.losses.items():
-            _curve(left, range(len(losses)), losses, "black" if when == "before" else "tab:red", LINES[when], when)
+            _curve(left, range(len(losses)), losses, "black" if when == "before" else "C1", LINES[when], when)
         left.set_yscale("log")
         left.set_ylabel("relative squared error")
         for when, by_name in stage.measured.items():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from editable.visualize.drawing import name_lines, save_figure
+from editable.visualize.drawing import in_style, name_lines, save_figure
 
 __all__ = ["Bars", "plot_scan"]
 
@@ -28,6 +28,7 @@ class Bars(NamedTuple):
     half_widths: Mapping[str, Sequence[float]]
 
 
+@in_style
 def plot_scan(path: str | Path, classes: Sequence[str], panels: Sequence[Bars]) -> None:
     """Draw panels of horizontal bars side by side, a row for each class, the first one at the top.
 

@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from editable.visualize.drawing import label_axes, save_figure
+from editable.visualize.drawing import in_style, label_axes, save_figure
 
 __all__ = ["plot_stream"]
 
 
+@in_style
 def plot_stream(
     path: str | Path,
     num_edits: Sequence[int],

@@ -67,12 +67,11 @@ def last_lines(process: subprocess.Popen) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-@pytest.mark.parametrize("who", ["first", "second"])
 @pytest.mark.parametrize(
-    ("command", "options", "file", "advice"),
+    ("who", "command", "options", "file", "advice"),
     [
-        ("fit", ["--trainer.max_epochs=1000"], "version_0/checkpoints/last.ckpt", "--ckpt_path"),
-        ("test", LONG, "version_0", "--evaluation.resume"),
+        ("second", "fit", ["--trainer.max_epochs=1000"], "version_0/checkpoints/last.ckpt", "--ckpt_path"),
+        ("first", "test", LONG, "version_0", "--evaluation.resume"),
     ],
 )
 def test_one_signal_ends_both(tmp_path, who, command, options, file, advice):
@@ -108,8 +107,7 @@ def test_one_that_is_killed_ends_the_other_within_seconds(tmp_path, command, who
     assert not Path("/proc", str(child)).exists() or is_zombie(child)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("command", ["fit", "test"])
+@pytest.mark.parametrize(("command", "rank"), [("fit", 1), ("test", 0)])
 def test_one_that_refuses_ends_both(tmp_path, command, rank):
     refuses = ["--trainer.callbacks+=tests.interruptions.refusing.Refuses", f"--trainer.callbacks.rank={rank}"]
     process = start(tmp_path, command, "--trainer.max_epochs=2", "--model.network.width=4", *refuses)

@@ -96,7 +96,7 @@ def test_curves_of_each_stage_are_drawn_one_below_the_other(one: Path, tmp_path:
     first, two = pixels(one), pixels(tmp_path / "two.png")
     assert two.shape[1] == first.shape[1]
     assert two.shape[0] == pytest.approx(2 * first.shape[0], abs=3)
-    for colour in ((148, 103, 189), (44, 160, 44), (214, 39, 40), (0, 0, 0)):  # purple, green, red, black
+    for colour in ((204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 0, 0)):  # purple, green, vermillion, black
         assert share(one, colour) > 2e-4
 
 
