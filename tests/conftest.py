@@ -15,6 +15,7 @@ import pytest
 from tests.fake_cuda.building import why_not
 from tests.fake_cuda.device import fake_cuda, switch_on
 
+pytest_plugins = ["tests.draws"]
 FAKE_CUDA = "--fake-cuda"
 # Before torch is imported, too. Processes that this one starts, such as pytest-xdist's workers, find it switched on.
 if FAKE_CUDA in sys.argv:
@@ -37,6 +38,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 # Torch decides at the first backward pass whether it needs threads for devices. Once `torch.compile` or `torch.export`
 # has been used it sees a device, and no process that is forked can differentiate: so it decides before any test.
 torch.ones(1, requires_grad=True).sum().backward()
+torch.set_warn_always(True)  # not in whichever test comes first
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,6 +18,7 @@ from tests.fake_cuda.building import why_not
 from tests.paths import DOCS, ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
+pytestmark = pytest.mark.filterwarnings("ignore:the network stays contiguous in place of channels_last")
 TINY = {
     "allocator.py": "--width 2 --size 8 --batch-size 4 --steps 2 --repeats 1",
     "edits_together.py": "--width 2 --size 8 --layers extra_layer layer4 --numbers 2 --steps 1 --repeats 0",

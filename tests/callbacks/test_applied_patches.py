@@ -23,6 +23,7 @@ def pairs(classes: list[str]) -> LightningDataModule:
     return data
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator is found")
 @pytest.mark.parametrize("known", [["cat", "dog"], None])
 def test_classes_in_another_order_are_refused(known: list[str] | None, tmp_path: Path) -> None:
     task = ClassificationTask(nn.Linear(3, 2))

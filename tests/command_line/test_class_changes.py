@@ -82,7 +82,8 @@ def test_the_optimizer_that_is_made_has_no_weight_decay():
 
 def test_another_class_by_a_second_file(second_file: Path):
     """Nested, and named by file and by bare name; the same class under another name is no change."""
-    model = parsed(DIGITS, f"--config={second_file}").model.init_args
+    with pytest.warns(UserWarning, match=r"Momentum takes the place of editable\.editing\.RMSProp, whose arguments"):
+        model = parsed(DIGITS, f"--config={second_file}").model.init_args
     assert model.c_edit == 0.3, "of the same task"
     assert model.editor.init_args.max_steps == 10
     assert own_arguments(model.optimizer)["momentum"] == 0

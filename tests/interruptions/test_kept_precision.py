@@ -104,6 +104,7 @@ def test_an_older_checkpoint_says_nothing(tmp_path: Path):
     assert not said
 
 
+@pytest.mark.filterwarnings("ignore:trainer.logger is false")
 @pytest.mark.parametrize("accelerator", ["auto", "cpu", CPUAccelerator(), None])
 def test_the_accelerator_that_lightning_takes_decides(
     accelerator: str | CPUAccelerator | None, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +115,7 @@ def test_the_accelerator_that_lightning_takes_decides(
     assert EditableTrainer(precision="auto", **{**QUIET, "accelerator": "cpu", **given}).precision == "32-true"
 
 
+@pytest.mark.filterwarnings("ignore:editable.tasks.ClassificationTask takes the place of")
 def test_the_command_line_takes_it_and_keeps_the_word():
     assert parsed("fit", "--trainer.precision=auto").trainer.precision == "auto"
     shipped = CONFIGS / "cifar10" / "vit_small" / "baseline.yaml"

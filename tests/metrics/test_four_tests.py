@@ -84,6 +84,7 @@ def test_a_network_compared_with_itself_has_equal_figures():
             assert figures[f"{test}_{quantity}"] == figures[f"{test}_{quantity}_before"]
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method .* was called before the ``update``")
 def test_processes_add_up():
     before, after, labels, same = samples(60, 2)
     whole, first, second = FourTestScores(), FourTestScores(), FourTestScores()

@@ -64,6 +64,7 @@ def test_one_kind_of_image_alone_has_no_curve(positive):
     assert len(curve.false_positive_rate) == 0
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method .* was called before the ``update``")
 def test_no_image_has_no_curve():
     assert TargetRoc([0]).compute().auc.isnan()
 

@@ -1,5 +1,6 @@
 """A tensor under several names is one, however the names came about."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -33,6 +34,7 @@ def test_a_value_under_one_name_is_under_all():
     assert all(spread[name] is value for name in ("a.weight", "b.weight", "c.weight"))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op")
 def test_empty_tensors_are_not_tied():
     network = nn.Sequential(nn.Linear(0, 1, bias=False), nn.Linear(0, 1, bias=False))
     assert tied_names(network) == {"0.weight": ("0.weight",), "1.weight": ("1.weight",)}

@@ -15,6 +15,9 @@ from editable.errors import UserError
 from editable.tasks import ClassificationTask
 from tests.tasks.reference import cross_entropy, images_and_labels, loader, small_network
 
+# steps of a task are also called without a trainer
+pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log..` but the `self.trainer` reference")
+
 
 class Data(LightningDataModule):
     """Twenty images of a data set that says how many classes it has."""
@@ -261,6 +264,7 @@ def test_checkpoints_know_their_classes_and_refuse_others(make_trainer, tmp_path
     )
 
 
+@pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in both")
 @pytest.mark.parametrize("loop", ["fit", "test"])
 def test_what_a_data_module_does_before_a_transfer_is_done(make_trainer, loop):
     class Shifting(Data):

@@ -34,6 +34,8 @@ from tests.tasks.reference import (
 
 ALPHA, BETA, MAX_STEPS = 0.01, 0.4, 4
 NAMES = [f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")]
+# steps of a task are also called without a trainer
+pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log..` but the `self.trainer` reference")
 
 
 class FixedEdits(EditableTrainingTask):

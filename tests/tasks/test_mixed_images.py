@@ -45,6 +45,7 @@ def test_either_is_drawn_and_a_seed_fixes_it():
     assert any(((part < 1) & (part > 0)).all() for part in pixels_of_both)
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log..` but the `self.trainer` reference")
 def test_the_loss_is_that_of_the_labels_in_proportion():
     """λ·CE(y) + (1 − λ)·CE(y′), each smoothed: the papers' form, where ours has one target."""
     images, labels = batch(torch.float32)

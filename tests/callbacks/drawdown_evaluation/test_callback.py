@@ -353,6 +353,7 @@ def test_no_edits_evaluates_nothing_and_needs_nothing(make_trainer):
     assert evaluation.results == {}
 
 
+@pytest.mark.filterwarnings("ignore:Your `test_dataloader`'s sampler has shuffling enabled")
 def test_a_loader_in_another_order_does_not_change_the_edits(make_trainer):
     network = small_network()
     images, labels = data_for(network)

@@ -107,6 +107,7 @@ def test_strengths(studied):
     assert "](trade_off.png)" in report
 
 
+@pytest.mark.filterwarnings("ignore:30 keys .* are fewer than the 32 entries of a key")
 @pytest.mark.parametrize("layer", ["0", "7"])
 def test_layers_that_have_no_full_size_kernel_are_rewritten_by_the_others(make_trainer, network, root, layer):
     moment = {"split": "test"}

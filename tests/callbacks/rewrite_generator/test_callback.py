@@ -49,8 +49,8 @@ def callback(rule: str, **settings) -> GeneratorRewriting:
     return GeneratorRewriting(rule, **{**defaults, **settings})
 
 
-class Tested(NamedTuple):
-    """A test that has rewritten a generator."""
+class Run(NamedTuple):
+    """A run of ``test`` that has rewritten a generator."""
 
     task: GenerationTask
     before: dict[str, torch.Tensor]
@@ -60,17 +60,17 @@ class Tested(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     (folder / "rule.json").write_text(json.dumps(RULE))
     generation, rewriting = task(), callback(str(folder / "rule.json"))
     before = {name: tensor.clone() for name, tensor in generation.network.state_dict().items()}
     trainer = quiet_trainer(default_root_dir=folder, callbacks=[RunReport(), rewriting])
     trainer.test(generation, images(), verbose=False)
-    return Tested(generation, before, rewriting, trainer.callback_metrics, folder)
+    return Run(generation, before, rewriting, trainer.callback_metrics, folder)
 
 
-def test_a_test_logs_and_leaves_what_the_rewrite_came_to(tested: Tested, rule: str):
+def test_a_test_logs_and_leaves_what_the_rewrite_came_to(tested: Run, rule: str):
     network, before, folder = tested.task.network, tested.before, tested.folder
     direct = rewrite_generator(
         network,
@@ -99,7 +99,7 @@ def test_a_test_logs_and_leaves_what_the_rewrite_came_to(tested: Tested, rule: s
     assert "4 unseen images" in report
 
 
-def test_drawn_again_from_the_outcomes_file(tested: Tested, tmp_path: Path):
+def test_drawn_again_from_the_outcomes_file(tested: Run, tmp_path: Path):
     outcome = read_outcome(tested.folder / "rewrite_generator_outcome.pt", GeneratorRewriteOutcome)
     assert outcome.values() == tested.rewriting.outcome.values()
     report = (tested.folder / "report.md").read_text()

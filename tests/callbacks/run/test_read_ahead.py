@@ -37,6 +37,7 @@ def test_images_of_another_size(folder: Path) -> None:
         read_all(images, make_data(folder), "photograph")
 
 
+@pytest.mark.filterwarnings("ignore:.* files below .* are left out")  # the outlines beside the images
 def test_masks_of_all_test_images_are_read(folder: Path) -> None:
     data = make_data(folder)
     masks = folder / "masks" / "test" / "dog"

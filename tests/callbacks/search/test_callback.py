@@ -147,6 +147,7 @@ def test_the_unedited_network_is_measured_once(whole):
     assert whole.num_base_measurements == 1
 
 
+@pytest.mark.filterwarnings("ignore:the chosen learning rate, .* is the lowest one searched")
 def test_any_optimizer_can_be_searched(tmp_path):
     network = small_network()
     images, labels = data_for(network, 40)

@@ -303,8 +303,11 @@ def test_masks_beside_images(folder):
     write_mask(folder / "masks" / "dog" / "2.png", 255 * box_mask(5, 6, 7, 8).byte().numpy())
     (folder / "masks" / "notes.txt").write_text("no mask")
     # .gif is not among the endings that torchvision takes for images
-    found = read_masks(folder / "masks", root=folder)
+    with pytest.warns(UserWarning, match=r"are left out, such as notes\.txt"):
+        found = read_masks(folder / "masks", root=folder)
     assert [image.name for image in found.images] == ["dog/2.png"]
+    (folder / "masks" / "notes.txt").unlink()
+    (folder / "masks" / "cat" / "1.gif").unlink()
     write_mask(folder / "masks" / "cat" / "1.bmp", 255 * box_mask(1, 2, 3, 4).byte().numpy())
     found = read_masks(folder / "masks", root=folder)
     assert [image.name for image in found.images] == ["cat/1.png", "dog/2.png"]

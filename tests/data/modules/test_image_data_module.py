@@ -193,6 +193,7 @@ def test_workers_persist(num_workers):
     assert places(data.test_dataloader()) == list(range(40))
 
 
+@pytest.mark.filterwarnings("ignore:No seed found, seed set to")
 def test_command_line_names_a_data_module():
     arguments = ["--data=editable.data.DigitsDataModule", "--data.mean=[0.5]", "--data.std=[0.25]"]
     arguments += ["--data.augmentation=none", "--data.train_limit=100"]

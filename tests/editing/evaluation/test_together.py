@@ -83,6 +83,7 @@ def outcomes(
     return [field.tolist() for field in found]
 
 
+@pytest.mark.filterwarnings("ignore:the device has no memory for .* (images|edited networks) at once")
 @pytest.mark.parametrize("scoring", SCORINGS)
 @pytest.mark.parametrize("edits", [1, 2])
 @pytest.mark.parametrize("images", [3, 100])

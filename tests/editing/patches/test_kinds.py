@@ -153,6 +153,7 @@ def test_a_second_edit_of_a_codebook_brings_no_layer() -> None:
         patch.apply_(own)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.*` is deprecated")
 def test_a_scripted_network_is_refused() -> None:
     patch, base, _ = made("codebook")
     scripted = torch.jit.trace(copy.deepcopy(base), IMAGES[:1])

@@ -188,6 +188,7 @@ def test_what_does_not_fit_changes_nothing(params: dict[str, Tensor], message: s
     assert same(network, before)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.*` is deprecated")
 def test_what_is_taken_of_the_patched_network_stays_patched() -> None:
     network, image = make_network().double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     parameters, before = list(network.parameters()), copy_of(network)

@@ -423,10 +423,8 @@ class Watched(nn.Linear):
         self.__dict__["mode"] = mode
 
 
-Watched.__module__ = "torch.nn.watched"  # so that tracing calls it as a whole, like any layer of torch
-
-
-def test_modes_of_the_prefix_are_not_looked_at() -> None:
+def test_modes_of_the_prefix_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watched, "__module__", "torch.nn.watched")  # tracing calls it as a whole, like torch's layers
     network = nn.Sequential(*(Watched(4, 4) for _ in range(10)), nn.Linear(4, 2))
     x = torch.randn(3, 4)
     split = SplitNetwork(network, "10")
