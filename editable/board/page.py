@@ -35,6 +35,8 @@ INTRODUCTION = """# The board
 
 <!-- made by python train.py board --page_only; do not change it by hand -->
 
+On this page you find the editor that harms least on a network of the kind of yours, and add one of your own.
+
 Every editor on every network by every protocol. [results/board.yaml](../results/board.yaml) says what is on it, and
 `results/<network>/<protocol>/<editor>.json` has each outcome whole: all metrics, the configuration, every constant that
 was tried with what came of it, versions, commit and hardware. `python train.py board` makes what is missing and this

@@ -28,6 +28,9 @@ INTRODUCTION = """# {title}
 
 <!-- made by python train.py board --page_only; do not change it by hand -->
 
+On this page you see what training for edits costs a network, and what it saves its edits, beside a better metric for
+nothing.
+
 Networks that were trained alike but for what is in the first column, each from several seeds, edited one edit at a
 time. `{source}` says what is here, and `<network>/<protocol>/<editor>.json` below `{results}` has each outcome whole.
 

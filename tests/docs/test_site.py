@@ -48,6 +48,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     return {path: Page(path) for path in folder.rglob("*.html")}
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_opens_with_what_its_reader_will_be_able_to_do(page: Path):
+    title, *paragraphs = page.read_text(encoding="utf-8").split("\n\n")
+    assert title.startswith("# ")
+    first = next(some for some in paragraphs if not some.startswith("<!--"))
+    assert re.search(r"\byou\b|\*\*What to expect", first), first
+
+
 def test_no_link_is_broken(site: dict[Path, Page]):
     broken = []
     for path, page in site.items():
