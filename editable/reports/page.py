@@ -7,10 +7,8 @@ from html import escape
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 __all__ = ["page_of"]
 
@@ -28,6 +26,8 @@ def page_of(text: str, folder: str | Path) -> str:
         text: The report; its first heading is the page's title.
         folder: What its relative paths start from.
     """
+    from markdown_it import MarkdownIt  # no command needs it to begin
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
     for inline in (child for token in tokens for child in token.children or ()):
@@ -57,8 +57,8 @@ def _embedded(address: str, folder: Path) -> str:
     return f"data:{kind};base64,{b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def _title(tokens: Sequence[Token]) -> str:
-    """Return the text of the first heading, without its marks."""
+def _title(tokens: Sequence[Any]) -> str:
+    """Return the text of the first heading of parsed Markdown, without its marks."""
     for opened, inside in pairwise(tokens):
         if opened.type == "heading_open":
             return "".join(child.content for child in inside.children or ())
