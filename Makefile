@@ -35,8 +35,9 @@ dist:  ## build the wheel and the archive of the sources into dist/, and check t
 	pip install -q -e '.[release,test]' && python -m build --no-isolation && twine check --strict dist/*
 
 oldest:  ## run the tests with the oldest versions that pyproject.toml allows
-	python -m venv runs/oldest && python -m tests.floors > runs/oldest/floors.txt
-	runs/oldest/bin/pip install -q -e '.[test]' -c runs/oldest/floors.txt && runs/oldest/bin/python -m pytest
+	python -m venv runs/oldest && runs/oldest/bin/pip install -q uv
+	runs/oldest/bin/uv pip install -q --python runs/oldest --resolution lowest-direct -e '.[test]'
+	runs/oldest/bin/python -m pytest -p no:warnings
 
 newest:  ## run the tests with the newest versions that can be had
 	python -m venv runs/newest && runs/newest/bin/pip install -q -U --upgrade-strategy eager -e '.[test]'
