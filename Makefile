@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test quick device lint format types run docs dist oldest newest benchmarks
+.PHONY: help install test quick coverage mutation device lint format types run docs dist oldest newest benchmarks
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -12,6 +12,12 @@ test:  ## run all tests
 
 quick:  ## run the tests that take less than ten seconds each
 	pytest -m 'not slow'
+
+coverage:  ## run all tests, and print which lines of the package they do not reach
+	pytest --cov
+
+mutation:  ## put small mistakes into edits and rewrites, and count those that tests notice; 45 minutes
+	pip install -q -e '.[dev]' && python -m tests.mutation
 
 device:  ## run every command, in miniature, on a CUDA device that computes on the CPU
 	python -m tests.fake_cuda.miniatures

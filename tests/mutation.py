@@ -1,9 +1,9 @@
 """Mutation testing of the rooms that compute edits and rewrites: ``python -m tests.mutation``.
 
-A mutant is a function with one small mistake, put in by mutmut: an argument left out, ``<`` for ``<=``, another number. It
-is killed where a test of its room's mirrored folder fails or never ends, among those that reach the function and are not
-slow. The mutants of all rooms are too many to try, so some are drawn, by a seed; the share of all that would be killed
-lies in the printed interval (Clopper and Pearson, 95 %).
+A mutant is a function with one small mistake, put in by mutmut: an argument left out, ``<`` for ``<=``, another number.
+It is killed where a test of its room's mirrored folder fails or never ends, among those that reach the function and are
+not slow. The mutants of all rooms are too many to try, so some are drawn, by a seed; the share of all that would be
+killed lies in the printed interval (Clopper and Pearson, 95 %).
 """
 
 import argparse

@@ -264,7 +264,6 @@ def test_checkpoints_know_their_classes_and_refuse_others(make_trainer, tmp_path
     )
 
 
-@pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in both")
 @pytest.mark.parametrize("loop", ["fit", "test"])
 def test_what_a_data_module_does_before_a_transfer_is_done(make_trainer, loop):
     class Shifting(Data):
