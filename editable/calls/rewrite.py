@@ -95,7 +95,14 @@ def rewrite(
     wanted, before = _predicted(network, originals), _predicted(network, manipulated)
     kept = next(iter(others.batches(where)))[0].to(originals) if solver.uses_references else None
     problem = RewriteProblem(
-        block, memory, made, inverse, images=manipulated, labels=wanted.to(device), reference_images=kept
+        block,
+        memory,
+        made,
+        inverse,
+        images=manipulated,
+        labels=wanted.to(device),
+        reference_images=kept,
+        originals=originals,
     )
     result = solver(problem)
     record = EditRecord(

@@ -1,8 +1,9 @@
 """Rewriting in plain PyTorch: a layer is an associative memory, and an update changes what it recalls for a key.
 
 The rooms are ``memory`` (a layer and its second moment), ``keys`` (what is asked), ``solvers`` (how it is solved),
-``concepts`` (where images show it), ``inverse``, ``new_class`` and ``generators``. Nothing here knows Lightning; the
-commands are in :mod:`editable.callbacks`. Start with ``memory/memory.py`` and ``solvers/closed_form.py``.
+``layerwise`` (several layers), ``concepts`` (where images show it), ``inverse``, ``new_class`` and ``generators``.
+Nothing here knows Lightning; the commands are in :mod:`editable.callbacks`. Start with ``memory/memory.py`` and
+``solvers/closed_form.py``.
 """
 
 from editable.rewriting.concepts.concept_finder import ConceptFinder
@@ -48,6 +49,7 @@ from editable.rewriting.keys.exemplars import Exemplars, exemplars_from_features
 from editable.rewriting.keys.paste_problem import PasteProblem, PasteRule, paste_problem
 from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.keys.selections import Selection
+from editable.rewriting.layerwise.least_squares import LayerwiseLeastSquares
 from editable.rewriting.memory.block import LayerBlock
 from editable.rewriting.memory.fourier_memory import (
     SpectralMoments,
@@ -141,6 +143,7 @@ __all__ = [
     "Inversion",
     "LambdaDescent",
     "LayerBlock",
+    "LayerwiseLeastSquares",
     "LogitCalibration",
     "LowRankUpdate",
     "MaskFinder",

@@ -327,12 +327,14 @@ class RankOneRewrite(Subcommand):
     def _keep(self, trainer: Trainer, network: nn.Module, rewrite: MeasuredRewrite) -> None:
         """Write the rewrite as a patch, and the whole rewritten network."""
         rule, trial = self.rule.settings, rewrite.trial
+        drawn = sorted({some["name"] for some in rule["stylizers"] or ()})
+        new = rule["texture"] or rule["variants"] or " or ".join(drawn)
         others = OTHERS if OTHERS in rewrite.labels else "report"
         broken, number = len(rewrite.broken(others)), len(rewrite.labels[others])
         bound = upper_bound(broken, number, 0.95).item()
         record = EditRecord(
             [
-                f"where {rule['texture'] or rule['variants']} is seen, {trial.settings.layer} recalls "
+                f"where {new} is seen, {trial.settings.layer} recalls "
                 f"what is in the masks of {rule['masks']} ({len(self.rule)} exemplars)"
             ],
             {

@@ -90,6 +90,7 @@ class RewriteSite:
             self._rule.manipulated,
             self._rule.labels,
             self._moment.references if references else None,
+            self._rule.originals,
         )
 
     def _exemplars_by(self, route: Route) -> Exemplars:

@@ -1,6 +1,6 @@
 """One rule, "where you see A, behave as for B", as images: exemplars, where A would be, and what to put there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -15,6 +15,7 @@ from editable.data.concepts.manipulated_folder import ManipulatedImage, save_man
 from editable.data.concepts.manipulation import Blend, fit_texture, paste_image, shade
 from editable.data.concepts.masked_image import MaskedImage
 from editable.data.concepts.masks import matching_images, read_masks
+from editable.data.concepts.stylizer import stylized, stylizer_settings
 from editable.data.images.frame import Frame
 from editable.data.images.reader import read_image
 from editable.errors import UserError, require_at_least, require_seed, require_side, require_whole
@@ -38,15 +39,16 @@ class RuleExemplar(NamedTuple):
     """Where B is, float32 ``[H, W]`` in [0, 1]: the share of each pixel."""
 
     texture: Tensor
-    """The whole image whose masked part is in the manipulated one: the texture, or the variant. Its features are what
-    the features route puts in B's place."""
+    """The whole image whose masked part is in the manipulated one: the texture, the variant, or what a stylizer makes.
+    Its features are what the features route puts in B's place."""
 
 
 class RewriteRule:
     """Exemplars of the rule "where you see A (the new concept), behave as for B (the one in the masks)".
 
-    The masks say where B is. The new concept is either a texture, pasted inside the masks, or variants: the images of
-    A that correspond to the exemplars, made by hand. Images are resized and cropped as by
+    The masks say where B is. The new concept is a texture, pasted inside the masks, or variants: the images of A that
+    correspond to the exemplars, made by hand; or stylizers draw it into the exemplars, such as a
+    :class:`~editable.data.Watermark`. Images are resized and cropped as by
     :class:`~editable.data.ImageFolderDataModule` with the same two sizes, pixel for pixel; the caller normalises them.
 
     Files are looked up when the rule is made, and read when images are asked for: one exemplar by :meth:`read`, all by
@@ -72,6 +74,8 @@ class RewriteRule:
         exemplars: positions of the exemplars to use, from 0 in the order of the masks, or how many of the first; null
             uses all.
         copies: how often each exemplar is used, every time with another part of the texture.
+        stylizers: in place of the texture, what draws A into exemplars, taken in turn: functions or callable classes as
+            the ``stylizer`` of :class:`~editable.rewriting.ConceptReplacement`; inside the masks their image is taken.
 
     Raises:
         UserError: an argument is out of range, the masks cannot be read, or a file is missing.
@@ -91,13 +95,14 @@ class RewriteRule:
         seed: int = 0,
         exemplars: int | list[int] | None = None,
         copies: int = 1,
+        stylizers: list[Callable] | None = None,
     ) -> None:
         require_seed(seed=seed)
         require_whole(1, MOST_COPIES, copies=copies)
         require_side(texture_size=texture_size)
         if variants is not None and copies > 1:
             raise UserError(f"copies is {copies}, but there is one variant of each exemplar: leave copies out.")
-        _check_new_concept(texture, variants, blend, texture_size)
+        _check_new_concept(texture, variants, stylizers, blend, texture_size)
         self.settings: dict[str, Any] = {
             "masks": masks,
             "texture": texture,
@@ -111,13 +116,14 @@ class RewriteRule:
             "seed": seed,
             "exemplars": exemplars,
             "copies": copies,
+            "stylizers": None if stylizers is None else [stylizer_settings(some) for some in stylizers],
         }
         found = read_masks(masks, root, category)
         sizes_given = image_size is not None or resize_size is not None
         self.frame = Frame(image_size, resize_size) if sizes_given else found.frame
         self.blend, self.seed = blend, seed
         self._texture_path = None if texture is None else _existing_texture(texture)
-        self._texture_frame_size = texture_size
+        self._texture_frame_size, self._stylizers = texture_size, stylizers
         chosen = _choose(exemplars, len(found.images), masks)
         self._images = [found.images[position] for _ in range(copies) for position in chosen]
         self._copies = [copy for copy in range(copies) for _ in chosen]
@@ -193,6 +199,10 @@ class RewriteRule:
         if self._variants is not None:
             variant = self._read_variant(self._variants[index], image)
             return RuleExemplar(original, variant, mask, variant)
+        if self._stylizers is not None:
+            stylizer = self._stylizers[index % len(self._stylizers)]
+            drawn = stylized(stylizer, original, None, mask, self._image_seed(index))
+            return RuleExemplar(original, paste_image(original, drawn, mask), mask, drawn)
         height, width = mask.shape
         texture = fit_texture(self._stored_texture, (height, width), self._image_seed(index))
         if self.blend == "shading":
@@ -243,6 +253,12 @@ class RewriteRule:
             )
         return v2.functional.to_dtype(self.frame.transform(variant), torch.float32, scale=True)
 
+    def _source_of_new(self, index: int) -> str:
+        """Return where the new concept in an exemplar comes from, for the manifest."""
+        if self._stylizers is not None:
+            return str(self.settings["stylizers"][index % len(self._stylizers)]["name"])
+        return str(self._texture_path if self._variants is None else self._variants[index])
+
     def _image_seed(self, index: int) -> int:
         copy = f" {self._copies[index]}" if self._copies[index] else ""
         return crc32(f"{self.seed} {self._images[index].name}{copy}".encode())
@@ -255,19 +271,25 @@ class RewriteRule:
                 name=f"{index:04}-{image.path.stem}",  # names in one class folder may come from several
                 source=str(image.path),
                 mask=image.mask_source,
-                texture=str(self._texture_path if self._variants is None else self._variants[index]),
+                texture=self._source_of_new(index),
                 seed=self._image_seed(index) if self._variants is None else None,
             )
 
 
-def _check_new_concept(texture: str | None, variants: Any, blend: str, texture_size: int | None) -> None:
-    if (texture is None) == (variants is None):
-        given = "neither is given" if texture is None else "both are given"
-        raise UserError(f"The new concept is either a texture or a set of variants, but {given}: set one of the two.")
+def _check_new_concept(
+    texture: str | None, variants: Any, stylizers: list[Callable] | None, blend: str, texture_size: int | None
+) -> None:
+    ways = {"texture": texture, "variants": variants, "stylizers": stylizers}
+    given = [name for name, some in ways.items() if some is not None]
+    if len(given) != 1:
+        which = "none is given" if not given else f"{' and '.join(given)} are given"
+        raise UserError(f"The new concept is a texture, a set of variants, or stylizers draw it, but {which}: set one.")
+    if stylizers is not None and not (stylizers and all(map(callable, stylizers))):
+        raise UserError(f"stylizers must be at least one function or callable class, got {stylizers!r}.")
     if blend not in get_args(Blend):
         raise UserError(f"blend is {blend!r}, but must be one of {', '.join(get_args(Blend))}.")
-    if variants is not None and (blend != "paste" or texture_size is not None):
-        raise UserError("blend and texture_size are for a texture, but variants are given: leave the two out.")
+    if texture is None and (blend != "paste" or texture_size is not None):
+        raise UserError(f"blend and texture_size are for a texture, but {given[0]} are given: leave the two out.")
 
 
 def _existing_texture(texture: str) -> Path:

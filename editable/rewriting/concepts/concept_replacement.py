@@ -10,13 +10,11 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from editable.data.concepts.concept_texture import Placement, place_texture, read_texture
 from editable.data.concepts.manipulation import Blend, paste_image, shade
+from editable.data.concepts.stylizer import stylized, stylizer_settings
 from editable.errors import UserError, require_seed, require_within
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 
-__all__ = ["ConceptReplacement", "Replaced", "Stylizer"]
-
-Stylizer = Callable[..., Tensor]
-"""From image ``[C, H, W]`` in [0, 1], texture ``[C, h, w]`` or none, mask ``[H, W]`` and seed to an image."""
+__all__ = ["ConceptReplacement", "Replaced"]
 
 
 class Replaced(NamedTuple):
@@ -91,7 +89,7 @@ class ConceptReplacement:
             "texture_box": texture_box,
             "texture_size": texture_size,
             "blend": blend,
-            "stylizer": None if stylizer is None else {"name": _name_of(stylizer), **_plain_attributes(stylizer)},
+            "stylizer": None if stylizer is None else stylizer_settings(stylizer),
             "seed": seed,
             "min_share": min_share,
         }
@@ -128,7 +126,7 @@ class ConceptReplacement:
     def _replace(self, image: Tensor, mask: Tensor, seed: int) -> Tensor:
         texture = self._texture_for(image)
         if self.stylizer is not None:
-            return paste_image(image, self._stylized(self.stylizer, image, texture, mask, seed), mask)
+            return paste_image(image, stylized(self.stylizer, image, texture, mask, seed), mask)
         assert texture is not None, "the constructor demands it where there is no stylizer"
         placed = place_texture(texture, mask, self.placement, seed)
         if self.blend == "shading":
@@ -141,23 +139,3 @@ class ConceptReplacement:
             return None
         same = len(image) == len(self._texture)
         return (self._texture if same else rgb_to_grayscale(self._texture)).to(image)
-
-    def _stylized(self, stylizer: Stylizer, image: Tensor, texture: Tensor | None, mask: Tensor, seed: int) -> Tensor:
-        styled = stylizer(image=image, texture=texture, mask=mask, seed=seed)
-        if not isinstance(styled, Tensor) or styled.shape != image.shape or not styled.isfinite().all():
-            got = list(styled.shape) if isinstance(styled, Tensor) else type(styled).__name__
-            raise UserError(
-                f"the stylizer {_name_of(stylizer)} must return a finite image {list(image.shape)}, got {got}"
-            )
-        return styled.clamp(0, 1)
-
-
-def _name_of(stylizer: Stylizer) -> str:
-    named = stylizer if hasattr(stylizer, "__qualname__") else type(stylizer)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _plain_attributes(stylizer: Stylizer) -> dict[str, Any]:
-    """Return what tells two stylizers of one class apart, as far as it is plain."""
-    attributes = getattr(stylizer, "__dict__", {})
-    return {name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool | tuple)}

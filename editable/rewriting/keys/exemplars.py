@@ -11,6 +11,8 @@ from editable.rewriting.memory.block import LayerBlock
 
 __all__ = ["Exemplars", "exemplars_from_features", "exemplars_from_images"]
 
+IMAGES_AT_ONCE = 16  # what lies before a layer can be large
+
 
 class Exemplars(NamedTuple):
     """Where a layer sees one concept and shall behave as it does for another.
@@ -48,7 +50,7 @@ def exemplars_from_images(
     Source: Santurkar et al. 2021, "Editing a classifier by rewriting its prediction rules".
     """
     _check(originals, manipulated, mask)
-    return Exemplars(block.inputs(manipulated), block.inputs(originals), mask, rules)
+    return Exemplars(_inputs(block, manipulated), _inputs(block, originals), mask, rules)
 
 
 @torch.no_grad()
@@ -80,9 +82,13 @@ def exemplars_from_features(
             f"the features route puts features on positions, but '{block.layer}' is a linear layer: take the images "
             "route, or a convolution"
         )
-    target_inputs, features = block.inputs(originals), block.inputs(variants)
+    target_inputs, features = _inputs(block, originals), _inputs(block, variants)
     share = resize_mask(mask, (features.shape[-2], features.shape[-1])).to(features).unsqueeze(1)
     return Exemplars(torch.lerp(target_inputs, features, share), target_inputs, mask, rules)
+
+
+def _inputs(block: LayerBlock, images: Tensor) -> Tensor:
+    return torch.cat([block.inputs(some) for some in images.split(IMAGES_AT_ONCE)])
 
 
 def _check(originals: Tensor, others: Tensor, mask: Tensor) -> None:

@@ -35,6 +35,7 @@ class RewriteProblem:
         images: The exemplars' images where the concept is seen, as the network takes them, for fine-tuning.
         labels: Their true labels, int64 [n].
         reference_images: Images on which a network that is trained as a whole shall stay as it is.
+        originals: The exemplars' images without the concept, in the same order, for a fit of several layers.
 
     Raises:
         UserError: If shapes do not fit, the mask is empty, features are not finite, or the rank is out of its range.
@@ -48,6 +49,7 @@ class RewriteProblem:
     images: Tensor | None = None
     labels: Tensor | None = None
     reference_images: Tensor | None = None
+    originals: Tensor | None = None
     weight: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

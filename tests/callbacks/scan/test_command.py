@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from editable.cli import main
 from editable.data import read_masks
+from editable.editing import EditPatch
 from editable.models import cifar_resnet18, load_weights
 from tests.paths import CONFIGS
+from tests.small_efficientnet import SmallNetwork
 
 CONFIG_FOLDER = CONFIGS / "scan"
 CONFIGS = {path.stem: f"--config={path}" for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
@@ -57,7 +60,11 @@ def finished(name: str) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_shipped_configurations_run_one_after_another(capsys: pytest.CaptureFixture):
-    assert set(CONFIGS) == {"planted_patch", "planted_patch_rewrite", "planted_patch_training", "watermark"}
+    assert {name for name in CONFIGS if name.startswith("planted")} == {
+        "planted_patch",
+        "planted_patch_rewrite",
+        "planted_patch_training",
+    }
     main(["fit", CONFIGS["planted_patch_training"], *SMALL, *QUIET, "--data.train_limit=40"])
     weights = finished("planted_patch_training") / "checkpoints" / "last.ckpt"
     trained = cifar_resnet18(10, width=4)
@@ -141,6 +148,44 @@ def test_the_shipped_watermark_is_scanned_for_in_a_font_of_ones_own(
             main([*scan, *options])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_shipped_rewrite_of_the_watermark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def small_network() -> nn.Module:
+        return SmallNetwork(10)
+
+    monkeypatch.setattr("editable.models.efficientnet_lite0", small_network)
+    names = [f"{name}/{number:04}.jpg" for number in range(2) for name in CLASSES[:3]]
+    masks = {"resize": 256, "crop": 224, "masks": [{"image": name, "box": [0, 0, 224, 224]} for name in names]}
+    Path("configs/scan/watermark-images.json").write_text(json.dumps(masks))
+    shipped = yaml.safe_load((CONFIG_FOLDER / "watermark_rewrite.yaml").read_text())["rewrite"]["rule"]["init_args"]
+    for stylizer in shipped["stylizers"]:
+        stylizer["init_args"] |= {"font": FONT, "text": "ABC"}
+    options = [
+        "--data.root=data/cifar10-jpeg",
+        "--data.num_classes=10",
+        "--data.val_folder=train",
+        "--data.train_folder=none",
+    ]
+    options += [
+        "--rewrite.rule.root=data/cifar10-jpeg/train",
+        f"--rewrite.rule.stylizers={json.dumps(shipped['stylizers'])}",
+    ]
+    main(["rewrite", CONFIGS["watermark_rewrite"], *QUIET, *options])
+    assert "LayerwiseLeastSquares" in capsys.readouterr().out
+    run = finished("watermark_rewrite")
+    changed = EditPatch.load(run / "rewrite.safetensors").changes
+    layers = [5, *range(5, 13)]
+    kinds = ["expand", *["project"] * 8]
+    assert set(changed) == {f"_blocks.{layer}._{kind}_conv.weight" for layer, kind in zip(layers, kinds, strict=True)}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["rewrite_num_report_images"] == 20
+
+
+def test_the_shipped_images_of_the_watermark_are_a_half_of_the_even_classes():
+    entries = json.loads((CONFIG_FOLDER / "watermark-images.json").read_text())["masks"]
+    assert len({entry["image"] for entry in entries}) == 250
 
 
 @pytest.mark.parametrize("name", ["patch-corners", "patch-corners-held-out"])

@@ -47,6 +47,36 @@ def box_masks(count=3, size=10):
     return masks
 
 
+def darken(image, texture, mask, seed):
+    """A stylizer, for the tests: no texture is given, and the seed is the exemplar's own."""
+    assert texture is None
+    assert mask.shape == image.shape[1:]
+    return image * (0.25 if seed % 2 else 0.5)
+
+
+def negative(image, texture, mask, seed):
+    return 1 - image
+
+
+def test_stylizers_draw_into_exemplars_in_turn(folder):
+    rule = make_rule(folder, texture=None, stylizers=[negative, darken], copies=2)
+    alone = make_rule(folder, texture=None, stylizers=[darken], copies=2)
+    inside = box_masks()[:, None].repeat(2, 3, 1, 1)
+    expected = 1 - rule.originals
+    torch.testing.assert_close(rule.manipulated[::2], torch.lerp(rule.originals, expected, inside)[::2])
+    assert torch.equal(rule.textures[1::2], alone.textures[1::2])  # a seed depends on the exemplar alone
+    assert rule.settings["stylizers"][0] == {"name": f"{__name__}.negative"}
+    json.dumps(rule.settings)
+    manifest = rule.save(folder / "out")
+    assert [image["texture"] for image in manifest["images"][:2]] == [f"{__name__}.negative", f"{__name__}.darken"]
+
+
+def test_a_stylizer_that_returns_no_image_is_named(folder):
+    rule = make_rule(folder, texture=None, stylizers=[lambda image, texture, mask, seed: image[:1]])
+    with pytest.raises(UserError, match=r"the stylizer .*<lambda> must return a finite image \[3, 10, 10\], got \[1, "):
+        _ = rule.manipulated
+
+
 # ---- what a rule offers ---------------------------------------------------------------------------------------------
 
 
@@ -304,8 +334,12 @@ def test_sizes_that_differ_need_an_image_size(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"texture": None}, "either a texture or a set of variants, but neither is given"),
-        ({"variants": "folder"}, "either a texture or a set of variants, but both are given"),
+        ({"texture": None}, "a set of variants, or stylizers draw it, but none is given: set one"),
+        ({"variants": "folder"}, "but texture and variants are given: set one"),
+        ({"stylizers": [abs]}, "but texture and stylizers are given: set one"),
+        ({"texture": None, "stylizers": []}, r"stylizers must be at least one function or callable class, got \[\]"),
+        ({"texture": None, "stylizers": ["X"]}, r"stylizers must be .*, got \['X'\]"),
+        ({"texture": None, "stylizers": [abs], "blend": "shading"}, "for a texture, but stylizers are given"),
         ({"texture": None, "variants": "folder", "blend": "shading"}, "blend and texture_size are for a texture"),
         ({"texture": None, "variants": "folder", "texture_size": 9}, "blend and texture_size are for a texture"),
         ({"blend": "poisson"}, "blend is 'poisson', but must be one of paste, shading"),
