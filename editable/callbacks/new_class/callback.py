@@ -90,6 +90,8 @@ class NewClass(Subcommand):
         component_masks: In place of ``components``: a JSON file of outlines of the parts in images beside it.
         seed: Of all draws; draw number d has seed + d.
         discriminant: How linear discriminants are made, where the last layer is linear; null makes none.
+        mirrored: Make discriminants of the mean of what is read of each image to learn from and of its mirror image, for a
+            class that mirror images belong to.
         keep: What the grown network that is left has of the new class: the ``filter``, the ``discriminant``, or the
             ``whitened_filter``.
 
@@ -130,6 +132,7 @@ class NewClass(Subcommand):
         seed: int = 0,
         discriminant: ClassDiscriminant | None = None,
         keep: Kept = "filter",
+        mirrored: bool = False,
     ) -> None:
         require_at_least(1, num_draws=num_draws, num_pool_images=num_pool_images)
         require_at_least(1, num_positives=num_positives)
@@ -172,6 +175,7 @@ class NewClass(Subcommand):
             component_images=of_parts,
             seed=seed,
             discriminant=discriminant,
+            mirrored=mirrored,
         )
         self.keep = keep
         self.pool, self.num_pool_images = pool, num_pool_images

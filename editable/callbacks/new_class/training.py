@@ -112,11 +112,21 @@ class NewClassTraining:
         assert pool.keys is not None, "keys were asked for"
         num_old = pool.old_logits.shape[1]
         of_features, of_keys = (class_statistics(some, pool.labels, num_old) for some in (pool.features, pool.keys))
-        final = FinalFeatures(classifier_of(self.network))
-        return lambda positives, masks, block, examples: {
-            "discriminant": make(final.of_part(positives, masks), of_features),
-            "whitened filter": make(pooled_keys(block, examples.positives, examples.silhouettes), of_keys),
-        }
+        final, mirrored = FinalFeatures(classifier_of(self.network)), self.settings.mirrored
+
+        def discriminants(
+            positives: Tensor, masks: Tensor, block: LayerBlock, examples: FilterExamples
+        ) -> dict[str, Discriminant]:
+            features = final.of_part(positives, masks)
+            keys = pooled_keys(block, examples.positives, examples.silhouettes)
+            if mirrored:
+                other = positives.flip(-1), masks.flip(-1)
+                seen = make_filter_examples(block, *other)
+                features = (features + final.of_part(*other)) / 2
+                keys = (keys + pooled_keys(block, seen.positives, seen.silhouettes)) / 2
+            return {"discriminant": make(features, of_features), "whitened filter": make(keys, of_keys)}
+
+        return discriminants
 
     def _vectors(self, draw: int, positives: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Return the baselines."""

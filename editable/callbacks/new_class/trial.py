@@ -35,6 +35,7 @@ class TrialSettings:
         component_images: In place of ``components``: images with masks of the parts.
         seed: Draw number d has seed + d.
         discriminant: How linear discriminants are made too; none makes none.
+        mirrored: Whether discriminants are made of the mean of what is read of each image and of its mirror image.
     """
 
     layer: str
@@ -50,6 +51,7 @@ class TrialSettings:
     component_images: ClassImages | None
     seed: int
     discriminant: ClassDiscriminant | None = None
+    mirrored: bool = False
 
     @property
     def kept(self) -> int:

@@ -119,11 +119,11 @@ def test_draws_and_sweep_have_their_rows_and_files(swept):
     assert not (folder / "grown.yaml").exists()  # there is no configuration of this run
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("keep", ["discriminant", "whitened_filter"])
-def test_discriminants_are_judged_and_kept_as_a_network_whose_old_logits_are_untouched(root, tmp_path, keep):
-    callback, metrics, folder, network = run(
-        root, tmp_path, discriminant=ClassDiscriminant(), keep=keep, num_positives=3, max_loss=0.25
-    )
+def test_discriminants_are_judged_and_kept_as_a_network_whose_old_logits_are_untouched(root, tmp_path, keep, mirrored):
+    settings = {"keep": keep, "mirrored": mirrored, "num_positives": 3, "max_loss": 0.25}
+    callback, metrics, folder, network = run(root, tmp_path, discriminant=ClassDiscriminant(), **settings)
     layer = "8" if keep == "discriminant" else "3"
     grown = grow_classes(make_network(), layer, logit="discriminant").eval()
     load_weights(grown, folder / "grown.safetensors")
@@ -146,7 +146,9 @@ def test_discriminants_are_judged_and_kept_as_a_network_whose_old_logits_are_unt
         return patches.mean(2)
 
     old = class_statistics(keys(pool), of_pool, 2)
-    odds = ClassDiscriminant()(keys(read(root / "new/learn")[drawn]), old).odds(keys(images))
+    learnt = read(root / "new/learn")[drawn]
+    sides = [learnt, learnt.flip(-1)] if mirrored else [learnt]
+    odds = ClassDiscriminant()(torch.stack([keys(side) for side in sides]).mean(0), old).odds(keys(images))
     assert callback.trials[0].discriminants.keys() == {"discriminant", "whitened filter"}
     shift = (logits[:, 2] - logits[:, :2].logsumexp(1)) - odds
     torch.testing.assert_close(shift, shift[:1].expand(22), rtol=1e-3, atol=1e-3)
