@@ -90,8 +90,8 @@ class NewClass(Subcommand):
         component_masks: In place of ``components``: a JSON file of outlines of the parts in images beside it.
         seed: Of all draws; draw number d has seed + d.
         discriminant: How linear discriminants are made, where the last layer is linear; null makes none.
-        mirrored: Make discriminants of the mean of what is read of each image to learn from and of its mirror image, for a
-            class that mirror images belong to.
+        mirrored: Make discriminants of the mean of what is read of each image to learn from and of its mirror image,
+            for a class that mirror images belong to.
         keep: What the grown network that is left has of the new class: the ``filter``, the ``discriminant``, or the
             ``whitened_filter``.
 
