@@ -199,6 +199,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         "FineTuning": rewriting.FineTuning,
         "FourierClosedForm": rewriting.FourierClosedForm,
         "LambdaDescent": rewriting.LambdaDescent,
+        "LayerwiseLeastSquares": rewriting.LayerwiseLeastSquares,
         "MaskFinder": partial(rewriting.MaskFinder, masks, images),
         "PatchFinder": rewriting.PatchFinder,
         "Plateau": lambda **numbers: rewriting.Plateau(**{"patience": 1, "tolerance": 0.1} | numbers),
