@@ -17,6 +17,7 @@ from rich.console import Console
 from editable.app import App
 from editable.callbacks import (
     CorrectionStream,
+    FewShotRules,
     FourTests,
     GeneratorRewriting,
     ImageEdit,
@@ -55,6 +56,7 @@ SUBCOMMANDS: dict[str, type[Subcommand]] = {
         ImageEdit,
         CorrectionStream,
         RankOneRewrite,
+        FewShotRules,
         InverseDirectionStudy,
         GeneratorRewriting,
         FourTests,

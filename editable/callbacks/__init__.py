@@ -13,6 +13,7 @@ from editable.callbacks.drawdown_evaluation.callback import DrawdownEvaluation
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
 from editable.callbacks.edit.callback import ImageEdit
 from editable.callbacks.export.callback import NetworkExport
+from editable.callbacks.few_shot.callback import FewShotRules
 from editable.callbacks.generated_samples import GeneratedSamples
 from editable.callbacks.invert.callback import InverseDirectionStudy
 from editable.callbacks.judge.callback import FourTests
@@ -37,6 +38,7 @@ __all__ = [
     "CorrectionStream",
     "DrawdownEvaluation",
     "EvaluatedEdits",
+    "FewShotRules",
     "FourTests",
     "GeneratedSamples",
     "GeneratorRewriting",

@@ -37,6 +37,9 @@ COMMANDS: dict[str, Command] = {
     "rewrite": Command(
         "Rewrites one layer of the tested network so that it takes one concept for another, and tells what that does."
     ),
+    "few_shot": Command(
+        "Makes rules from a few labelled photographs of a new concept, and tests each on a class that made nothing."
+    ),
     "invert": Command(
         "Puts one rule into one layer forwards, backwards and in the Fourier domain, and tells whether it survives."
     ),

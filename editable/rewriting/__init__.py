@@ -46,6 +46,7 @@ from editable.rewriting.keys.context_keys import Directions, key_directions, mea
 from editable.rewriting.keys.context_matching import ContextMatches, match_context
 from editable.rewriting.keys.erase_problem import EraseRule, channel_scores, erase_problem
 from editable.rewriting.keys.exemplars import Exemplars, exemplars_from_features, exemplars_from_images
+from editable.rewriting.keys.labelled_keys import LabelledKey, labelled_key
 from editable.rewriting.keys.paste_problem import PasteProblem, PasteRule, paste_problem
 from editable.rewriting.keys.problem import RewriteProblem
 from editable.rewriting.keys.selections import Selection
@@ -141,6 +142,7 @@ __all__ = [
     "InverseResult",
     "InverseUpdate",
     "Inversion",
+    "LabelledKey",
     "LambdaDescent",
     "LayerBlock",
     "LayerwiseLeastSquares",
@@ -209,6 +211,7 @@ __all__ = [
     "invert_features",
     "invert_images",
     "key_directions",
+    "labelled_key",
     "least_squares_memory",
     "make_filter_examples",
     "make_memory",

@@ -13,6 +13,7 @@ from editable.visualize.learning_rates import plot_learning_rates
 from editable.visualize.rewrites import (
     plot_candidates,
     plot_changed_images,
+    plot_few_shots,
     plot_heat_maps,
     plot_layers,
     plot_routes,
@@ -27,6 +28,7 @@ __all__ = [
     "plot_contact_sheet",
     "plot_drawdown",
     "plot_edited_images",
+    "plot_few_shots",
     "plot_generated",
     "plot_heat_maps",
     "plot_image_edit",

@@ -12,6 +12,7 @@ from editable.visualize.drawing import image_grid, in_style, name_lines, save_fi
 __all__ = [
     "plot_candidates",
     "plot_changed_images",
+    "plot_few_shots",
     "plot_heat_maps",
     "plot_layers",
     "plot_routes",
@@ -140,6 +141,31 @@ def plot_routes(
         axes.axhline(0, color="black", linewidth=0.8)
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
+    save_figure(figure, path)
+
+
+@in_style
+def plot_few_shots(path: str | Path, points: Mapping[str, Sequence[tuple[str, float, float]]]) -> None:
+    """Draw what rules from few photographs correct of the errors on classes that made nothing.
+
+    Args:
+        path: The PNG file.
+        points: By way, for each number of photographs: its name, the part that is corrected, and its spread.
+    """
+    numbers = list(dict.fromkeys(name for some in points.values() for name, _, _ in some))
+    figure = Figure(figsize=(2.4 + 1.2 * max(len(numbers), 3), 4), layout="constrained")
+    axes, width = figure.subplots(), 0.8 / len(points)
+    for number, (label, some) in enumerate(points.items()):
+        places = [numbers.index(name) + (number + 0.5) * width - 0.4 for name, _, _ in some]
+        heights, spreads = ([100 * point[column] for point in some] for column in (1, 2))
+        axes.bar(places, heights, width, yerr=spreads, capsize=3, color=f"C{number}", label=label)
+    axes.set_xticks(range(len(numbers)), numbers)
+    axes.set_xlabel("photographs of each class that makes a rule")
+    axes.set_ylabel("errors corrected on the class left out, %")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8)
     save_figure(figure, path)
 
 

@@ -1,0 +1,232 @@
+"""Rules from a few labelled photographs of a new concept, tested on photographs of classes that made nothing."""
+
+from collections.abc import Iterator
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+import editable.callbacks.few_shot.report as report
+from editable.callbacks.few_shot.lots import lots
+from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotTrial
+from editable.callbacks.few_shot.ways import EditorWay, KnownImages, RewritingWay, Way
+from editable.callbacks.few_shot.workbench import Workbench
+from editable.callbacks.run.context import image_data, network_of, require_gradients
+from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.read_ahead import read_all
+from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.rule_images import check_rules
+from editable.callbacks.site.sets import halves
+from editable.data import ImageDataModule, RewriteRule, labelled_folder
+from editable.data.images.images import ImageFiles
+from editable.data.images.same_images import SameImages
+from editable.editing import BaseEditor
+from editable.errors import (
+    UserError,
+    require_at_least,
+    require_finite,
+    require_positive,
+    require_seed,
+    require_within,
+)
+from editable.models.added.classifier import find_classifier
+from editable.models.machine.devices import budget_in_bytes
+from editable.rewriting import LayerBlock
+
+__all__ = ["FewShotRules"]
+
+MOMENT = MomentSettings(split="test")
+WHAT = "few_shot"
+
+
+class FewShotRules(Subcommand):
+    """Makes rules from a few labelled photographs of a new concept, and tests each on a class that made nothing.
+
+    In ``test``: each class of photographs is left out in turn; some photographs of each other class, drawn by seed,
+    make a rule, by every way that is asked for; and all photographs of the class left out test it. The strength of a
+    rule is chosen by the other classes alone, each left out in turn once more, and by half of the test images; the
+    other half is reported. The tested network itself never changes.
+
+    A way is a rewrite of one or several layers in closed form (:func:`~editable.rewriting.labelled_key`), or an editor
+    that gives the photographs their labels.
+
+    Logs of the best row, that of most corrected errors at a mean drop of at most ``max_drop``:
+    ``few_shot_errors_before``, ``few_shot_errors``, ``few_shot_errors_corrected``, ``few_shot_drop`` and
+    ``few_shot_bound``; and ``few_shot_num_rules`` and ``few_shot_num_report_images``. Leaves ``few_shot.csv`` with all
+    rows, ``few_shot_rules.csv`` with all rules, and a figure.
+
+    Args:
+        photographs: Folder of labelled photographs of the new concept, ``<class>/<image>``, of two classes or more.
+        known: Images of what it shall be taken for, of other classes: originals and masks of a rule's exemplars.
+        layers: What is rewritten: a list of groups of layers; those of a group share the change. By default the layer
+            that gives the logits.
+        editors: Editors of the layer that gives the logits, to compare with.
+        shots: Numbers of photographs of each class that make a rule; null for all there are.
+        draws: How often photographs are drawn, for each number of them.
+        strengths: Scales of the change to choose from, θ₀ + s·Δθ; a single one is taken as it is.
+        max_drop: Largest drop in accuracy on the images that choose, a fraction.
+        keep_labels: In the layer that gives the logits, leave the makers' own classes as they are; without it a rule
+            makes them less likely.
+        moment: The images for second moments, and how these are regularised; ``test`` stands for the half that chooses.
+        memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
+        seed: Of the halves of the test images; draw number d of the photographs has seed + d.
+
+    Attributes:
+        outcome: Once it has run: all rules, and a row for each way and number of photographs.
+
+    Raises:
+        UserError: If a number is out of its range; when it runs, if layers, editors or images do not fit.
+    """
+
+    command = "few_shot"
+    leaves = ("few_shot.csv", "few_shot_rules.csv")
+    summary, write = staticmethod(report.summary), staticmethod(report.write)
+
+    def __init__(
+        self,
+        photographs: str,
+        known: RewriteRule,
+        layers: list[list[str]] | None = None,
+        editors: list[BaseEditor] | None = None,
+        shots: list[int | None] | None = None,
+        draws: int = 5,
+        strengths: list[float] | None = None,
+        max_drop: float = 0.0025,
+        keep_labels: bool = True,
+        moment: MomentSettings = MOMENT,
+        memory_budget: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.photographs, self.known = photographs, known
+        self.layers, self.editors = layers, editors or []
+        self.shots = [1, 3, 5, None] if shots is None else shots
+        self.strengths = [0.5, 1.0, 1.5, 2.0, 3.0] if strengths is None else strengths
+        for name, some in (("shots", self.shots), ("strengths", self.strengths)):
+            if not some or len(set(some)) < len(some):
+                raise UserError(f"few_shot.{name} is {some}, but must be different numbers, at least one of them")
+        for group in layers or []:
+            if not group or len(set(group)) < len(group):
+                raise UserError(f"few_shot.layers has the group {group}: name each layer once, and at least one")
+        if layers == [] and not self.editors:
+            raise UserError("few_shot.layers is empty and there are no editors: name at least one way to make a rule")
+        require_at_least(1, **{"few_shot.shots": [number for number in self.shots if number is not None]})
+        require_at_least(1, draws=draws)
+        require_finite(**{"few_shot.strengths": self.strengths})
+        require_within("[-1, 1]", max_drop=max_drop)
+        require_positive(memory_budget=memory_budget)
+        require_seed(seed=seed)
+        self.draws, self.max_drop, self.keep_labels = draws, max_drop, keep_labels
+        self.moment, self.memory_budget, self.seed = moment, memory_budget, seed
+        self.outcome: FewShotOutcome | None = None
+        self._photographs: ImageFiles | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the study fail, before anything is computed."""
+        require_gradients(trainer.test_loop.inference_mode, "an edit needs gradients")
+        data, network = image_data(trainer, WHAT), network_of(pl_module)
+        for layer in {name for group in self._groups(network) for name in group}:
+            LayerBlock(network, layer)
+        check_rules([self.known], data)
+        self._photographs = labelled_folder(self.photographs, data.classes)
+        labels = torch.as_tensor(self._photographs.labels)
+        classes = labels.unique().tolist()
+        if len(classes) < 2 or (len(classes) < 3 and len(self.strengths) > 1):
+            raise UserError(
+                f"'{self.photographs}' has photographs of {len(classes)} classes, but one is left out to test a rule, "
+                "and one more where a strength is chosen: give three classes, or two and a single strength"
+            )
+        if not set(self.known.labels(data.classes).tolist()) - set(classes):
+            raise UserError("few_shot.known shows only classes of the photographs: give images of other classes")
+        read_all(data.evaluated(self._photographs), data, "photograph")
+        self.moment.images(trainer, self._halves(trainer)[0])
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make and test all rules."""
+        network, data = network_of(pl_module), image_data(trainer, WHAT)
+        assert self._photographs is not None, "they are looked up when the test starts"
+        photographs = data.evaluated(self._photographs)
+        images = torch.stack([torch.as_tensor(photographs[place][0]) for place in range(len(self._photographs))])
+        labels = torch.as_tensor(self._photographs.labels)
+        normalised = data.normalisation(self.known.originals)
+        known = KnownImages(normalised, self.known.masks, self.known.labels(data.classes))
+        choosing, reported = self._halves(trainer)
+        others = {"choose": choosing, "report": _without(reported, known.images)}
+        budget = budget_in_bytes(pl_module.device, self.memory_budget)
+        trials: list[FewShotTrial] = []
+        with progress_bars(trainer) as progress:
+            for way in self._ways(trainer, network, data, images, labels, known, choosing, progress):
+                bench = Workbench(
+                    network,
+                    way,
+                    TensorDataset(images, labels),
+                    others,
+                    self.strengths,
+                    self.max_drop,
+                    data.batch_size,
+                    budget,
+                )
+                trials += self._tested(bench, labels, way.label, progress)
+                bench.close()
+        self.outcome = FewShotOutcome(
+            trials, list(data.classes), sorted(self.strengths), self.max_drop, len(known.labels)
+        )
+        pl_module.log_dict({f"few_shot_{name}": value for name, value in self.outcome.values().items()})
+
+    def _groups(self, network: nn.Module) -> list[list[str]]:
+        return [[find_classifier(network, "a rule")[0]]] if self.layers is None else self.layers
+
+    def _halves(self, trainer: Trainer) -> tuple[Subset, Subset]:
+        return halves(whole_loader(trainer.test_dataloaders).dataset, self.seed)
+
+    def _ways(
+        self,
+        trainer: Trainer,
+        network: nn.Module,
+        data: ImageDataModule,
+        images: Tensor,
+        labels: Tensor,
+        known: KnownImages,
+        choosing: Dataset,
+        progress: Progress,
+    ) -> Iterator[Way]:
+        """Yield each way, made ready."""
+        moment = self.moment.images(trainer, choosing)
+        for group in self._groups(network):
+            task = progress.add_task(f"second moments of {', '.join(group)}", total=len(group) * len(moment.drawn))
+            yield RewritingWay(
+                network,
+                group,
+                images,
+                labels,
+                known,
+                moment,
+                self.moment.regularised,
+                self.keep_labels,
+                data.batch_size,
+                lambda done, task=task: progress.advance(task, done),  # type: ignore[misc]
+            )
+            progress.remove_task(task)
+        for editor in self.editors:
+            layer, _ = find_classifier(network, "an editor of labelled photographs")
+            yield EditorWay(network, layer, editor, images, labels, choosing, data.batch_size)
+
+    def _tested(self, bench: Workbench, labels: Tensor, label: str, progress: Progress) -> list[FewShotTrial]:
+        asked = list(lots(labels, self.shots, self.draws, self.seed))
+        task = progress.add_task(label, total=len(asked))
+        trials = []
+        for lot in asked:
+            trials.append(bench.test(lot))
+            progress.advance(task)
+        return trials
+
+
+def _without(images: Subset, others: Tensor) -> Subset:
+    """Return images without those that are the same as others."""
+    same = SameImages(others)
+    kept = [
+        index for place, index in enumerate(images.indices) if not same(torch.as_tensor(images[place][0])[None]).item()
+    ]
+    return Subset(images.dataset, kept)

@@ -1,0 +1,156 @@
+"""Rules from a few photographs, on a small network whose mistake is known: bright ground means "plow"."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from editable.callbacks import FewShotRules, MomentSettings, RunReport
+from editable.data import ImageFolderDataModule, RewriteRule
+from editable.editing import CodebookEditor, LastLayerRetraining, MinimalHarmEditor
+from editable.errors import UserError
+from editable.rewriting import Regularisation
+from editable.tasks import ClassificationTask
+from tests.callbacks.few_shot.bright_ground import CLASSES, MEAN, SIZE, STD, halves_of, make_network, save_all
+from tests.quiet_trainer import quiet_trainer
+
+MOMENT = MomentSettings(split="test", regularisation=Regularisation(epsilon=0.01))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bright")
+    save_all(root)
+    return root
+
+
+def run(root: Path, folder: Path, network: nn.Module | None = None, report: bool = False, **settings) -> FewShotRules:
+    known = RewriteRule(str(root / "known.json"), texture=str(root / "test/plow/0.png"), image_size=SIZE)
+    given = {"photographs": str(root / "photographs"), "known": known, "moment": MOMENT, "draws": 2}
+    few_shot = FewShotRules(**given | settings)
+    callbacks = [few_shot, RunReport()] if report else [few_shot]
+    trainer = quiet_trainer(inference_mode=False, callbacks=callbacks, default_root_dir=folder)
+    data = ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, mean=MEAN, std=STD)
+    trainer.test(ClassificationTask(network or make_network()), data, verbose=False)
+    return few_shot
+
+
+def test_a_rule_of_two_colours_holds_for_the_third(root: Path, tmp_path: Path):
+    network = make_network()
+    before = copy.deepcopy(network.state_dict())
+    few_shot = run(root, tmp_path, network, report=True, shots=[1, None], strengths=[0.25, 1.0], max_drop=1.0)
+    assert few_shot.outcome is not None
+    one, whole = few_shot.outcome.rows
+    assert (one.way, one.shots, one.num_rules, whole.shots, whole.num_rules) == ("rewriting 2", 1, 6, None, 3)
+    assert one.before == whole.before == 18  # all photographs are taken for plows
+    assert whole.corrected == 1.0
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["few_shot_errors_corrected"] == 1.0
+    assert metrics["few_shot_num_report_images"] == few_shot.outcome.trials[0].others.num_images
+    assert "## Rules from a few labelled photographs" in (tmp_path / "report.md").read_text()
+
+
+def test_known_images_are_not_among_the_reported_ones(root: Path, tmp_path: Path):
+    few_shot = run(root, tmp_path, shots=[None], strengths=[1.0])
+    assert few_shot.outcome is not None
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))[50:].tolist()
+    names = sorted(f"{number}.png" for number in range(20))
+    known = {CLASSES.index("grey") * 20 + names.index(f"{number}.png") for number in range(5)}
+    known.add(CLASSES.index("red") * 20 + names.index("0.png"))
+    assert few_shot.outcome.trials[0].others.num_images == len(set(order) - known)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_one_rule_by_hand(keep: bool, root: Path, tmp_path: Path):
+    """With all photographs, as the formula has it: by plain loops over files, from the halves that the layer reads."""
+    few_shot = run(root, tmp_path, shots=[None], strengths=[1.0], keep_labels=keep)
+    assert few_shot.outcome is not None
+    trial = next(some for some in few_shot.outcome.trials if CLASSES[some.left_out] == "red")
+    keys = {name: halves_of(sorted((root / "photographs" / name).glob("*.png"))) for name in ("blue", "green", "red")}
+    known = halves_of([root / f"test/grey/{number}.png" for number in range(5)])  # the red one is of the class left out
+    network = make_network()
+    weight, bias = network[2].weight.detach().double(), network[2].bias.detach().double()
+    chosen = torch.randperm(100, generator=torch.Generator().manual_seed(0))[:50].tolist()
+    every = [path for name in CLASSES for path in sorted((root / "test" / name).glob("*.png"))]
+    read = halves_of([every[place] for place in chosen])
+    second = read.T @ read / len(read)
+    second += 0.01 * second.trace() / 6 * torch.eye(6).double()
+    key = (keys["blue"].mean(0) + keys["green"].mean(0)) / 2
+    direction = torch.linalg.solve(second, key)
+    change = weight @ (known.mean(0) - key)
+    if keep:
+        change[[CLASSES.index("blue"), CLASSES.index("green")]] = 0
+    edited = weight + change[:, None] * direction / (direction @ key)
+    wrong = {
+        name: int(((some @ edited.T + bias).argmax(1) != CLASSES.index(name)).sum()) for name, some in keys.items()
+    }
+    assert trial.tested.after == wrong["red"]
+    assert trial.makers.after == wrong["blue"] + wrong["green"]
+
+
+def test_editors_and_layers_that_share_stand_beside(root: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), *make_network())
+    with torch.no_grad():
+        network[0].weight.copy_(torch.eye(3)[:, :, None, None])
+    few_shot = run(
+        root,
+        tmp_path,
+        network.eval(),
+        layers=[["3"], ["0", "3"]],
+        editors=[MinimalHarmEditor(), LastLayerRetraining()],
+        shots=[2],
+        draws=1,
+        strengths=[1.0],
+    )
+    assert few_shot.outcome is not None
+    rows = {row.way: row for row in few_shot.outcome.rows}
+    assert list(rows) == ["rewriting 3", "rewriting 0 + 3", "MinimalHarmEditor of 3", "LastLayerRetraining of 3"]
+    assert rows["MinimalHarmEditor of 3"].makers_corrected == 1.0
+    assert rows["LastLayerRetraining of 3"].makers_corrected == 1.0
+
+
+def test_where_nothing_is_gained_nothing_is_changed(root: Path, tmp_path: Path):
+    few_shot = run(root, tmp_path, shots=[1], draws=1, strengths=[-0.5, -1.0])
+    assert few_shot.outcome is not None
+    assert {trial.strength for trial in few_shot.outcome.trials} == {0.0}
+    assert all(trial.tested.before == trial.tested.after and not trial.broken for trial in few_shot.outcome.trials)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"shots": []}, r"few_shot.shots is \[\], but must be different numbers"),
+        ({"shots": [1, 1]}, r"few_shot.shots is \[1, 1\], but must be different numbers"),
+        ({"shots": [0]}, "few_shot.shots"),
+        ({"strengths": [1.0, 1.0]}, "few_shot.strengths"),
+        ({"strengths": [float("nan")]}, "few_shot.strengths"),
+        ({"draws": 0}, "draws"),
+        ({"max_drop": 2.0}, "max_drop"),
+        ({"seed": -1}, "seed"),
+        ({"memory_budget": 0.0}, "memory_budget"),
+        ({"layers": []}, "name at least one way to make a rule"),
+        ({"layers": [["2", "2"]]}, r"the group \['2', '2'\]: name each layer once"),
+        ({"layers": [["fc"]]}, "fc"),
+        ({"editors": [CodebookEditor()]}, "few_shot.editors has CodebookEditor, which brings layers"),
+        ({"photographs": "nowhere"}, "nowhere does not exist"),
+    ],
+)
+def test_mistakes(settings: dict, sentence: str, root: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=sentence):
+        run(root, tmp_path / "run", **settings)
+
+
+def test_too_few_classes_of_photographs(root: Path, tmp_path: Path):
+    for name in ("red", "blue"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+        (tmp_path / "two" / name / "0.png").symlink_to(root / "photographs" / name / "0.png")
+    with pytest.raises(UserError, match="has photographs of 2 classes, but one is left out"):
+        run(root, tmp_path / "run", photographs=str(tmp_path / "two"))
+    few_shot = run(root, tmp_path / "run", photographs=str(tmp_path / "two"), strengths=[1.0], shots=[None])
+    assert few_shot.outcome is not None
+    assert len(few_shot.outcome.trials) == 2
