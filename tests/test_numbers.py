@@ -178,6 +178,7 @@ def made(folder: Path) -> dict[str, Callable[..., Any]]:
         ),
         "DrawdownEvaluation": callbacks.DrawdownEvaluation,
         "CorrectionStream": partial(callbacks.CorrectionStream, evaluation),
+        "FewShotRules": partial(callbacks.FewShotRules, images, rule()),
         "FourTests": partial(callbacks.FourTests, "a", concept(), "edited.ckpt"),
         "GeneratorRewriting": partial(callbacks.GeneratorRewriting, str(folder / "rule.json"), "layer1.conv1"),
         "ImageEdit": partial(callbacks.ImageEdit, evaluation, "0"),

@@ -24,6 +24,7 @@ MINIATURES = {
     "edit": ["callbacks/edit/test_command.py::test_several_images_and_views_are_edited_together"],
     "stream": [f"callbacks/stream/test_command.py::{SHIPPED}"],
     "rewrite": [f"callbacks/rewrite/test_command.py::{SHIPPED}"],
+    "few_shot": [f"callbacks/few_shot/test_command.py::{SHIPPED}"],
     "invert": [f"callbacks/invert/test_command.py::{SHIPPED}"],
     "rewrite_generator": [
         f"callbacks/rewrite_generator/test_command.py::{SHIPPED}",

@@ -47,8 +47,8 @@ class FewShotRules(Subcommand):
 
     In ``test``: each class of photographs is left out in turn; some photographs of each other class, drawn by seed,
     make a rule, by every way that is asked for; and all photographs of the class left out test it. The strength of a
-    rule is chosen by the other classes alone, each left out in turn once more, and by half of the test images; the
-    other half is reported. The tested network itself never changes.
+    rule is chosen by the other classes alone, each left out in turn once more, by the makers, and by half of the test
+    images; the other half is reported. The tested network itself never changes.
 
     A way is a rewrite of one or several layers in closed form (:func:`~editable.rewriting.labelled_key`), or an editor
     that gives the photographs their labels.

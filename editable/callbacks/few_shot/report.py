@@ -79,7 +79,8 @@ def _describe(outcome: FewShotOutcome, num_classes: int) -> str:
     tried = ", ".join(f"{some:g}" for some in outcome.strengths)
     chosen = (
         f"The strength, one of {tried}, is the one that corrects most on photographs of the makers' classes, by rules "
-        f"made without the class, at a drop of at most {100 * outcome.max_drop:g} points on the images that choose."
+        "made without the class, and on the makers themselves, at a drop of at most "
+        f"{100 * outcome.max_drop:g} points on the images that choose."
         if len(outcome.strengths) > 1
         else f"The strength is {tried}, as given."
     )

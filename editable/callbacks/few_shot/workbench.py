@@ -89,15 +89,20 @@ class Workbench:
         )
 
     def _choose(self, lot: Lot) -> Chosen:
-        """Choose the strength that corrects most on makers' classes, each left out in turn, within the drop.
+        """Choose the strength that corrects most without the tested class, within the drop.
 
-        A single strength is taken as it is. Of strengths that correct equally many, the smallest is chosen.
+        Counted are the makers' classes, each by a rule that was made without it, and the makers themselves by the rule
+        that they make. A single strength is taken as it is. Of strengths that correct equally many, the smallest is
+        chosen.
         """
         rule = self._way(lot.makers, [lot.left_out])
         (least, *more) = sorted(self._strengths)
         if not more:
             return self._at(least, rule)
         gained = self._gained(lot)
+        for strength in gained:
+            own = self._errors(self._predicted(strength, rule), lot.makers)
+            gained[strength] += own.before - own.after
         chosen = Chosen(0.0, self._photographs.unedited[PHOTOGRAPHS], self._others.unedited)
         most = 0
         for strength in (least, *more):

@@ -41,7 +41,7 @@ def run(root: Path, folder: Path, network: nn.Module | None = None, report: bool
 def test_a_rule_of_two_colours_holds_for_the_third(root: Path, tmp_path: Path):
     network = make_network()
     before = copy.deepcopy(network.state_dict())
-    few_shot = run(root, tmp_path, network, report=True, shots=[1, None], strengths=[0.25, 1.0], max_drop=1.0)
+    few_shot = run(root, tmp_path, network, report=True, shots=[1, None], strengths=[0.25, 1.5], max_drop=1.0)
     assert few_shot.outcome is not None
     one, whole = few_shot.outcome.rows
     assert (one.way, one.shots, one.num_rules, whole.shots, whole.num_rules) == ("rewriting 2", 1, 6, None, 3)
