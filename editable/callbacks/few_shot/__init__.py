@@ -2,7 +2,7 @@
 
 Start with ``callback.py``. ``ways.py`` has the ways to make a rule, ``lots.py`` which photographs make one and which
 test it; ``workbench.py`` makes and tests them. ``outcome.py`` is what comes out, ``report.py`` what is printed and
-drawn of it. The mathematics is in :mod:`editable.rewriting` (``keys/labelled_keys.py``, ``solvers/closed_form.py``) and
+drawn of it. The mathematics is in the rooms ``keys`` and ``solvers`` of :mod:`editable.rewriting`, and in
 :mod:`editable.editing`.
 """
 
