@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from editable.errors import UserError
@@ -58,7 +59,7 @@ def labelled_key(
     if keep_labels and (int(own[0]) < 0 or int(own[-1]) >= len(matrix)):
         raise UserError(f"labels are {own.tolist()}, but the layer has {len(matrix)} outputs, counted from 0")
     matrix, keys, known_keys = matrix.double(), keys.double(), known_keys.double()
-    key = sum(keys[labels == label].mean(dim=0) for label in own)[:, None] / len(own)
+    key = torch.stack([keys[labels == label].mean(dim=0) for label in own]).mean(dim=0)[:, None]
     values = matrix @ known_keys.mean(dim=0)[:, None]
     if keep_labels:
         values[own] = matrix[own] @ key
