@@ -73,6 +73,14 @@ def test_so_many_clean_images_are_enough():
     assert budget.decide_next(0, decision.needed, Spending(19, 0)).kept
 
 
+def test_a_whole_stream_takes_what_its_last_edit_takes():
+    budget = HarmBudget(0.0025)
+    needed = budget.decide_next(0, 10_000, Spending(99, 0)).needed
+    budget.require_stream(needed, 100)
+    with pytest.raises(UserError, match=f"give at least {needed},"):
+        budget.require_stream(needed - 1, 100)
+
+
 def test_a_budget_of_nothing_and_other_mistakes():
     with pytest.raises(UserError, match=r"budget must be above 0, got 0: .* takes 1197 images, none of them changed"):
         HarmBudget(0, counts="changed")
