@@ -145,6 +145,23 @@ def test_a_subclass_that_pads_by_itself(strange):
         assert torch.equal(block.values(inputs), strange.eval().padding(x).relu())
 
 
+class SelfScaling(nn.Linear):
+    """Halves what it reads, and calls the function."""
+
+    def forward(self, x):
+        return functional.linear(x / 2, self.weight, self.bias)
+
+
+def test_a_linear_subclass_that_scales_by_itself():
+    network = nn.Sequential(SelfScaling(12, 5), nn.ReLU(), nn.Linear(5, 2)).double().eval()
+    x = torch.randn(3, 12, dtype=torch.float64)
+    block = LayerBlock(network, "0")
+    with torch.no_grad():
+        inputs = block.inputs(x)
+        assert torch.equal(inputs, x / 2)
+        assert torch.equal(block.values(inputs), network[:2](x))
+
+
 def test_padding_that_is_no_zeros_on_both_sides_is_done_before(strange):
     strange.eval()
     x = torch.randn(2, 3, 7, 7, dtype=torch.float64)

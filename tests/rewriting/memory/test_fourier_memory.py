@@ -245,6 +245,12 @@ def test_maps_that_do_not_fit(inputs, values, message):
     assert moments.count == 0
 
 
+@pytest.mark.parametrize(("channels", "filters", "name"), [(0, 2, "channels"), (3, 0, "filters")])
+def test_widths_of_nothing(channels: int, filters: int, name: str):
+    with pytest.raises(UserError, match=f"{name} must be"):
+        SpectralMoments(channels, filters, (4, 5))
+
+
 def test_maps_that_are_not_finite():
     inputs, values = data((4, 5))
     with pytest.raises(UserError, match="values must be finite"):
