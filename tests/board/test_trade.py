@@ -78,7 +78,7 @@ def test_page_and_figure_are_of_the_files_alone(board: Board):
             pages.append(np.asarray(picture))
     assert np.array_equal(*pages)
     colours = {tuple(colour) for colour in pages[0][..., :3].reshape(-1, 3)}
-    assert {(31, 119, 180), (255, 127, 14)} <= colours  # of the two trainings, matplotlib's first two
+    assert {(0, 114, 178), (213, 94, 0)} <= colours  # of the two trainings: blue and vermillion
 
 
 def test_the_committed_page_is_that_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -112,5 +112,5 @@ def test_a_click_sorts_a_table_and_opens_a_figure(tmp_path: Path):
         (large,) = opened.all("dialog img")
         assert large.size["width"] == 1200 > width
         large.click()
-        assert not opened.all("dialog")
+        opened.until(lambda: not opened.all("dialog"))
         assert not opened.errors()
