@@ -1,6 +1,5 @@
 """What tests of several rooms share."""
 
-import gc
 import os
 import sys
 
@@ -67,9 +66,3 @@ def make_trainer(tmp_path: Path) -> MakeTrainer:
     """Make a quiet trainer on the CPU that leaves nothing behind and lets edits have gradients."""
 
     return lambda **settings: quiet_trainer(**{"default_root_dir": tmp_path / "run", **settings})
-
-
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays: looking through it again and again for garbage takes a tenth of the time."""
-    gc.collect()
-    gc.freeze()
