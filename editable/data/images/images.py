@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -167,9 +168,11 @@ def keep_images(
     hide_bar = getattr(rank_zero_only, "rank", 0) != 0
     buffers: list[Tensor] = []
     shapes: list[torch.Size] = []
-    for pixels, batch_shapes in track(batches, description, transient=True, disable=hide_bar):
-        buffers.append(pixels)
-        shapes += batch_shapes
+    shown = track(batches, description, transient=True, disable=hide_bar)
+    with closing(shown):  # type: ignore[type-var]  # at an error, too: one collected by a bar's thread waits for itself
+        for pixels, batch_shapes in shown:
+            buffers.append(pixels)
+            shapes += batch_shapes
     pixels = torch.cat(buffers)
     cached: LabelledImages
     if len(set(shapes)) == 1:
