@@ -1,6 +1,7 @@
 """Images of somebody else's data set: whatever its items are, as pixels with a label."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, cast
 
 import numpy as np
@@ -82,10 +83,9 @@ def labels_in(dataset: Dataset, name: str) -> list[Any]:
             return [_plain(label) for label in known]
     rank_zero_warn(f"{name} says nowhere what the labels of all its images are: each is read once to see")
     hide_bar = getattr(rank_zero_only, "rank", 0) != 0
-    return [
-        _plain(_parts(dataset[index], f"{index} of {name}")[1])
-        for index in track(range(number), f"Labels of {name}", transient=True, disable=hide_bar)
-    ]
+    shown = track(range(number), f"Labels of {name}", transient=True, disable=hide_bar)
+    with closing(shown):  # type: ignore[type-var]  # at an error, too, as in keep_images
+        return [_plain(_parts(dataset[index], f"{index} of {name}")[1]) for index in shown]
 
 
 def pixels_in(image: Any, name: str) -> Tensor:

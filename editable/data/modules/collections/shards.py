@@ -3,6 +3,7 @@
 import tarfile
 from array import array
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.progress import track
@@ -42,13 +43,15 @@ class ShardIndex:
         self.labels: list[str] = []
         known: dict[str, str] = {}  # a text for each class, not for each image
         names: list[str] = []
-        for number, shard in enumerate(track(self.shards, "Reading shards", transient=True, disable=hide_bar)):
-            for name, label, offset, size in self._samples(shard):
-                names.append(name)
-                self.labels.append(known.setdefault(label, label))
-                self.shard_of.append(number)
-                self.offsets.append(offset)
-                self.sizes.append(size)
+        shown = track(self.shards, "Reading shards", transient=True, disable=hide_bar)
+        with closing(shown):  # type: ignore[type-var]  # at an error, too, as in keep_images
+            for number, shard in enumerate(shown):
+                for name, label, offset, size in self._samples(shard):
+                    names.append(name)
+                    self.labels.append(known.setdefault(label, label))
+                    self.shard_of.append(number)
+                    self.offsets.append(offset)
+                    self.sizes.append(size)
         self.names = PackedNames(names)
 
     def __len__(self) -> int:
