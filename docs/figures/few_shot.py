@@ -2,28 +2,38 @@
 
 import csv
 from pathlib import Path
-from statistics import fmean, stdev
 
-from editable.visualize.rewrites import plot_few_shots
+from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotTrial
+from editable.callbacks.few_shot.report import plot
+from editable.callbacks.site.set_errors import SetErrors
 
 ROOT = Path(__file__).parents[2]
+SETS = (
+    ("tested", "wrong_before", "wrong"),
+    ("makers", "makers_wrong_before", "makers_wrong"),
+    ("others", "others_wrong_before", "others_wrong"),
+)
 
 
-def corrected() -> dict[str, list[tuple[str, float, float]]]:
-    """Return for each way, by photographs a class, the part of the errors that is corrected, and its spread."""
+def kept() -> FewShotOutcome:
+    """Return the outcome that the rules come to."""
     with (ROOT / "results" / "few_shot" / "vehicles_on_snow.csv").open(newline="", encoding="utf-8") as file:
         rules = list(csv.DictReader(file))
-    points: dict[str, list[tuple[str, float, float]]] = {}
-    for way, shots in dict.fromkeys((rule["way"], rule["shots"]) for rule in rules):
-        parts = []
-        for draw in dict.fromkeys(rule["draw"] for rule in rules):
-            some = [rule for rule in rules if (rule["way"], rule["shots"], rule["draw"]) == (way, shots, draw)]
-            before, after = (sum(int(rule[name]) for rule in some) for name in ("wrong_before", "wrong"))
-            parts += [(before - after) / before] if before else []
-        spread = stdev(parts) if len(parts) > 1 else float("nan")
-        points.setdefault(way, []).append((shots or "all", fmean(parts), spread))
-    return points
+    classes = sorted({rule["left_out"] for rule in rules})
+    trials = [
+        FewShotTrial(
+            rule["way"],
+            int(rule["shots"]) if rule["shots"] else None,
+            int(rule["draw"]),
+            classes.index(rule["left_out"]),
+            float(rule["strength"]),
+            *(SetErrors(*(int(rule[name]) for name in names)) for names in SETS),
+            int(rule["broken"]),
+        )
+        for rule in rules
+    ]
+    return FewShotOutcome(trials, classes, strengths=[0.5, 1.0, 1.5, 2.0, 3.0], max_drop=0.0025, num_known=23)
 
 
 if __name__ == "__main__":
-    plot_few_shots(ROOT / "docs" / "figures" / "few_shot_vehicles_on_snow.png", corrected())
+    plot(kept(), ROOT / "docs" / "figures" / "few_shot_vehicles_on_snow.png")

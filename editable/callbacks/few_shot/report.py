@@ -6,7 +6,7 @@ from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotRow, FewS
 from editable.tables import Table
 from editable.visualize import plot_few_shots
 
-__all__ = ["summary", "write"]
+__all__ = ["plot", "summary", "write"]
 
 TITLE = "Rules from a few labelled photographs"
 COLUMNS = (
@@ -32,15 +32,20 @@ def write(outcome: FewShotOutcome, folder: Path) -> list[str]:
     """Write the tables and the figure; return the report's section in Markdown."""
     Table(FewShotRow._fields, outcome.rows).write_csv(folder / "few_shot.csv")
     Table(_TRIAL_COLUMNS, [_trial(trial, outcome) for trial in outcome.trials]).write_csv(folder / "few_shot_rules.csv")
-    points: dict[str, list[tuple[str, float, float]]] = {}
-    for row in outcome.rows:
-        points.setdefault(row.way, []).append((_shots(row), row.corrected or 0.0, row.spread or 0.0))
-    plot_few_shots(folder / "few_shot.png", points)
+    plot(outcome, folder / "few_shot.png")
     left_out = dict.fromkeys(outcome.classes[trial.left_out] for trial in outcome.trials)
     return [
         f"## {TITLE}\n\n{_describe(outcome, len(left_out))}\n\n{summary(outcome).markdown()}\n\n"
         "![Errors corrected on photographs of classes that made nothing](few_shot.png)\n"
     ]
+
+
+def plot(outcome: FewShotOutcome, path: str | Path) -> None:
+    """Draw the figure."""
+    points: dict[str, list[tuple[str, float, float]]] = {}
+    for row in outcome.rows:
+        points.setdefault(row.way, []).append((_shots(row), row.corrected or 0.0, row.spread or 0.0))
+    plot_few_shots(path, points)
 
 
 _TRIAL_COLUMNS = (
