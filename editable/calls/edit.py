@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.progress import track
 from torch import nn
 
 from editable.calls.asked import image_batch, label_batch
 from editable.calls.fix import Fix
 from editable.calls.judge import Judge, Judged, Transform, class_names, transform_of
 from editable.calls.request import Request
+from editable.command_line.progress import tracked
 from editable.editing import BaseEditor
 from editable.editing.choosing.candidates import Candidate, candidates_for, layers_for
 from editable.editing.choosing.tried import least_harmful, tell
@@ -101,7 +101,8 @@ def best_edit(request: Request, candidates: Sequence[Candidate], names: list[str
         UserError: If none gives all images their labels.
     """
     number = len(request.asked)
-    trials = [request.run(candidate) for candidate in track(candidates, "candidates", transient=True)]
+    with tracked(candidates, "candidates") as shown:
+        trials = [request.run(candidate) for candidate in shown]
     tried = tell(trials, request.positions, level)
     chosen = least_harmful(tried)
     if chosen is None:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from editable.command_line.options.patches import options
+from editable.command_line.progress import tracked
 from editable.editing import EditPatch, EditRecord
 from editable.editing.patches.on_states import with_patch, without_patch
 from editable.editing.patches.stack import drop, merge, place_of
@@ -66,11 +66,12 @@ def _verify(console: Console, read: Sequence[EditPatch], files: Sequence[str], w
         )
         return
     state = read_state(weights, read[0].base)
-    for patch, name in track(list(zip(read, files, strict=True)), "patches", console=console, transient=True):
-        patched = with_patch(state, patch, _named(name))
-        if patch.versions:  # format 1 does not tell what there was
-            without_patch(patched, patch, _named(name))
-        state = patched
+    with tracked(list(zip(read, files, strict=True)), "patches", console=console) as shown:
+        for patch, name in shown:
+            patched = with_patch(state, patch, _named(name))
+            if patch.versions:  # format 1 does not tell what there was
+                without_patch(patched, patch, _named(name))
+            state = patched
     _say(console, f"{_count(read)}: put in and taken out bit for bit on the weights in '{weights}'")
 
 

@@ -2,15 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from editable.command_line.progress import tracked
 from editable.data.images.reader import ImageError, read_image
 
 __all__ = [
@@ -168,8 +167,7 @@ def keep_images(
     hide_bar = getattr(rank_zero_only, "rank", 0) != 0
     buffers: list[Tensor] = []
     shapes: list[torch.Size] = []
-    shown = track(batches, description, transient=True, disable=hide_bar)
-    with closing(shown):  # type: ignore[type-var]  # at an error, too: one collected by a bar's thread waits for itself
+    with tracked(batches, description, hide_bar) as shown:
         for pixels, batch_shapes in shown:
             buffers.append(pixels)
             shapes += batch_shapes

@@ -1,17 +1,16 @@
 """Images of somebody else's data set: whatever its items are, as pixels with a label."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from editable.command_line.progress import tracked
 from editable.data.images.images import LabelledImages, require_size
 from editable.data.images.reader import pixels_of, read_image, read_image_bytes
 from editable.errors import UserError
@@ -83,8 +82,7 @@ def labels_in(dataset: Dataset, name: str) -> list[Any]:
             return [_plain(label) for label in known]
     rank_zero_warn(f"{name} says nowhere what the labels of all its images are: each is read once to see")
     hide_bar = getattr(rank_zero_only, "rank", 0) != 0
-    shown = track(range(number), f"Labels of {name}", transient=True, disable=hide_bar)
-    with closing(shown):  # type: ignore[type-var]  # at an error, too, as in keep_images
+    with tracked(range(number), f"Labels of {name}", hide_bar) as shown:
         return [_plain(_parts(dataset[index], f"{index} of {name}")[1]) for index in shown]
 
 

@@ -3,13 +3,12 @@
 import tarfile
 from array import array
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
-from rich.progress import track
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from editable.command_line.progress import tracked
 from editable.data.images.images import LabelledImages, require_size
 from editable.data.images.packed_names import PackedNames
 from editable.data.images.reader import read_image_bytes
@@ -43,8 +42,7 @@ class ShardIndex:
         self.labels: list[str] = []
         known: dict[str, str] = {}  # a text for each class, not for each image
         names: list[str] = []
-        shown = track(self.shards, "Reading shards", transient=True, disable=hide_bar)
-        with closing(shown):  # type: ignore[type-var]  # at an error, too, as in keep_images
+        with tracked(self.shards, "Reading shards", hide_bar) as shown:
             for number, shard in enumerate(shown):
                 for name, label, offset, size in self._samples(shard):
                     names.append(name)
