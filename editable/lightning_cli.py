@@ -30,6 +30,7 @@ from editable.command_line.one_value import one_value_is_a_list_of_one
 from editable.command_line.parser import EditableParser
 from editable.command_line.shipped import find_shipped
 from editable.command_line.table import COMMANDS
+from editable.command_line.whole_numbers import whole_numbers_stay_whole
 from editable.data.classes import NOTHING, ClassName, name_text
 from editable.errors import UserError
 from editable.starting.checkpoint import check_checkpoint, find_checkpoint, stands_for_a_file
@@ -119,7 +120,12 @@ class EditableCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line; the arguments of a class go when another class takes its place."""
-        with arguments_go_with_their_class(), one_value_is_a_list_of_one(), functions_take_any_keyword():
+        with (
+            arguments_go_with_their_class(),
+            one_value_is_a_list_of_one(),
+            whole_numbers_stay_whole(),
+            functions_take_any_keyword(),
+        ):
             super().parse_arguments(parser, args)
         _with_plain_text(self.config)
         _with_shipped_files(self.config)
