@@ -1,6 +1,8 @@
 """Rules from a few labelled photographs of a new concept, tested on photographs of classes that made nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -9,12 +11,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import editable.callbacks.few_shot.report as report
-from editable.callbacks.few_shot.lots import lots
-from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotTrial
+from editable.callbacks.few_shot.lots import Lot, lots
+from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotTrial, KeptRule
 from editable.callbacks.few_shot.ways import EditorWay, KnownImages, RewritingWay, Way
 from editable.callbacks.few_shot.workbench import Workbench
 from editable.callbacks.run.context import image_data, network_of, require_gradients
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.site.moment import MomentSettings
@@ -23,7 +26,7 @@ from editable.callbacks.site.sets import halves
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
 from editable.data.images.images import ImageFiles
 from editable.data.images.same_images import SameImages
-from editable.editing import BaseEditor
+from editable.editing import BaseEditor, EditRecord, Harm
 from editable.errors import (
     UserError,
     require_at_least,
@@ -40,6 +43,7 @@ __all__ = ["FewShotRules"]
 
 MOMENT = MomentSettings(split="test")
 WHAT = "few_shot"
+PATCH, CHECKPOINT = "few_shot.safetensors", "few_shot.ckpt"
 
 
 class FewShotRules(Subcommand):
@@ -50,12 +54,17 @@ class FewShotRules(Subcommand):
     rule is chosen by the other classes alone, each left out in turn once more, by the makers, and by half of the test
     images; the other half is reported. The tested network itself never changes.
 
+    The way of the best row then makes a rule from all photographs of all classes, which is kept if it corrects any of
+    them within the drop: as ``few_shot.safetensors``, a patch for the tested weights (``--patches`` of other
+    subcommands), and ``few_shot.ckpt``, the whole network with it.
+
     A way is a rewrite of one or several layers in closed form (:func:`~editable.rewriting.labelled_key`), or an editor
     that gives the photographs their labels.
 
     Logs of the best row, that of most corrected errors at a mean drop of at most ``max_drop``:
     ``few_shot_errors_before``, ``few_shot_errors``, ``few_shot_errors_corrected``, ``few_shot_drop`` and
-    ``few_shot_bound``; and ``few_shot_num_rules`` and ``few_shot_num_report_images``. Leaves ``few_shot.csv`` with all
+    ``few_shot_bound``; ``few_shot_num_rules`` and ``few_shot_num_report_images``; of the rule that is kept
+    ``few_shot_kept_strength``, ``few_shot_kept_drop`` and ``few_shot_kept_bound``. Leaves ``few_shot.csv`` with all
     rows, ``few_shot_rules.csv`` with all rules, and a figure.
 
     Args:
@@ -73,16 +82,19 @@ class FewShotRules(Subcommand):
         moment: The images for second moments, and how these are regularised; ``test`` stands for the half that chooses.
         memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
         seed: Of the halves of the test images; draw number d of the photographs has seed + d.
+        log: Folder of the log of corrections, to which a rule that is kept adds a line: by default ``corrections``
+            beside the runs (docs/patch-format.md); ``false`` for none.
 
     Attributes:
         outcome: Once it has run: all rules, and a row for each way and number of photographs.
+        params: The changed parameters of the rule that is kept, by name; empty where there is none.
 
     Raises:
         UserError: If a number is out of its range; when it runs, if layers, editors or images do not fit.
     """
 
     command = "few_shot"
-    leaves = ("few_shot.csv", "few_shot_rules.csv")
+    leaves = (PATCH, CHECKPOINT, "few_shot.csv", "few_shot_rules.csv")
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
@@ -99,6 +111,7 @@ class FewShotRules(Subcommand):
         moment: MomentSettings = MOMENT,
         memory_budget: float | None = None,
         seed: int = 0,
+        log: bool | str = True,
     ) -> None:
         self.photographs, self.known = photographs, known
         self.layers, self.editors = layers, editors or []
@@ -119,8 +132,9 @@ class FewShotRules(Subcommand):
         require_positive(memory_budget=memory_budget)
         require_seed(seed=seed)
         self.draws, self.max_drop, self.keep_labels = draws, max_drop, keep_labels
-        self.moment, self.memory_budget, self.seed = moment, memory_budget, seed
+        self.moment, self.memory_budget, self.seed, self.kept_log = moment, memory_budget, seed, log
         self.outcome: FewShotOutcome | None = None
+        self.params: dict[str, Tensor] = {}
         self._photographs: ImageFiles | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,6 +170,7 @@ class FewShotRules(Subcommand):
         others = {"choose": choosing, "report": _without(reported, known.images)}
         budget = budget_in_bytes(pl_module.device, self.memory_budget)
         trials: list[FewShotTrial] = []
+        whole: dict[str, tuple[KeptRule, dict[str, Tensor]] | None] = {}
         with progress_bars(trainer) as progress:
             for way in self._ways(trainer, network, data, images, labels, known, choosing, progress):
                 bench = Workbench(
@@ -169,11 +184,37 @@ class FewShotRules(Subcommand):
                     budget,
                 )
                 trials += self._tested(bench, labels, way.label, progress)
+                whole[way.label] = bench.keep(Lot.whole(labels))
                 bench.close()
         self.outcome = FewShotOutcome(
             trials, list(data.classes), sorted(self.strengths), self.max_drop, len(known.labels)
         )
+        if (best := whole[self.outcome.best.way]) is not None:
+            rule, self.params = best
+            self.outcome = replace(self.outcome, kept=rule)
+            self._keep(trainer, network, rule, self.outcome)
         pl_module.log_dict({f"few_shot_{name}": value for name, value in self.outcome.values().items()})
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the rule's parameters in place of the network's own, in the checkpoint alone."""
+        if self.params:
+            put_edited(checkpoint, network_of(pl_module), self.params)
+
+    def _keep(self, trainer: Trainer, network: nn.Module, rule: KeptRule, outcome: FewShotOutcome) -> None:
+        """Write the rule as a patch, and the whole network with it."""
+        record = EditRecord(
+            [
+                f"what the photographs in {self.photographs} have in common ({rule.makers.num_images} of them) recalls "
+                f"what is in the masks of {self.known.settings['masks']} ({outcome.num_known} images)"
+            ],
+            {"solver": "labelled photographs", "way": rule.way, "strength": rule.strength},
+            f"{rule.others.num_images} test images that chose nothing, and the photographs",
+            outcome.values(),
+            outcome.classes,
+            harm=Harm("broken", rule.broken, rule.others.num_images, rule.bound(outcome.level), outcome.level),
+            config=config_of(trainer),
+        )
+        write_edit(trainer, network, self.params, record, PATCH, CHECKPOINT, self.command, self.kept_log)
 
     def _groups(self, network: nn.Module) -> list[list[str]]:
         return [[find_classifier(network, "a rule")[0]]] if self.layers is None else self.layers

@@ -1,4 +1,4 @@
-"""Which photographs make a rule, drawn by seed: some of each class but the one that is left out to test it."""
+"""Which photographs make a rule: some of each class but the one that tests it, drawn by seed, or all of all."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,19 +10,29 @@ __all__ = ["Lot", "lots"]
 
 
 class Lot(NamedTuple):
-    """One draw of photographs, with a class left out.
+    """One draw of photographs, mostly with a class left out.
 
     Attributes:
         shots: Photographs of each class; none for all that there are.
         draw: Number of the draw, from 0.
-        left_out: Label of the class that the rule is tested on.
+        left_out: Label of the class that the rule is tested on; none where all make it.
         makers: Positions of the photographs that make the rule, int64 [n].
     """
 
     shots: int | None
     draw: int
-    left_out: int
+    left_out: int | None
     makers: Tensor
+
+    @classmethod
+    def whole(cls, labels: Tensor) -> "Lot":
+        """Return all photographs of all classes; their labels are given."""
+        return cls(None, 0, None, torch.arange(len(labels)))
+
+    @property
+    def unseen(self) -> list[int]:
+        """The labels of which a rule may use no image."""
+        return [] if self.left_out is None else [self.left_out]
 
     def without(self, label: int, labels: Tensor) -> Tensor:
         """Return the makers that are of other classes than one; labels of all photographs are given."""

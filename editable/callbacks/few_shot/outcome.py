@@ -7,7 +7,7 @@ from typing import NamedTuple
 from editable.callbacks.site.set_errors import SetErrors
 from editable.editing import upper_bound
 
-__all__ = ["FewShotOutcome", "FewShotRow", "FewShotTrial"]
+__all__ = ["FewShotOutcome", "FewShotRow", "FewShotTrial", "KeptRule"]
 
 
 class FewShotTrial(NamedTuple):
@@ -34,6 +34,28 @@ class FewShotTrial(NamedTuple):
     makers: SetErrors
     others: SetErrors
     broken: int
+
+
+class KeptRule(NamedTuple):
+    """The rule that is kept, made from all photographs of all classes.
+
+    Attributes:
+        way: How it was made.
+        strength: Scale of the change.
+        makers: Errors on the photographs, all of which made it.
+        others: Errors on the test images that chose nothing.
+        broken: How many of these it has broken: right before, wrong now.
+    """
+
+    way: str
+    strength: float
+    makers: SetErrors
+    others: SetErrors
+    broken: int
+
+    def bound(self, level: float) -> float:
+        """Return the upper bound of what it breaks of images like these, a fraction."""
+        return upper_bound(self.broken, self.others.num_images, level).item()
 
 
 class FewShotRow(NamedTuple):
@@ -79,6 +101,7 @@ class FewShotOutcome:
         max_drop: Largest drop that was allowed on the images that choose, a fraction.
         num_known: Number of images of what the new concept was taken for.
         level: Confidence of bounds.
+        kept: The rule that is kept; none where none corrects anything at the allowed drop.
     """
 
     trials: list[FewShotTrial]
@@ -87,6 +110,7 @@ class FewShotOutcome:
     max_drop: float
     num_known: int
     level: float = 0.95
+    kept: KeptRule | None = None
 
     @property
     def rows(self) -> list[FewShotRow]:
@@ -116,6 +140,12 @@ class FewShotOutcome:
             "drop": best.drop,
             "bound": best.bound,
         }
+        if self.kept is not None:
+            values |= {
+                "kept_strength": self.kept.strength,
+                "kept_drop": self.kept.others.drop,
+                "kept_bound": self.kept.bound(self.level),
+            }
         return {name: float(value) for name, value in values.items() if value is not None}
 
     def _row(self, trials: list[FewShotTrial]) -> FewShotRow:

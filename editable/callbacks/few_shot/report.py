@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotRow, FewShotTrial
-from editable.tables import Table
+from editable.tables import Table, markdown_text
 from editable.visualize import plot_few_shots
 
 __all__ = ["plot", "summary", "write"]
@@ -36,7 +36,7 @@ def write(outcome: FewShotOutcome, folder: Path) -> list[str]:
     left_out = dict.fromkeys(outcome.classes[trial.left_out] for trial in outcome.trials)
     return [
         f"## {TITLE}\n\n{_describe(outcome, len(left_out))}\n\n{summary(outcome).markdown()}\n\n"
-        "![Errors corrected on photographs of classes that made nothing](few_shot.png)\n"
+        f"![Errors corrected on photographs of classes that made nothing](few_shot.png)\n\n{_kept(outcome)}\n"
     ]
 
 
@@ -78,6 +78,25 @@ def _row(row: FewShotRow, outcome: FewShotOutcome) -> list[str]:
         f"{row.most_broken} of {number}",
         f"{row.bound:.2%}",
     ]
+
+
+def _kept(outcome: FewShotOutcome) -> str:
+    """Say what is kept, and at what harm."""
+    rule = outcome.kept
+    if rule is None:
+        return (
+            f"No rule is kept: none that {markdown_text(outcome.best.way)} makes from all photographs corrects an error on them at a "
+            f"drop of at most {100 * outcome.max_drop:g} points on the images that choose."
+        )
+    return (
+        f"**Kept** is the rule that {markdown_text(rule.way)} makes from all photographs of all classes, at strength "
+        f"{rule.strength:g}: {rule.makers.before} → {rule.makers.after} of {rule.makers.num_images} are wrong, which "
+        f"made it; of {rule.others.num_images} test images that have chosen nothing {rule.broken} are broken, at most "
+        f"{rule.bound(outcome.level):.2%} at {outcome.level:.0%} confidence, and the drop is "
+        f"{100 * rule.others.drop:.2f} points. What it does for further classes is what the table says of such rules. "
+        "It is in [few_shot.safetensors](few_shot.safetensors), to be added to the options of a test (`--patches`); "
+        "[few_shot.ckpt](few_shot.ckpt) has the whole network with it."
+    )
 
 
 def _describe(outcome: FewShotOutcome, num_classes: int) -> str:

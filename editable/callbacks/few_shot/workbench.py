@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from editable.callbacks.few_shot.lots import Lot
-from editable.callbacks.few_shot.outcome import FewShotTrial
+from editable.callbacks.few_shot.outcome import FewShotTrial, KeptRule
 from editable.callbacks.few_shot.ways import Way
 from editable.callbacks.site.predictions import RewrittenPredictions
 from editable.callbacks.site.set_errors import SetErrors
@@ -73,9 +73,8 @@ class Workbench:
     def test(self, lot: Lot) -> FewShotTrial:
         """Make a rule, choose its strength, and look at what it does to the class left out and to other images."""
         chosen = self._choose(lot)
+        assert lot.left_out is not None, "a class is left out to test it"
         tested = self.labels == lot.left_out
-        before, labels = self._others.unedited["report"], self._others.labels["report"]
-        after = chosen.others["report"]
         return FewShotTrial(
             self._way.label,
             lot.shots,
@@ -84,9 +83,23 @@ class Workbench:
             chosen.strength,
             self._errors(chosen.photographs, tested.nonzero().flatten()),
             self._errors(chosen.photographs, lot.makers),
-            SetErrors.of(labels, before, after),
-            int(((before == labels) & (after != labels)).sum()),
+            *self._harm(chosen),
         )
+
+    def keep(self, lot: Lot) -> tuple[KeptRule, dict[str, Tensor]] | None:
+        """Make a rule to keep, at the strength that is chosen without the class that counts, each in turn.
+
+        Returns:
+            What it comes to, and the changed parameters by name, on the CPU; none where it corrects nothing, or costs
+            more than the allowed drop on the images that choose.
+        """
+        chosen = self._choose(lot)
+        makers = self._errors(chosen.photographs, lot.makers)
+        if makers.after >= makers.before or self._drop(chosen) > self._max_drop:
+            return None
+        params = self._scaled(chosen.strength, self._way(lot.makers, lot.unseen))
+        rule = KeptRule(self._way.label, chosen.strength, makers, *self._harm(chosen))
+        return rule, {name: some.cpu() for name, some in params.items()}
 
     def _choose(self, lot: Lot) -> Chosen:
         """Choose the strength that corrects most without the tested class, within the drop.
@@ -95,7 +108,7 @@ class Workbench:
         that they make. A single strength is taken as it is. Of strengths that correct equally many, the smallest is
         chosen.
         """
-        rule = self._way(lot.makers, [lot.left_out])
+        rule = self._way(lot.makers, lot.unseen)
         (least, *more) = sorted(self._strengths)
         if not more:
             return self._at(least, rule)
@@ -108,9 +121,7 @@ class Workbench:
         for strength in (least, *more):
             if gained[strength] > most:
                 tried = self._at(strength, rule)
-                labels = self._others.labels["choose"]
-                harm = SetErrors.of(labels, self._others.unedited["choose"], tried.others["choose"])
-                if harm.drop <= self._max_drop:
+                if self._drop(tried) <= self._max_drop:
                     chosen, most = tried, gained[strength]
         return chosen
 
@@ -118,12 +129,23 @@ class Workbench:
         """Return how many errors each strength corrects in the makers' classes, by rules made without the class."""
         gained = dict.fromkeys(self._strengths, 0)
         for label in self.labels[lot.makers].unique().tolist():
-            rule = self._way(lot.without(label, self.labels), [lot.left_out, label])
+            rule = self._way(lot.without(label, self.labels), [*lot.unseen, label])
             own = (self.labels == label).nonzero().flatten()
             for strength in self._strengths:
                 errors = self._errors(self._predicted(strength, rule), own)
                 gained[strength] += errors.before - errors.after
         return gained
+
+    def _drop(self, chosen: Chosen) -> float:
+        """Return the drop in accuracy on the images that choose, a fraction."""
+        labels = self._others.labels["choose"]
+        return SetErrors.of(labels, self._others.unedited["choose"], chosen.others["choose"]).drop
+
+    def _harm(self, chosen: Chosen) -> tuple[SetErrors, int]:
+        """Return errors on the images that are reported, and how many of these are broken."""
+        before, labels = self._others.unedited["report"], self._others.labels["report"]
+        after = chosen.others["report"]
+        return SetErrors.of(labels, before, after), int(((before == labels) & (after != labels)).sum())
 
     def _at(self, strength: float, rule: Mapping[str, Tensor]) -> Chosen:
         return Chosen(strength, self._predicted(strength, rule), self._others(self._scaled(strength, rule)))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import beta
 from torch import nn
 
 from editable.callbacks import FewShotRules, MomentSettings, RunReport
 from editable.data import ImageFolderDataModule, RewriteRule
-from editable.editing import CodebookEditor, LastLayerRetraining, MinimalHarmEditor
+from editable.editing import CodebookEditor, EditPatch, LastLayerRetraining, MinimalHarmEditor
 from editable.errors import UserError
 from editable.rewriting import Regularisation
 from editable.tasks import ClassificationTask
@@ -92,6 +93,54 @@ def test_one_rule_by_hand(keep: bool, root: Path, tmp_path: Path):
     assert trial.makers.after == wrong["blue"] + wrong["green"]
 
 
+def test_the_rule_of_all_photographs_is_kept(root: Path, tmp_path: Path):
+    """By hand: one key of all three colours and of all known images, at the strength that corrects most."""
+    network = make_network()
+    few_shot = run(root, tmp_path, network, report=True, shots=[None], strengths=[0.25, 1.5], max_drop=1.0)
+    assert few_shot.outcome is not None
+    kept = few_shot.outcome.kept
+    assert kept is not None
+    keys = {name: halves_of(sorted((root / "photographs" / name).glob("*.png"))) for name in ("blue", "green", "red")}
+    known = halves_of([*(root / f"test/grey/{number}.png" for number in range(5)), root / "test/red/0.png"])
+    weight, bias = network[2].weight.detach().double(), network[2].bias.detach().double()
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0)).tolist()
+    every = [path for name in CLASSES for path in sorted((root / "test" / name).glob("*.png"))]
+    read = halves_of([every[place] for place in order[:50]])
+    second = read.T @ read / len(read)
+    second += 0.01 * second.trace() / 6 * torch.eye(6).double()
+    key = torch.stack([some.mean(0) for some in keys.values()]).mean(0)
+    direction = torch.linalg.solve(second, key)
+    change = weight @ (known.mean(0) - key)
+    change[[CLASSES.index(name) for name in keys]] = 0  # their own rows are left as they are
+    update = change[:, None] * direction / (direction @ key)
+
+    def wrong(strength: float) -> int:
+        scores = {name: some @ (weight + strength * update).T + bias for name, some in keys.items()}
+        return sum(int((some.argmax(1) != CLASSES.index(name)).sum()) for name, some in scores.items())
+
+    assert (kept.makers.before, kept.makers.after) == (18, wrong(kept.strength))
+    patch = EditPatch.load(tmp_path / "few_shot.safetensors")
+    with patch.applied(network):
+        edited = network[2].weight.detach().double()
+    # The network reads means of pixels in float32, whose rounding a solution of second moments takes up.
+    torch.testing.assert_close(edited, weight + kept.strength * update, rtol=1e-4, atol=1e-4)
+    saved = torch.load(tmp_path / "few_shot.ckpt", weights_only=True)["state_dict"]["network.2.weight"]
+    assert torch.equal(saved.double(), edited)
+
+    shown = [place for place in order[50:] if not any(torch.equal(halves_of([every[place]])[0], one) for one in known)]
+    labels = torch.tensor([CLASSES.index(every[place].parent.name) for place in shown])
+    inputs = halves_of([every[place] for place in shown])
+    right = [(inputs @ some.T + bias).argmax(1) == labels for some in (weight, edited)]
+    assert kept.broken == int((right[0] & ~right[1]).sum())
+    harm = patch.edits[0].harm
+    assert harm is not None
+    assert (harm.number, harm.images, kept.others.num_images) == (kept.broken, len(shown), len(shown))
+    assert harm.bound == pytest.approx(beta.ppf(0.95, kept.broken + 1, len(shown) - kept.broken))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["few_shot_kept_bound"] == pytest.approx(harm.bound)
+    assert "**Kept** is the rule that rewriting 2 makes" in (tmp_path / "report.md").read_text()
+
+
 def test_editors_and_layers_that_share_stand_beside(root: Path, tmp_path: Path):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), *make_network())
@@ -119,6 +168,24 @@ def test_where_nothing_is_gained_nothing_is_changed(root: Path, tmp_path: Path):
     assert few_shot.outcome is not None
     assert {trial.strength for trial in few_shot.outcome.trials} == {0.0}
     assert all(trial.tested.before == trial.tested.after and not trial.broken for trial in few_shot.outcome.trials)
+    assert few_shot.outcome.kept is None
+    assert not few_shot.params
+    assert not list(tmp_path.rglob("few_shot.*"))
+
+
+def test_a_rule_that_costs_more_than_is_allowed_is_not_kept(root: Path, tmp_path: Path):
+    """A single strength is tested as it is, and kept within the drop alone."""
+    costly, cheap = (
+        run(root, tmp_path / str(drop), shots=[None], strengths=[40.0], max_drop=drop, keep_labels=False).outcome
+        for drop in (0.0, 1.0)
+    )
+    assert costly is not None
+    assert cheap is not None
+    assert costly.trials == cheap.trials
+    assert costly.trials[0].others.drop > 0
+    assert costly.kept is None
+    assert cheap.kept is not None
+    assert cheap.kept.others.drop > 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 from editable.cli import main
+from editable.editing import EditPatch
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
 from tests.small_efficientnet import SmallNetwork, write_image
@@ -55,6 +56,18 @@ def test_every_shipped_configuration_runs(capsys: pytest.CaptureFixture) -> None
     assert metrics["few_shot_num_rules"] == 9
     assert (run / "few_shot.png").is_file()
     assert "## Rules from a few labelled photographs" in (run / "report.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_kept_rule_is_a_patch() -> None:
+    """That of an editor, which gives photographs their labels in a random network, too."""
+    way = ["--few_shot.layers=[]", "--few_shot.editors=[MinimalHarmEditor]", "--few_shot.strengths=[1.0]"]
+    main(["few_shot", f"--config={CONFIG}", *QUIET, "--few_shot.shots=[null]", "--few_shot.max_drop=1", *way])
+    (run,) = Path("runs/few_shot/vehicles_on_snow").glob("version_*")
+    assert (run / "few_shot.ckpt").is_file()
+    assert "few_shot_kept_drop" in json.loads((run / "metrics.json").read_text())
+    (record,) = EditPatch.load(run / "few_shot.safetensors").edits
+    assert record.sentence.startswith("what the photographs in data/vehicles/vehicles-on-snow have in common (6 of th")
 
 
 @pytest.mark.parametrize(

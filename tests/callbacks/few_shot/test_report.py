@@ -1,13 +1,14 @@
 """What is told of rules from a few photographs, by counts made up here."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scipy.stats import beta
 
 from editable.callbacks.few_shot import FewShotOutcome
-from editable.callbacks.few_shot.outcome import FewShotTrial
+from editable.callbacks.few_shot.outcome import FewShotTrial, KeptRule
 from editable.callbacks.few_shot.report import summary, write
 from editable.callbacks.run.outcome_file import read_outcome, write_outcome
 from editable.callbacks.site.set_errors import SetErrors
@@ -44,6 +45,19 @@ def test_the_best_is_within_the_drop(outcome: FewShotOutcome):
     values = outcome.values()
     assert (values["errors_before"], values["errors"]) == (8.0, 6.0)
     assert values["num_report_images"] == 200
+
+
+def test_the_kept_rule_is_told(outcome: FewShotOutcome, tmp_path: Path):
+    (section,) = write(outcome, tmp_path)
+    assert "No rule is kept: none that careful makes" in section
+    kept = KeptRule("careful", 1.5, SetErrors(30, 12, 4), SetErrors(200, 20, 21), 3)
+    (section,) = write(replace(outcome, kept=kept), tmp_path)
+    bound = 100 * beta.ppf(0.95, 4, 197)
+    assert "at strength 1.5: 12 → 4 of 30 are wrong" in section
+    assert f"of 200 test images that have chosen nothing 3 are broken, at most {bound:.2f}% at 95%" in section
+    assert "the drop is 0.50 points" in section
+    values = replace(outcome, kept=kept).values()
+    assert (values["kept_strength"], values["kept_drop"]) == (1.5, 1 / 200)
 
 
 def test_without_errors_there_is_nothing_to_correct():
