@@ -85,8 +85,8 @@ def _kept(outcome: FewShotOutcome) -> str:
     rule = outcome.kept
     if rule is None:
         return (
-            f"No rule is kept: none that {markdown_text(outcome.best.way)} makes from all photographs corrects an error on them at a "
-            f"drop of at most {100 * outcome.max_drop:g} points on the images that choose."
+            f"No rule is kept: none that {markdown_text(outcome.best.way)} makes from all photographs corrects an "
+            f"error on them at a drop of at most {100 * outcome.max_drop:g} points on the images that choose."
         )
     return (
         f"**Kept** is the rule that {markdown_text(rule.way)} makes from all photographs of all classes, at strength "
