@@ -100,7 +100,13 @@ def test_what_keeps_its_work_can_be_gone_on_with(study):
 
 
 def test_long_commands_keep_their_work():
-    assert {name for name, study in SUBCOMMANDS.items() if study.kept} >= {"judge", "rewrite", "scan", "search"}
+    assert {name for name, study in SUBCOMMANDS.items() if study.kept} >= {
+        "few_shot",
+        "judge",
+        "rewrite",
+        "scan",
+        "search",
+    }
 
 
 def test_before_anything_is_done(monkeypatch, capsys):

@@ -1,7 +1,8 @@
 """Rules from a few labelled photographs of a new concept, tested on photographs of classes that made nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 import editable.callbacks.few_shot.report as report
 from editable.callbacks.few_shot.lots import Lot, lots
 from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotTrial, KeptRule
+from editable.callbacks.few_shot.unfinished import KEPT, UnfinishedRules, read_rules
 from editable.callbacks.few_shot.ways import EditorWay, KnownImages, RewritingWay, Way
 from editable.callbacks.few_shot.workbench import Workbench
-from editable.callbacks.run.context import image_data, network_of, require_gradients
+from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
+from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
@@ -35,6 +38,7 @@ from editable.errors import (
     require_seed,
     require_within,
 )
+from editable.models import fingerprint
 from editable.models.added.classifier import find_classifier
 from editable.models.machine.devices import budget_in_bytes
 from editable.rewriting import LayerBlock
@@ -82,6 +86,7 @@ class FewShotRules(Subcommand):
         moment: The images for second moments, and how these are regularised; ``test`` stands for the half that chooses.
         memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
         seed: Of the halves of the test images; draw number d of the photographs has seed + d.
+        resume: Folder of a study that was interrupted: the rules that it has tested are taken over.
         log: Folder of the log of corrections, to which a rule that is kept adds a line: by default ``corrections``
             beside the runs (docs/patch-format.md); ``false`` for none.
 
@@ -93,8 +98,8 @@ class FewShotRules(Subcommand):
         UserError: If a number is out of its range; when it runs, if layers, editors or images do not fit.
     """
 
-    command = "few_shot"
-    leaves = (PATCH, CHECKPOINT, "few_shot.csv", "few_shot_rules.csv")
+    command, kept = "few_shot", KEPT
+    leaves = (KEPT, PATCH, CHECKPOINT, "few_shot.csv", "few_shot_rules.csv")
     summary, write = staticmethod(report.summary), staticmethod(report.write)
 
     def __init__(
@@ -111,6 +116,7 @@ class FewShotRules(Subcommand):
         moment: MomentSettings = MOMENT,
         memory_budget: float | None = None,
         seed: int = 0,
+        resume: str | None = None,
         log: bool | str = True,
     ) -> None:
         self.photographs, self.known = photographs, known
@@ -132,7 +138,8 @@ class FewShotRules(Subcommand):
         require_positive(memory_budget=memory_budget)
         require_seed(seed=seed)
         self.draws, self.max_drop, self.keep_labels = draws, max_drop, keep_labels
-        self.moment, self.memory_budget, self.seed, self.kept_log = moment, memory_budget, seed, log
+        self.moment, self.memory_budget, self.seed = moment, memory_budget, seed
+        self.resume, self.kept_log = resume, log
         self.outcome: FewShotOutcome | None = None
         self.params: dict[str, Tensor] = {}
         self._photographs: ImageFiles | None = None
@@ -156,6 +163,8 @@ class FewShotRules(Subcommand):
             raise UserError("few_shot.known shows only classes of the photographs: give images of other classes")
         read_all(data.evaluated(self._photographs), data, "photograph")
         self.moment.images(trainer, self._halves(trainer)[0])
+        if self.resume is not None:
+            read_rules(Path(self.resume), {})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make and test all rules."""
@@ -168,6 +177,9 @@ class FewShotRules(Subcommand):
         known = KnownImages(normalised, self.known.masks, self.known.labels(data.classes))
         choosing, reported = self._halves(trainer)
         others = {"choose": choosing, "report": _without(reported, known.images)}
+        identity = self._identity(network, photographs, labels, known, others)
+        finished = [] if self.resume is None else read_rules(Path(self.resume), identity)
+        unfinished = UnfinishedRules(run_folder(trainer), identity, finished)
         budget = budget_in_bytes(pl_module.device, self.memory_budget)
         trials: list[FewShotTrial] = []
         whole: dict[str, tuple[KeptRule, dict[str, Tensor]] | None] = {}
@@ -183,7 +195,7 @@ class FewShotRules(Subcommand):
                     data.batch_size,
                     budget,
                 )
-                trials += self._tested(bench, labels, way.label, progress)
+                trials += self._tested(bench, labels, way.label, unfinished, trainer.is_global_zero, progress)
                 whole[way.label] = bench.keep(Lot.whole(labels))
                 bench.close()
         self.outcome = FewShotOutcome(
@@ -254,14 +266,41 @@ class FewShotRules(Subcommand):
             layer, _ = find_classifier(network, "an editor of labelled photographs")
             yield EditorWay(network, layer, editor, images, labels, choosing, data.batch_size)
 
-    def _tested(self, bench: Workbench, labels: Tensor, label: str, progress: Progress) -> list[FewShotTrial]:
+    def _tested(
+        self, bench: Workbench, labels: Tensor, label: str, unfinished: UnfinishedRules, keep: bool, progress: Progress
+    ) -> list[FewShotTrial]:
         asked = list(lots(labels, self.shots, self.draws, self.seed))
         task = progress.add_task(label, total=len(asked))
         trials = []
         for lot in asked:
-            trials.append(bench.test(lot))
+            trial = unfinished.of(label, lot)
+            if trial is None:
+                trial = bench.test(lot)
+                if keep:
+                    unfinished.keep(trial)
+            trials.append(trial)
             progress.advance(task)
         return trials
+
+    def _identity(
+        self, network: nn.Module, photographs: Dataset, labels: Tensor, known: KnownImages, others: Mapping[str, Subset]
+    ) -> dict[str, Any]:
+        """Return what a rule depends on besides its way and its photographs, as JSON holds it."""
+        moment = self.moment
+        return {
+            "weights": fingerprint(network.state_dict()),
+            "photographs": images_identity(photographs),
+            "labels": fingerprint({"labels": labels}),
+            "known": fingerprint(known._asdict()),
+            **{name: images_identity(images) for name, images in others.items()},
+            "moment": [moment.split, moment.num_images, moment.positions, moment.seed],
+            "regularisation": str(moment.regularised),
+            "editors": [editor.description() for editor in self.editors],
+            "strengths": sorted(self.strengths),
+            "max_drop": self.max_drop,
+            "keep_labels": self.keep_labels,
+            "seed": self.seed,
+        }
 
 
 def _without(images: Subset, others: Tensor) -> Subset:
