@@ -30,12 +30,17 @@ PLACEHOLDERS = {
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of all of a page's commands ``python train.py …``, lines that go on joined.
+    """The words of all of a page's commands ``python train.py …``, lines that go on joined."""
+    return words_of("\n".join(blocks(page, "", "bash")))
+
+
+def words_of(text: str) -> list[list[str]]:
+    """The words of the commands ``python train.py …`` in some lines.
 
     ``<one|other>`` stands for the first, one of the `PLACEHOLDERS` for a value, and any other for a name.
     """
     found, begun = [], ""
-    for line in "\n".join(blocks(page, "", "bash")).replace("\\\n", " ").splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         begun += re.sub("<([^>]*)>", _meant, line)
         with suppress(ValueError):  # a quotation that the next line goes on with
             words = shlex.split(begun, comments=True)
