@@ -7,13 +7,14 @@ A page has a comment where a table goes, which names its file::
 and the table behind it is written anew from that file, ``results/measured/<page>/<table>.json``, which holds
 
 - ``title``: what was measured; ``on``: with what (processor, versions), where the page says so;
-- ``commands``: those that measured it, as the page has them, or none and ``by_hand``, which says how else;
+- ``commands``: those that measured it, as the page has them, or none and ``otherwise``, which says how
+  else; or each row has a ``command``;
 - ``columns``, each with a ``key``, a ``title``, a ``cell``, which is a format string of Python's for the row's values
   (by default ``{key}``; `Cells` has further formats; where a value is missing the cell is empty), and an ``align``
   where it is another than right for numbers with a format and left for all else;
 - ``rows``, each with its values by name: words, and numbers that are no text; rates are fractions, as in a run's
-  ``metrics.json``. Those below ``metrics`` are a run's own, from that file, with all digits that it wrote, their names
-  without what tells the kind of edits (``mistake_``, ``stream_``); all others were copied from the page, and have the
+  ``metrics.json``. Those below ``metrics`` are a run's own, from that file, with all digits that it wrote, named as the
+  columns need them; all others were copied from the page, and have the
   digits that it had. Besides, by a column's key: ``bold`` cells, ``notes`` (a mark behind the cell), and ``cells`` that
   are written otherwise than the column says; ``italic`` rows are not ours, but published or aimed at.
 
@@ -51,7 +52,7 @@ class Cells(string.Formatter):
         if isinstance(value, str) or not spec:
             return str(value)
         if spec[-1] in "et":
-            digits, power = f"{value:.1e}".split("e")
+            digits, power = f"{value:{spec[:-1] or '.1'}e}".split("e")
             sign = f"·10{str(int(power)).translate(SUPERSCRIPTS)}" if spec[-1] == "t" else f"e{int(power)}"
             return digits.removesuffix(".0") + sign
         exact = Decimal(str(value)) if spec[-1] in "fp" else value

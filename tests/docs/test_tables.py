@@ -18,29 +18,11 @@ STORE = ROOT / "results" / "measured"
 NAMES = sorted(path.relative_to(STORE).with_suffix("").as_posix() for path in STORE.rglob("*.json"))
 TABLES = {name: json.loads((STORE / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES}
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
-NOT_YET = (
-    "docs/editable-training.md",
-    "docs/four-tests.md",
-    "docs/generators.md",
-    "docs/index.md",
-    "docs/inverse.md",
-    "docs/manipulated-images.md",
-    "docs/many-corrections.md",
-    "docs/new-classes.md",
-    "docs/patch-format.md",
-    "docs/performance.md",
-    "docs/reliability.md",
-    "docs/rewriting.md",
-    "docs/seeing.md",
-    "docs/spurious-correlations.md",
-    "docs/watermark.md",
-)
 OTHERS = {
     "docs/board.md": "the command `board` makes it from results/, and a test of that command compares them",
     "docs/fast.md": "likewise",
     "configs/README.md": "figures of the paper",
     "docs/scale.md": "`benchmarks/scale.py` prints it, and a test compares them",
-    **dict.fromkeys(NOT_YET, "not yet in the store"),
 }
 """Pages whose tables of figures have another source than the store."""
 NUMBER = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
@@ -84,7 +66,7 @@ def test_its_numbers_are_those_of_the_store(name: str):
         for column, cell in zip(table["columns"], line, strict=True):
             if ":" not in column.get("cell", ""):
                 continue
-            for text in NUMBER.findall(re.sub(r"·10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", _typed, cell)):
+            for text in NUMBER.findall(re.sub(r"·10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", _typed, re.sub("`.*?`", "", cell))):
                 number = float(text.replace("−", "-").replace(",", ""))
                 digits, _, power = text.partition("e")
                 half = 0.501 * 10.0 ** (int(power or 0) - len(digits.partition(".")[2]))
@@ -96,37 +78,39 @@ def _typed(power: re.Match[str]) -> str:
     return "e" + power[0].removeprefix("·10").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
 
 
+def commands_of(name: str) -> list[str]:
+    """A table's commands; those of rows are in code, benchmarks without their folder."""
+    rows = [row["command"] for row in TABLES[name]["rows"] if "command" in row]
+    said = [some for cell in rows for some in re.findall("`([^`]+)`", cell)]
+    return TABLES[name].get("commands", []) + [re.sub(r"^(?=\w+\.py\b)", "python benchmarks/", some) for some in said]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_measured_it(name: str):
     table, page = TABLES[name], re.sub(r"[\s\\]+", " ", TEXTS[page_of(name)])
     assert table["title"]
-    assert bool(table["commands"]) != bool(table.get("by_hand"))
-    for command in table["commands"]:
+    assert bool(commands_of(name)) != bool(table.get("otherwise"))
+    for command in table.get("commands", []):
         assert re.sub(r"[\s\\]+", " ", command) in page, f"{command} is not on the page"
 
 
-@pytest.mark.parametrize("command", sorted({some for table in TABLES.values() for some in table["commands"]}))
+@pytest.mark.parametrize("command", sorted({some for name in NAMES for some in commands_of(name)}))
 @pytest.mark.filterwarnings("ignore")
 def test_its_commands_are_taken(command: str, monkeypatch: pytest.MonkeyPatch):
-    """Those in the pages' blocks are parsed by another test, and need not be parsed again."""
+    """Files and modules are there, and options are known; what is in the pages' blocks is parsed by another test."""
     monkeypatch.chdir(ROOT)
-    if script := re.match(r"python (benchmarks/\w+\.py)", command):
-        text = Path(script[1]).read_text(encoding="utf-8") + Path("benchmarks/measuring.py").read_text(encoding="utf-8")
-        assert all(f'"{option}"' in text for option in re.findall(r"--[a-z-]+", command))
-        return
-    if module := re.match(r"(?:\w+=\w+ )?(?:python -m |pytest )(\S+)", command):
-        assert (
-            Path(module[1]).exists()
-            or Path(module[1].replace(".", "/")).with_suffix(".py").exists()
-            or (Path(module[1].replace(".", "/")).is_dir())
-        )
-        return
-    [words] = words_of(command)
-    if not words or words[0] in NOT_RUNS:
-        return
-    left = parsed_words(words)
-    if not any(typed[1:] == tuple(left) for typed in TYPED):
-        assert OnlyParsed(left).subcommand == left[0]
+    program, *arguments = command.split()
+    if program == "pytest":
+        assert all(Path(some).exists() for some in arguments if "/" in some)
+    elif arguments[0] == "-m":
+        assert Path(*arguments[1].split(".")).with_suffix(".py").exists()
+    elif arguments[0].startswith("benchmarks/"):
+        text = "".join(Path(some).read_text(encoding="utf-8") for some in (arguments[0], "benchmarks/measuring.py"))
+        assert all(f'"{some}"' in text for some in arguments if some.startswith("--"))
+    else:
+        [words] = words_of(command)
+        if words and words[0] not in NOT_RUNS and not any(typed[1:] == (*parsed_words(words),) for typed in TYPED):
+            assert OnlyParsed(parsed_words(words)).subcommand == words[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
