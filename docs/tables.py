@@ -13,10 +13,13 @@ and the table behind it is written anew from that file, ``results/measured/<page
   (by default ``{key}``; `Cells` has further formats; where a value is missing the cell is empty), and an ``align``
   where it is another than right for numbers with a format and left for all else;
 - ``rows``, each with its values by name: words, and numbers that are no text; rates are fractions, as in a run's
-  ``metrics.json``. Those below ``metrics`` are a run's own, from that file, with all digits that it wrote, named as the
-  columns need them; all others were copied from the page, and have the
-  digits that it had. Besides, by a column's key: ``bold`` cells, ``notes`` (a mark behind the cell), and ``cells`` that
-  are written otherwise than the column says; ``italic`` rows are not ours, but published or aimed at.
+  ``metrics.json``. Those below ``metrics`` are a run's own, from that file or another that it left, with all digits,
+  named as the columns need them; all others were copied from the page, and have the digits that it had. Besides, by a
+  column's key: ``bold`` cells, ``notes`` (a mark behind the cell), and ``cells`` that are written otherwise than the
+  column says; ``italic`` rows are not ours, but published or aimed at.
+
+A file without columns is no table, but has the points of a figure; ``docs/figures/measured.py`` draws these, and such
+rows of tables as have a name for it, ``drawn``.
 
 To add a table, write its file, and the comment into the page. ``tests/docs/test_tables.py`` holds pages to the store.
 """

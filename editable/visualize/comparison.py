@@ -23,33 +23,32 @@ MARKS = ("o", "^", "D", "*", "v", "P", "X")
 def plot_comparison(
     path: str | Path,
     names: Sequence[str],
-    test_errors: Sequence[float],
+    test_errors: Sequence[float] | None,
     drawdowns: Sequence[float],
     half_widths: Sequence[float],
     generalities: Sequence[float] | None = None,
 ) -> None:
     """Draw a bar of drawdown with its interval for each network, and drawdown against what else an edit has to keep.
 
-    That is the test error of the unedited network and, where given, the generality of edits, in the bars' colours.
+    That is the test error of the unedited network and the generality of edits, as far as given, in the bars' colours.
 
     Args:
         path: The PNG file.
         names: Of the networks, n.
-        test_errors: Error rates of the unedited networks, fractions, n.
+        test_errors: Error rates of the unedited networks, fractions, n; none where it is one network throughout.
         drawdowns: Mean drawdowns, fractions, n.
         half_widths: Of their 95 % intervals, fractions, n.
         generalities: Success rates on other views of the edited inputs, fractions, n.
     """
     costs, spreads = ([100 * value for value in values] for values in (drawdowns, half_widths))
-    others = {"test error of the unedited network, %": test_errors}
-    if generalities is not None:
-        others["generality of edits, %"] = generalities
+    given = {"test error of the unedited network, %": test_errors, "generality of edits, %": generalities}
+    others = {label: fractions for label, fractions in given.items() if fractions is not None}
     positions = range(len(names))
     few = len(names) <= len(COLOURS)
     colors = [COLOURS[place] if few else colormaps["viridis"](place / (len(names) - 1)) for place in positions]
     size = (5 + 5 * len(others), 1.4 + max(2.6, 0.36 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
-    bars, *scatters = figure.subplots(1, 1 + len(others), sharex=True)
+    bars, *scatters = figure.subplots(1, 1 + len(others), sharex=True, squeeze=False)[0]
     bars.barh(positions, costs, xerr=spreads, color=colors, alpha=0.8, capsize=3)
     bars.set_yticks(positions, [name_lines(name, LONGEST_NAME, 2) for name in names])
     bars.invert_yaxis()

@@ -48,7 +48,7 @@ def plot_learning_rates(
     upper.errorbar(learning_rates, percent[0], errors, fmt="none", ecolor="C0", capsize=3)
     lower.axhline(100 * min_success, color="0.4", linestyle="--", label=f"least to be chosen: {100 * min_success:g} %")
     upper.set_yscale("symlog", linthresh=1)  # points: small ones matter, and a rate too large ruins the network
-    upper.yaxis.set_major_locator(FixedLocator([-10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100]))
+    upper.yaxis.set_major_locator(FixedLocator([-10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100]))
     upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     lower.set_ylim(-4, 104)
     label_axes(upper, "", "drawdown, points of error rate")

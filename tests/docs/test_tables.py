@@ -15,8 +15,12 @@ from tests.paths import DOCS, ROOT
 
 SCRIPT = SimpleNamespace(**runpy.run_path(str(DOCS / "tables.py")))
 STORE = ROOT / "results" / "measured"
-NAMES = sorted(path.relative_to(STORE).with_suffix("").as_posix() for path in STORE.rglob("*.json"))
-TABLES = {name: json.loads((STORE / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES}
+FILES = {
+    path.relative_to(STORE).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(STORE.rglob("*.json"))
+}
+NAMES = [name for name, file in FILES.items() if "columns" in file]
+"""Of tables; other files have points of figures."""
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 OTHERS = {
     "docs/board.md": "the command `board` makes it from results/, and a test of that command compares them",
@@ -58,7 +62,7 @@ def test_every_stored_table_is_on_its_page_alone():
 @pytest.mark.parametrize("name", NAMES)
 def test_its_numbers_are_those_of_the_store(name: str):
     """Each is a value of its row, or a hundred times one, up to half of its last digit."""
-    table = TABLES[name]
+    table = FILES[name]
     shown = table_of(name)
     assert len(shown) == len(table["rows"])
     for row, line in zip(table["rows"], shown, strict=True):
@@ -80,21 +84,21 @@ def _typed(power: re.Match[str]) -> str:
 
 def commands_of(name: str) -> list[str]:
     """A table's commands; those of rows are in code, benchmarks without their folder."""
-    rows = [row["command"] for row in TABLES[name]["rows"] if "command" in row]
+    rows = [row["command"] for row in FILES[name]["rows"] if "command" in row]
     said = [some for cell in rows for some in re.findall("`([^`]+)`", cell)]
-    return TABLES[name].get("commands", []) + [re.sub(r"^(?=\w+\.py\b)", "python benchmarks/", some) for some in said]
+    return FILES[name].get("commands", []) + [re.sub(r"^(?=\w+\.py\b)", "python benchmarks/", some) for some in said]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILES)
 def test_it_says_what_measured_it(name: str):
-    table, page = TABLES[name], re.sub(r"[\s\\]+", " ", TEXTS[page_of(name)])
+    table, page = FILES[name], re.sub(r"[\s\\]+", " ", TEXTS[page_of(name)])
     assert table["title"]
     assert bool(commands_of(name)) != bool(table.get("otherwise"))
     for command in table.get("commands", []):
         assert re.sub(r"[\s\\]+", " ", command) in page, f"{command} is not on the page"
 
 
-@pytest.mark.parametrize("command", sorted({some for name in NAMES for some in commands_of(name)}))
+@pytest.mark.parametrize("command", sorted({some for name in FILES for some in commands_of(name)}))
 @pytest.mark.filterwarnings("ignore")
 def test_its_commands_are_taken(command: str, monkeypatch: pytest.MonkeyPatch):
     """Files and modules are there, and options are known; what is in the pages' blocks is parsed by another test."""
