@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from editable.editing import EditEvaluator, Editor, RMSProp, SamplingSettings
 from editable.models import SplitNetwork, cifar_resnet18
 from editable.tasks import EditableTrainingTask
+from editable.visualize.drawing import in_style
 
 UNREACHABLE = 1e4  # margin in nats
 NUM_CLASSES = 10
@@ -299,6 +300,7 @@ def report(law: Law, fits: dict[str, Fit], console: Console) -> None:
         console.print(law.remark)
 
 
+@in_style
 def draw(law: Law, fits: dict[str, Fit]) -> Figure:
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()

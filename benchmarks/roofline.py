@@ -28,6 +28,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet18, lay_out_channels_last
+from editable.visualize.drawing import COLOURS, in_style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHAINS = ("layer1", "layer2", "layer3", "layer4")
@@ -260,6 +261,7 @@ def report(
     console.print(table)
 
 
+@in_style
 def draw(arguments: argparse.Namespace, parts: dict[str, Part], seconds: dict[str, float], roofs: Roofs) -> Figure:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
@@ -275,8 +277,8 @@ def draw(arguments: argparse.Namespace, parts: dict[str, Part], seconds: dict[st
             part.flops / part.bytes,
             part.flops / seconds[name] / 1e9,
             marker,
-            color=f"C{index % 10}",
-            fillstyle="full" if index < 10 else "none",
+            color=COLOURS[index % len(COLOURS)],
+            fillstyle="full" if index < len(COLOURS) else "none",
             label=name,
         )
     axes.set_xscale("log")

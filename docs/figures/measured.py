@@ -7,8 +7,10 @@ They are drawn by the functions that commands draw theirs with, of rows of ``res
 import hashlib
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from editable.atomic import write_atomically
 from editable.visualize import plot_comparison, plot_learning_rates, plot_routes, plot_stream
+from editable.visualize.drawing import save_figure
 from editable.visualize.inverse import plot_survival, plot_trade_off
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +110,22 @@ def trade_off(path: Path, rows: Sequence[Row]) -> None:
     plot_trade_off(path, gains, drops, "held-out images with the new concept", "test images")
 
 
+def roofline(path: Path, rows: Sequence[Row]) -> None:
+    """Draw the rates of a network's parts below the roofs of a machine, as the benchmark does."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    benchmark = import_module("roofline")
+    roofs, *others = rows
+    shown = [row for row in others if "drawn" in row]
+    parts = {
+        row["drawn"]: benchmark.Part(None, row["precision"], 1e9 * row["gflop"], 1e9 * row["gflop"] / row["intensity"])
+        for row in shown
+    }
+    seconds = {row["drawn"]: row["gflop"] / row["rate"] for row in shown}
+    peaks = {name: 1e9 * roofs[name] for name in ("float32", "bfloat16")}
+    arguments = Namespace(width=64, batch_size=128, device="cpu")
+    save_figure(benchmark.draw(arguments, parts, seconds, benchmark.Roofs(peaks, 1e9 * roofs["bandwidth"])), path)
+
+
 FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]] = {
     **{
         name: (comparison, (f"results/{name}",))
@@ -126,6 +145,7 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "stream_codebook": (stream, ("many-corrections/codebook",)),
     "inverse_survival": (survival, ("inverse/methods",)),
     "inverse_trade_off": (trade_off, ("inverse/strengths",)),
+    "roofline": (roofline, ("performance/roofs", "performance/roofline")),
 }
 """By a figure's name, what draws it, and of which tables."""
 

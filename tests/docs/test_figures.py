@@ -25,6 +25,7 @@ ELSEWHERE = {
         "generated images, by `rewrite_generator`",
     ),
     "seeing_change": "maps over images, by `see`",
+    "seeing_curves": "by the report of `see`, of its outcome",
 }
 GONE = {
     "four_tests_candidates",
@@ -37,9 +38,7 @@ GONE = {
     "new_class_weights",
     "rewrite_candidates",
     "rewrite_layers",
-    "roofline",
     "scan_planted_patch",
-    "seeing_curves",
 }
 """Drawn by a command or a benchmark from points that were not kept; the page has the command. None comes on top."""
 
