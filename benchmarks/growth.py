@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from editable.editing import EditEvaluator, Editor, RMSProp, SamplingSettings
 from editable.models import SplitNetwork, cifar_resnet18
 from editable.tasks import EditableTrainingTask
-from editable.visualize.drawing import in_style
+from editable.visualize.drawing import COLOURS, in_style
 
 UNREACHABLE = 1e4  # margin in nats
 NUM_CLASSES = 10
@@ -310,7 +310,7 @@ def draw(law: Law, fits: dict[str, Fit]) -> Figure:
             line = torch.logspace(torch.tensor(low).log10().item(), torch.tensor(high).log10().item(), 100).tolist()
         else:
             line = torch.linspace(0, high, 100).tolist()
-        color = f"C{index}"
+        color = COLOURS[index % len(COLOURS)]
         axes.plot(list(seconds), list(seconds.values()), "o", label=curve, color=color)
         law_of = fits[curve]
         label = f"{law_of.intercept:.2g} s + {law_of.slope:.2g} s · x"

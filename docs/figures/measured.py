@@ -13,6 +13,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean
+from types import ModuleType
 from typing import Any
 
 from PIL import Image
@@ -110,10 +111,27 @@ def trade_off(path: Path, rows: Sequence[Row]) -> None:
     plot_trade_off(path, gains, drops, "held-out images with the new concept", "test images")
 
 
+def benchmark_named(name: str) -> ModuleType:
+    """Return a benchmark's module."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    return import_module(name)
+
+
+def growth(path: Path, rows: Sequence[Row]) -> None:
+    """Draw how time grows, and the law that is fitted to it, as the benchmark does."""
+    benchmark = benchmark_named("growth")
+    law, *points = rows
+    seconds: dict[str, dict[float, float]] = {}
+    for point in points:
+        seconds.setdefault(point["curve"], {})[point["x"]] = point["seconds"]
+    names = {point["x"]: point["drawn"] for point in points if "drawn" in point}
+    drawn = benchmark.Law(law["law"], law["quantity"], law["expected"], seconds, names, law["logarithmic"])
+    save_figure(benchmark.draw(drawn, {curve: benchmark.fit(some) for curve, some in seconds.items()}), path)
+
+
 def roofline(path: Path, rows: Sequence[Row]) -> None:
     """Draw the rates of a network's parts below the roofs of a machine, as the benchmark does."""
-    sys.path.append(str(ROOT / "benchmarks"))
-    benchmark = import_module("roofline")
+    benchmark = benchmark_named("roofline")
     roofs, *others = rows
     shown = [row for row in others if "drawn" in row]
     parts = {
@@ -145,6 +163,10 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "stream_codebook": (stream, ("many-corrections/codebook",)),
     "inverse_survival": (survival, ("inverse/methods",)),
     "inverse_trade_off": (trade_off, ("inverse/strengths",)),
+    **{
+        name: (growth, (f"performance/{name}",))
+        for name in ("growth_k", "growth_edits", "growth_layers", "growth_number")
+    },
     "roofline": (roofline, ("performance/roofs", "performance/roofline")),
 }
 """By a figure's name, what draws it, and of which tables."""

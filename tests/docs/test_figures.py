@@ -30,10 +30,6 @@ ELSEWHERE = {
 GONE = {
     "four_tests_candidates",
     "four_tests_roc",
-    "growth_edits",
-    "growth_k",
-    "growth_layers",
-    "growth_number",
     "new_class_roc",
     "new_class_weights",
     "rewrite_candidates",
