@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editable.atomic import write_atomically
-from editable.visualize import plot_comparison, plot_learning_rates, plot_routes, plot_stream
+from editable.visualize import plot_comparison, plot_layers, plot_learning_rates, plot_routes, plot_stream
 from editable.visualize.drawing import save_figure
 from editable.visualize.inverse import plot_survival, plot_trade_off
 
@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]
 LEAST_SUCCESS = 0.95
 """Of edits at a learning rate that is chosen."""
+LARGEST_DROP = 0.0025
+"""In accuracy, by a rewrite that is chosen."""
 
 
 def comparison(path: Path, rows: Sequence[Row]) -> None:
@@ -66,6 +68,12 @@ def routes(path: Path, rows: Sequence[Row]) -> None:
     }
     drops = [unedited - row["overall_accuracy"] for row in ways[:half]]
     plot_routes(path, [row["drawn"] for row in ways[:half]], corrected, drops)
+
+
+def layers(path: Path, rows: Sequence[Row]) -> None:
+    """Draw the best candidate of each layer."""
+    names, corrected, drops = ([row[name] for row in rows] for name in ("drawn", "errors_corrected", "drop"))
+    plot_layers(path, names, corrected, drops, LARGEST_DROP)
 
 
 def stream(path: Path, rows: Sequence[Row]) -> None:
@@ -159,6 +167,7 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "small_network": (comparison, ("results/small_network", "results/small_network_extra_layer")),
     "search_pretrained_rmsprop": (learning_rates, ("results/learning_rates",)),
     "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results/learning_rates",)),
+    "rewrite_layers": (layers, ("rewriting/snow_layers",)),
     "rewrite_routes": (routes, ("rewriting/routes_target", "rewriting/routes_others")),
     "stream_codebook": (stream, ("many-corrections/codebook",)),
     "inverse_survival": (survival, ("inverse/methods",)),

@@ -33,10 +33,10 @@ GONE = {
     "new_class_roc",
     "new_class_weights",
     "rewrite_candidates",
-    "rewrite_layers",
     "scan_planted_patch",
 }
-"""Drawn by a command or a benchmark from points that were not kept; the page has the command. None comes on top."""
+"""Drawn by commands that their pages have, of points that were not kept; their colours alone were changed, for
+those of the style. None comes on top."""
 
 
 def shown() -> set[str]:
