@@ -2,9 +2,9 @@
 
 A page has a comment where a table goes, which names its file::
 
-    <!-- results/measured/results/six_editors.json, by python docs/tables.py -->
+    <!-- results/measured/results.six_editors.json, by python docs/tables.py -->
 
-and the table behind it is written anew from that file, ``results/measured/<page>/<table>.json``, which holds
+and the table behind it is written anew from that file, ``results/measured/<page>.<table>.json``, which holds
 
 - ``title``: what was measured; ``on``: with what (processor, versions), where the page says so;
 - ``commands``: those that measured it, as the page has them, or none and ``otherwise``, which says how
@@ -35,7 +35,7 @@ from editable.atomic import write_atomically
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "results" / "measured"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 PLACE = re.compile(r"^<!-- results/measured/(\S+)\.json, by python docs/tables\.py -->\n\n(?:\|.*\n)*", re.MULTILINE)
 """A comment with the name of a table, and the table below it, if it is there already."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -65,7 +65,7 @@ class Cells(string.Formatter):
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return a table's file, by its name below ``results/measured`` without the ending."""
+    """Return a table's file, by its name without the ending."""
     return json.loads((STORE / f"{name}.json").read_text(encoding="utf-8"))
 
 

@@ -154,7 +154,7 @@ def roofline(path: Path, rows: Sequence[Row]) -> None:
 
 FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]] = {
     **{
-        name: (comparison, (f"results/{name}",))
+        name: (comparison, (f"results.{name}",))
         for name in (
             "six_editors",
             "fine_tuning",
@@ -164,19 +164,19 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
             "whitened_extra_layer",
         )
     },
-    "small_network": (comparison, ("results/small_network", "results/small_network_extra_layer")),
-    "search_pretrained_rmsprop": (learning_rates, ("results/learning_rates",)),
-    "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results/learning_rates",)),
-    "rewrite_layers": (layers, ("rewriting/snow_layers",)),
-    "rewrite_routes": (routes, ("rewriting/routes_target", "rewriting/routes_others")),
-    "stream_codebook": (stream, ("many-corrections/codebook",)),
-    "inverse_survival": (survival, ("inverse/methods",)),
-    "inverse_trade_off": (trade_off, ("inverse/strengths",)),
+    "small_network": (comparison, ("results.small_network", "results.small_network_extra_layer")),
+    "search_pretrained_rmsprop": (learning_rates, ("results.learning_rates",)),
+    "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results.learning_rates",)),
+    "rewrite_layers": (layers, ("rewriting.snow_layers",)),
+    "rewrite_routes": (routes, ("rewriting.routes_target", "rewriting.routes_others")),
+    "stream_codebook": (stream, ("many-corrections.codebook",)),
+    "inverse_survival": (survival, ("inverse.methods",)),
+    "inverse_trade_off": (trade_off, ("inverse.strengths",)),
     **{
-        name: (growth, (f"performance/{name}",))
+        name: (growth, (f"performance.{name}",))
         for name in ("growth_k", "growth_edits", "growth_layers", "growth_number")
     },
-    "roofline": (roofline, ("performance/roofs", "performance/roofline")),
+    "roofline": (roofline, ("performance.roofs", "performance.roofline")),
 }
 """By a figure's name, what draws it, and of which tables."""
 

@@ -7,10 +7,10 @@ import pytest
 from tests.docs.test_tables import FILES, SCRIPT
 from tests.paths import ROOT
 
-LAYER3, EXTRA, CODEBOOK = ("results/fine_tuning", 0), ("results/extra_layer", 0), ("many-corrections/editors", 6)
-TUNED, WHITE, VIEWS = ("results/fine_tuning", 3), ("results/whitened_extra_layer", 4), ("results/edited_views", 2)
-WHEELS = ("four-tests/tests", 2)
-MISTAKES, WHITE_MISTAKES = ("results/natural_mistakes", 0), ("results/natural_mistakes", 2)
+LAYER3, EXTRA, CODEBOOK = ("results.fine_tuning", 0), ("results.extra_layer", 0), ("many-corrections.editors", 6)
+TUNED, WHITE, VIEWS = ("results.fine_tuning", 3), ("results.whitened_extra_layer", 4), ("results.edited_views", 2)
+WHEELS = ("four-tests.tests", 2)
+MISTAKES, WHITE_MISTAKES = ("results.natural_mistakes", 0), ("results.natural_mistakes", 2)
 SAID = [  # the page, its words, and for each number of these the table, its row and the value
     ("README.md", "all hold, {:.1p} % of other views too", [(*CODEBOOK, "generality")]),
     ("README.md", "→ {:.2p} % wrong of 5000 other images", [(*CODEBOOK, "error")]),
@@ -27,7 +27,7 @@ SAID = [  # the page, its words, and for each number of these the table, its row
     (
         "README.md",
         "drawdown {:.2p} and {:.1p} points, {:.0p} % success both",
-        [("results/first_fifty", row, "drawdown") for row in (0, 1)] + [("results/first_fifty", 0, "success_rate")],
+        [("results.first_fifty", row, "drawdown") for row in (0, 1)] + [("results.first_fifty", 0, "success_rate")],
     ),
     ("README.md", "{:.0p} → {:.0p} % right", [(*WHEELS, "accuracy_before"), (*WHEELS, "accuracy")]),
     ("docs/index.md", "{:.1p} in place of {:.1p} points", [(*TUNED, "drawdown"), (*LAYER3, "drawdown")]),
@@ -46,7 +46,7 @@ SAID = [  # the page, its words, and for each number of these the table, its row
             "docs/editable-training.md",
             "{:.2p} % | {:.2p} ± {:.2p} points | {:.0p} % | {:.2f} |",
             [
-                ("results/whitened_extra_layer", row, name)
+                ("results.whitened_extra_layer", row, name)
                 for name in ("test_error", "drawdown", "drawdown_half_width", "success_rate", "num_steps")
             ],
         )
@@ -73,25 +73,25 @@ SAID = [  # the page, its words, and for each number of these the table, its row
     (
         "docs/results.md",
         "images {:.0p} %, 1.2 points; features {:.0p} %, 0.8 points; fine-tuning {:.0p} %",
-        [("rewriting/routes_target", row, "truth_corrected") for row in (1, 2, 3)],
+        [("rewriting.routes_target", row, "truth_corrected") for row in (1, 2, 3)],
     ),
     (
         "docs/results.md",
         "with the watermark {:.1p} → {:.1p} % wrong ({:.1p} % without it), carton takes {:.1p} → {:.1p} %",
         [
-            ("watermark/rewrite", 0, name)
+            ("watermark.rewrite", 0, name)
             for name in ("error_before", "error", "clean_error_before", "taken_before", "taken")
         ],
     ),
     (
         "docs/results.md",
         "AUC {:.3f}, {:.3f}, {:.3f}; the best of three baselines {:.3f}, {:.3f}, {:.3f}",
-        [("new-classes/filter", row, name) for name in ("filter_auc", "class_vector_auc") for row in (0, 1, 2)],
+        [("new-classes.filter", row, name) for name in ("filter_auc", "class_vector_auc") for row in (0, 1, 2)],
     ),
     (
         "docs/results.md",
         "pixels change by {:.1p} % of their range where the rule applies, by {:.1p} % elsewhere",
-        [("generators/solvers", 3, name) for name in ("pixels_matching", "pixels_elsewhere")],
+        [("generators.solvers", 3, name) for name in ("pixels_matching", "pixels_elsewhere")],
     ),
 ]
 
@@ -105,6 +105,6 @@ def test_it_is_what_the_store_has(page: str, words: str, places: list[tuple[str,
 
 
 def test_a_loss_is_the_difference_of_what_is_stored():
-    row = FILES["four-tests/tests"]["rows"][4]
+    row = FILES["four-tests.tests"]["rows"][4]
     loss = 100 * (row["accuracy_before"] - row["accuracy"])
     assert f"at {loss:.1f} points over 1012 images" in (ROOT / "README.md").read_text(encoding="utf-8")

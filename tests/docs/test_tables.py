@@ -15,10 +15,7 @@ from tests.paths import DOCS, ROOT
 
 SCRIPT = SimpleNamespace(**runpy.run_path(str(DOCS / "tables.py")))
 STORE = ROOT / "results" / "measured"
-FILES = {
-    path.relative_to(STORE).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
-    for path in sorted(STORE.rglob("*.json"))
-}
+FILES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STORE.iterdir())}
 NAMES = [name for name, file in FILES.items() if "columns" in file]
 """Of tables; other files have points of figures."""
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
@@ -38,13 +35,14 @@ def cells(line: str) -> list[str]:
 
 
 def page_of(name: str) -> Path:
-    folder = name.split("/")[0]
-    return ROOT / "README.md" if folder == "README" else DOCS / f"{folder}.md"
+    return DOCS / f"{name.split('.')[0]}.md"
 
 
 def table_of(name: str) -> list[list[str]]:
     """The rows of a table on its page, without what names columns."""
-    [below] = re.findall(rf"^<!-- results/measured/{name}\.json.*-->\n\n((?:\|.*\n)+)", TEXTS[page_of(name)], re.M)
+    [below] = re.findall(
+        rf"^<!-- results/measured/{re.escape(name)}\.json.*-->\n\n((?:\|.*\n)+)", TEXTS[page_of(name)], re.M
+    )
     return [cells(line) for line in below.splitlines()[2:]]
 
 
@@ -177,7 +175,7 @@ def test_a_table_is_written_behind_its_comment():
     }
     lines = "| editor | harm |\n| --- | ---: |\n| GD | **5.57 ± 0.19** ² |\n| Adam | |\n| *published* | *1.77* |\n"
     assert SCRIPT.markdown(table) == lines
-    page = "# Page\n\n<!-- results/measured/results/digits.json, by python docs/tables.py -->\n\nText.\n"
+    page = "# Page\n\n<!-- results/measured/results.digits.json, by python docs/tables.py -->\n\nText.\n"
     once = SCRIPT.written(page)
     assert SCRIPT.written(once) == once
     assert once.splitlines()[:3] == page.splitlines()[:3]
