@@ -35,6 +35,7 @@ from editable.callbacks.run.context import run_folder
 from editable.errors import UserError
 from editable.interruptions import (
     CheckpointConnector,
+    EndsWhereItDiverges,
     ExactResume,
     KeptPrecision,
     LastCheckpoint,
@@ -76,9 +77,9 @@ class EditableTrainer(Trainer):
     It has a method for each of :data:`SUBCOMMANDS`, which runs the callback of that kind among the trainer's own.
 
     Checkpoints are whole at every moment, the last weights of a fit are in ``checkpoints/last.ckpt``, and a fit goes on
-    exactly from any checkpoint; see :mod:`editable.interruptions`. What it measures, it measures without TF32. Without
-    a logger or with ``fast_dev_run``, and without ``default_root_dir``, nothing is written into the working directory:
-    what callbacks leave goes into a temporary folder, and with it.
+    exactly from any checkpoint; one whose weights become NaN ends; see :mod:`editable.interruptions`. What it measures,
+    it measures without TF32. Without a logger or with ``fast_dev_run``, and without ``default_root_dir``, nothing is
+    written into the working directory: what callbacks leave goes into a temporary folder, and with it.
 
     Args:
         precision: Lightning's, or ``auto``: what training is fastest in on this device, by a measured table, 32-true or
@@ -179,7 +180,7 @@ def _add_callbacks(settings: dict[str, Any], kept_precision: KeptPrecision) -> N
     callbacks = [given] if isinstance(given, Callback) else list(given)
     if settings.get("enable_checkpointing") in (None, True):
         callbacks.append(LastCheckpoint())
-    settings["callbacks"] = [*callbacks, ExactResume(), kept_precision]
+    settings["callbacks"] = [*callbacks, ExactResume(), EndsWhereItDiverges(), kept_precision]
 
 
 def _method(name: str, kind: type[Subcommand]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ long evaluations keep of themselves lies with each of them.
 
 from editable.interruptions.checkpoint_files import WholeCheckpoints
 from editable.interruptions.connectors import CheckpointConnector, SignalConnector
+from editable.interruptions.diverged import EndsWhereItDiverges
 from editable.interruptions.exact_resume import ExactResume
 from editable.interruptions.kept_precision import KeptPrecision
 from editable.interruptions.last_checkpoint import LastCheckpoint
@@ -16,6 +17,7 @@ from editable.interruptions.stop_at_step import StopAtStep
 
 __all__ = [
     "CheckpointConnector",
+    "EndsWhereItDiverges",
     "ExactResume",
     "KeptPrecision",
     "LastCheckpoint",
