@@ -570,7 +570,6 @@ NEEDED = {
 
 
 @pytest.mark.parametrize("one", TABLE, ids=name_of)
-@pytest.mark.filterwarnings("ignore")
 def test_one_sentence_and_nothing_left(
     one: Bad, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -593,7 +592,6 @@ def test_one_sentence_and_nothing_left(
 
 
 @pytest.mark.parametrize("one", LATE, ids=name_of)
-@pytest.mark.filterwarnings("ignore")
 def test_one_sentence_after_an_epoch(
     one: Bad, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,7 +617,6 @@ SPAWNED = pytest.param("--trainer.strategy=ddp_spawn", marks=[pytest.mark.slow, 
         SPAWNED,
     ],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_neighbours_that_can_be_meant_run(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     main(arguments(bad("fit", "", option)))

@@ -21,6 +21,7 @@ from editable.default_run import default_run
 from editable.models import cifar_densenet, cifar_resnet18
 from tests.paths import CONFIGS, ROOT
 from tests.small_efficientnet import SmallNetwork
+from tests.warned import AVERAGING, CHANNELS_LAST, TAKES_THE_PLACE
 
 CONFIG_FOLDER = CONFIGS
 CONFIGS = {path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix(): path for path in CONFIG_FOLDER.rglob("*.yaml")}
@@ -132,7 +133,7 @@ def options_in_miniature(config: Path, images: Path, weights: Path) -> list[str]
 
 
 @pytest.mark.parametrize(("name", "row"), RUNS, ids=[" ".join(filter(None, run)) for run in RUNS])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(AVERAGING, CHANNELS_LAST, TAKES_THE_PLACE)
 def test_every_shipped_configuration_runs(
     name: str, row: str, images: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +239,6 @@ def test_recipes_are_torchvisions(name: str) -> None:
     assert average["decay"] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_saved_configuration_starts_the_same_run_again() -> None:
     main(["fit", f"--config={DIGITS}", *SMALL_DIGITS, "--seed_everything=3"])
     first = last_run("digits/editable")
@@ -252,7 +252,6 @@ def test_saved_configuration_starts_the_same_run_again() -> None:
     assert (first / "metrics.json").read_text() == (second / "metrics.json").read_text()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_options_win_over_what_a_checkpoint_remembers() -> None:
     main(["fit", f"--config={DIGITS}", *SMALL_DIGITS])
     checkpoint = next((last_run("digits/editable") / "checkpoints").glob("*.ckpt"))
@@ -261,7 +260,6 @@ def test_options_win_over_what_a_checkpoint_remembers() -> None:
     assert json.loads((last_run("digits/editable") / "metrics.json").read_text())["num_steps"] <= 1
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_scoring_and_sampling_by_option() -> None:
     options = ["--evaluation.scoring.precision=bfloat16", "--evaluation.sampling.half_width=0.2"]
     main(["test", f"--config={DIGITS}", *SMALL_DIGITS, "--evaluation.image_stride=1", *options])
@@ -270,7 +268,6 @@ def test_scoring_and_sampling_by_option() -> None:
     assert "drawdown_absolute" not in metrics
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_predict_leaves_a_table() -> None:
     main(["predict", f"--config={DIGITS}", *QUIET, "--model.network.width=4", "--trainer.limit_predict_batches=1"])
     lines = (last_run("digits/editable") / "predictions.csv").read_text().splitlines()
@@ -376,7 +373,6 @@ MISTAKES: dict[str, tuple[list[str], str | Callable[[Path], str]]] = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(
     options: list[str],
     expected: str | Callable[[Path], str],
@@ -409,7 +405,6 @@ def test_mistake_shows_no_traceback_in_a_process_of_its_own() -> None:
     assert "nowhere.yaml" in result.stderr
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_default_run_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = default_run(tmp_path / "runs", [*SMALL, "--model.network.width=4"])
     metrics = json.loads((folder / "metrics.json").read_text())

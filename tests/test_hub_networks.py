@@ -29,8 +29,9 @@ from editable.rewriting import (
 from editable.tasks import ClassificationTask
 from tests.conftest import MakeTrainer
 from tests.hub_networks import FAMILIES, Family, images_of, network_of
+from tests.warned import BEING_TAKEN, FEW_KEYS, UNTRACED
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings(BEING_TAKEN, FEW_KEYS, UNTRACED)
 
 
 @pytest.fixture(params=FAMILIES, scope="module")

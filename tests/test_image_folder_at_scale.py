@@ -66,7 +66,6 @@ def test_the_images_are_never_all_in_memory(tmp_path: Path) -> None:
     assert growth < DECODED / 2
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_broken_image_found_by_a_worker_ends_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

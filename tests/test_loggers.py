@@ -11,7 +11,6 @@ from tests.test_cli import DIGITS, SMALL_DIGITS
 
 RUN = Path("runs", "digits", "editable", "version_0")
 OFTEN = [*SMALL_DIGITS, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"]
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +41,7 @@ def test_weights_and_biases_beside_tensorboard(monkeypatch: pytest.MonkeyPatch):
     assert b"train_loss_step" in kept.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow and one of its own
 def test_mlflow_beside_tensorboard():
     pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")

@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from editable.cli import main
 from editable.models import hugging_face_classifier, write_weights
 from tests.paths import DOCS
+from tests.warned import BEING_TAKEN
 
 PAGE = DOCS / "your-own-network.md"
 SIDES = {"cat": (40, 50), "dog": (50, 40), "owl": (64, 64)}
@@ -117,7 +118,7 @@ NAMING = [command for command in commands() if " test --model " in command]
 CORRECTING = [command for command in commands() if "mine.yaml" in command or " patches " in command]
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(BEING_TAKEN)
 @pytest.mark.parametrize("command", NAMING)
 def test_a_command_of_the_page(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
@@ -143,7 +144,6 @@ def logits(weights: dict[str, torch.Tensor], path: str) -> torch.Tensor:
         return network(image[None])[0]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_correction_in_ten_lines(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -156,7 +156,6 @@ def test_a_correction_in_ten_lines(
     assert logits(weights, "pets/evaluation/cat/0.png").argmax() == 2, "an owl, in plain torchvision"
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_correction_in_five_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "mine.yaml").write_text(blocks("yaml")[0])

@@ -16,6 +16,7 @@ from editable.tasks import ClassificationTask
 from editable.trainer import EditableTrainer
 from tests.models.machine.test_full_precision import EXACT, flags
 from tests.test_cli import DIGITS, QUIET, ROOT, last_run
+from tests.warned import TAKES_THE_PLACE
 
 BASELINE = str(ROOT / "configs" / "digits" / "baseline.yaml")
 SMALL = [*QUIET, "--model.network.width=4"]
@@ -39,7 +40,6 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_search_by_command_line_and_its_editor_in_a_test(capsys: pytest.CaptureFixture) -> None:
     main(["search", *SEARCH])
     run = last_run("digits/editable")
@@ -72,7 +72,6 @@ def test_search_by_command_line_and_its_editor_in_a_test(capsys: pytest.CaptureF
         assert (again / name).read_text() == (run / name).read_text(), name
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_search_without_a_good_rate_leaves_its_table_and_fails(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main(["search", *SEARCH, "--search.lowest=1e-9", "--search.highest=1e-8", "--search.min_success=1"])
@@ -109,7 +108,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main(["search", *SEARCH, *options])

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from editable.models import cifar_resnet
 from tests.callbacks.small_commands import CONCEPT, EDITOR, FEW, make_images, rule, run, told
 from tests.callbacks.small_commands import settings as small_settings
+from tests.warned import NO_LPIPS
 
 COMPOSED = "caf\u00e9"
 NAMES = sorted(
@@ -25,7 +26,7 @@ TYPED = [COMPOSED if unicodedata.normalize("NFC", name) == COMPOSED else name fo
 NETWORK: dict[str, Any] = {"layers": [1, 1, 1, 1], "num_classes": len(NAMES), "width": 4}
 HARD = [TYPED.index(name) for name in ("null", "003", "a|b", COMPOSED)]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings(NO_LPIPS)
 
 
 @pytest.fixture(scope="module")

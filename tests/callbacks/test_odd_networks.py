@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from tests.callbacks.small_commands import CONCEPT, EDITOR, make_images, rule, run, settings
+from tests.warned import BEING_TAKEN, ONE_AT_A_TIME, TAKEN_BACK, UNTRACED
 
 NAMES = [f"class {letter}" for letter in "abcdefghij"]
 COMMANDS = ("validate", "search", "stream", "rewrite", "scan")
 ODD = ["TwoHeads", "InADict", "InAnObject", "Branching"]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings(BEING_TAKEN, ONE_AT_A_TIME, TAKEN_BACK, UNTRACED)
 
 
 @pytest.fixture(scope="module")

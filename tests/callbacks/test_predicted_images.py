@@ -45,7 +45,6 @@ def run(*options: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_files_with_the_likeliest_classes(capsys: pytest.CaptureFixture):
     rows = run("--predict.images=photos/*.png", "--predict.top=2")
     data = DigitsDataModule()
@@ -80,7 +79,6 @@ BAD = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_mistakes_end_in_one_sentence(options: list[str], message: str, capsys: pytest.CaptureFixture):
     line = error_line(["predict", f"--config={CONFIG}", *QUIET, *WEIGHTS, *options], capsys)

@@ -19,13 +19,14 @@ from tests.callbacks.small_commands import CONCEPT, make_images, settings
 from tests.mistakes import error_line
 from tests.paths import ROOT
 from tests.process_groups import run_group
+from tests.warned import NO_LPIPS
 
 COMMANDS_OF = {2: list(COMMANDS), 4: ["scan", "edit"]}
 """By the number of processes: a stream of corrections is made by one alone."""
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.filterwarnings(NO_LPIPS),
     pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed"),
     pytest.mark.skipif(not hasattr(os, "killpg"), reason="ends groups of processes"),
 ]

@@ -14,10 +14,11 @@ from editable.editing import EditPatch
 from editable.models import grow_classes, load_weights
 from tests.callbacks import colour_networks
 from tests.callbacks.small_commands import EDITOR, FEW, make_images, rule, run, settings
+from tests.warned import TIED
 
 NAMES = [f"class {letter}" for letter in "abcdefghij"]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings(TIED)
 
 
 @pytest.fixture(scope="module")

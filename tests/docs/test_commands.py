@@ -5,6 +5,7 @@ import pytest
 from tests.command_line.parsing import OnlyParsed
 from tests.docs.blocks import PAGES, commands
 from tests.paths import ROOT
+from tests.warned import TAKES_THE_PLACE
 
 NOT_RUNS = {"--help", "app", "board", "compare", "patches"}  # not Lightning's: their own tests run them
 MADE = {"--config", "--ckpt_path"}  # of what a run has made, there is nothing here
@@ -33,7 +34,7 @@ def test_there_are_many():
 
 
 @pytest.mark.parametrize("typed", TYPED, ids=lambda typed: " ".join(typed)[:60])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_it_is_taken(typed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     assert OnlyParsed(list(typed[1:])).subcommand == typed[1]

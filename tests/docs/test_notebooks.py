@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.paths import DOCS
+from tests.warned import ARRAY_WRAP
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 
@@ -21,7 +22,7 @@ def test_there_are_two():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(ARRAY_WRAP)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")

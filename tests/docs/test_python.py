@@ -9,6 +9,7 @@ import torch
 from editable.models import cifar_resnet18, write_weights
 from tests.docs.blocks import blocks
 from tests.paths import DOCS, ROOT
+from tests.warned import WIDE_MEMORY
 
 ELSEWHERE = {
     "patch-format": "a test of tests/editing/patches runs its lines on a patch of every kind",
@@ -49,7 +50,7 @@ def test_pages_that_are_left_out_are_there():
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in ELSEWHERE], ids=lambda page: page.stem)
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(WIDE_MEMORY)
 def test_it_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Lines that read files of trained runs (the generators' second block) are compiled alone."""
     monkeypatch.chdir(tmp_path)

@@ -97,7 +97,6 @@ def test_it_says_what_measured_it(name: str):
 
 
 @pytest.mark.parametrize("command", sorted({some for name in FILES for some in commands_of(name)}))
-@pytest.mark.filterwarnings("ignore")
 def test_its_commands_are_taken(command: str, monkeypatch: pytest.MonkeyPatch):
     """Files and modules are there, and options are known; what is in the pages' blocks is parsed by another test."""
     monkeypatch.chdir(ROOT)

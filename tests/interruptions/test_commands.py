@@ -17,8 +17,9 @@ from editable.errors import Interrupted
 from editable.tasks import EditableTrainingTask
 from editable.trainer import SUBCOMMANDS
 from tests.test_cli import DIGITS, SMALL_DIGITS, last_run
+from tests.warned import NOT_KEPT
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings(NOT_KEPT)
 COMMAND = [f"--config={DIGITS}", *SMALL_DIGITS]
 
 

@@ -21,7 +21,6 @@ def by_a_metric(optimizer):
     return ReduceLROnPlateau(optimizer, monitor="train_loss", threshold=10.0, patience=0)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "kind", ["two validations an epoch", "accumulated gradients, validations between", "max_steps"]
 )
@@ -38,7 +37,6 @@ def test_resumed_is_as_uninterrupted(tmp_path, kind):
         assert resumed.diary.rates.keys() <= whole.diary.rates.keys()  # no batch is seen again
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_workers_begin_where_the_trainer_was(tmp_path):
     """And not where they were themselves, which is some batches ahead."""
     whole = fit(tmp_path / "whole")
@@ -48,7 +46,6 @@ def test_workers_begin_where_the_trainer_was(tmp_path):
     assert resumed.difference(whole) == []
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_an_ended_fit_goes_on_with_more_epochs(tmp_path):
     whole = fit(tmp_path / "whole", max_epochs=3)
     fit(tmp_path / "short", max_epochs=2)
@@ -57,7 +54,6 @@ def test_an_ended_fit_goes_on_with_more_epochs(tmp_path):
     assert sorted(longer.diary.rates) == list(range(12, 18))
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_killed_and_resumed(tmp_path, signum, status):
     """In a process of its own and in the midst of a step; what is gone on from is the state behind a step."""
@@ -79,7 +75,6 @@ def test_killed_and_resumed(tmp_path, signum, status):
     assert fit(tmp_path / "resumed", last).difference(whole) == []
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_signal_breaks_off_a_validation_which_is_made_when_resumed(tmp_path):
     whole = fit(tmp_path / "whole", val_check_interval=0.5, limit_val_batches=3)
     step = Task.validation_step

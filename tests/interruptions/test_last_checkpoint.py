@@ -16,7 +16,6 @@ def assert_is_last(path, ended):
         assert torch.equal(content["state_dict"][name], value)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -31,14 +30,12 @@ def test_alone(tmp_path, settings):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_beside_one_that_keeps_the_best(tmp_path):
     ended = fit(tmp_path, callbacks=[ModelCheckpoint(monitor="val_error", filename="best")], check_val_every_n_epoch=2)
     assert_is_last(tmp_path / LAST, ended)
     assert (tmp_path / "checkpoints" / "best.ckpt").exists()
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("own", [{"save_last": True}, {"filename": "last", "enable_version_counter": False}])
 def test_not_again_where_another_has_saved_it(tmp_path, own):
     ended = fit(tmp_path, callbacks=[ModelCheckpoint(tmp_path / "own", **own)])
@@ -46,7 +43,6 @@ def test_not_again_where_another_has_saved_it(tmp_path, own):
     assert not (tmp_path / LAST).exists()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_but_where_the_others_is_older(tmp_path):
     own = ModelCheckpoint(tmp_path / "own", filename="last", enable_version_counter=False)
     ended = fit(tmp_path, callbacks=[own], check_val_every_n_epoch=2, max_epochs=3)
@@ -54,14 +50,12 @@ def test_but_where_the_others_is_older(tmp_path):
     assert_is_last(tmp_path / LAST, ended)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_fit_with_nothing_left_to_train_has_it_too(tmp_path):
     ended = fit(tmp_path / "first")
     fit(tmp_path / "again", tmp_path / "first" / LAST)
     assert_is_last(tmp_path / "again" / LAST, ended)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_none_without_checkpoints(tmp_path):
     fit(tmp_path, enable_checkpointing=False)
     assert not (tmp_path / "checkpoints").exists()

@@ -43,7 +43,6 @@ def interrupted(folder, signum):
     return status_of(in_child(work))
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("signum", "asked"), [(signal.SIGUSR1, "requeue 7\n"), (signal.SIGTERM, None)])
 def test_the_same_job_goes_on(tmp_path, job, monkeypatch, signum, asked):
     runs = tmp_path / "runs"
@@ -65,7 +64,6 @@ def test_the_same_job_goes_on(tmp_path, job, monkeypatch, signum, asked):
     assert not list(runs.rglob("scheduler-*"))  # the job is done
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_signal_inside_a_validation(tmp_path, job):
     """It is broken off, made again by the next start, and nothing else is another."""
     settings = {"val_check_interval": 0.5, "limit_val_batches": 3}
@@ -115,7 +113,6 @@ def run_in_child(*arguments):
     return status_of(child)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_an_evaluation_goes_on_too(tmp_path, job, monkeypatch):
     """Of edits, by the same command: three edits are kept, and only the others are made."""
     runs = tmp_path / "runs" / "digits" / "editable"
@@ -139,7 +136,6 @@ def test_an_evaluation_goes_on_too(tmp_path, job, monkeypatch):
     assert not list(runs.rglob("scheduler-*"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_scheduler_that_does_not_answer_is_told_of(tmp_path, job, monkeypatch):
     (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     assert interrupted(tmp_path / "version_0", signal.SIGUSR1) == 128 + signal.SIGUSR1

@@ -10,6 +10,7 @@ from editable.editing import EditPatch
 from editable.editing.patches.correction_log import read_log
 from editable.models import fingerprint
 from tests.callbacks.edit.commands import CONFIG, LENIENT, QUIET, digits, network, predictions, run
+from tests.warned import TAKES_THE_PLACE
 
 CODEBOOK = [
     "--evaluation.editor=CodebookEditor",
@@ -41,7 +42,6 @@ def asked(trained: Path, image: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_an_edit_of_the_same_layers_is_made_again_without_the_dropped_one(
     trained: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -72,7 +72,7 @@ def test_an_edit_of_the_same_layers_is_made_again_without_the_dropped_one(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_codebooks_by_edit_and_patches_in_a_test(trained: Path, capsys: pytest.CaptureFixture) -> None:
     """What no patch could hold: two edits by rows, one on the other, tested, and the first one dropped exactly."""
     files = []
@@ -99,7 +99,7 @@ def test_codebooks_by_edit_and_patches_in_a_test(trained: Path, capsys: pytest.C
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 @pytest.mark.parametrize("editor", ["codebook", "minimal harm"])
 def test_a_stream_leaves_a_patch_of_which_an_edit_can_be_dropped(
     editor: str, trained: Path, capsys: pytest.CaptureFixture

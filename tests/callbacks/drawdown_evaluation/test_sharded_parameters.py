@@ -13,7 +13,6 @@ from tests.process_groups import run_group
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed"),
     pytest.mark.skipif(not hasattr(os, "killpg"), reason="ends groups of processes"),
     pytest.mark.no_fake_cuda(reason="each process needs a device of its own, and there is one"),

@@ -15,6 +15,7 @@ from editable.cli import main
 from editable.editing import EditPatch
 from tests.callbacks.edit.commands import CONFIG, LENIENT, QUIET, RUNS, digits, network, predictions, run
 from tests.mistakes import error_line
+from tests.warned import TAKES_THE_PLACE
 
 AUTO = "--edit.editor=auto"
 HARMFUL = [  # far too large steps on all layers: the edit succeeds, and little else is left
@@ -35,7 +36,7 @@ def asked(trained: Path, image: int) -> list[str]:
     return [f"--edit.images={image}", f"--edit.labels={label}"]
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_the_least_harmful_is_taken_and_what_chose_it_tells_nothing(
     trained: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -85,7 +86,7 @@ def rerun(folder: Path) -> tuple[Path, dict[str, float]]:
     return again, {name: value for name, value in metrics.items() if name.startswith("edit_")}
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_one_after_the_other_by_the_one_that_keeps_most(trained: Path) -> None:
     """All of three mistakes hold; and one of them is dropped, made again by the editor that was chosen."""
     images, labels = digits()
@@ -135,7 +136,6 @@ BAD = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_mistakes_end_in_one_sentence(trained: Path, options: list[str], message: str, capsys: pytest.CaptureFixture):
     line = error_line(
@@ -145,7 +145,6 @@ def test_mistakes_end_in_one_sentence(trained: Path, options: list[str], message
     assert not list(Path().rglob("*.safetensors"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_nothing_to_edit_is_said_before_any_editor_is_tried(trained: Path, capsys: pytest.CaptureFixture):
     images, labels = digits()
     right = int((predictions(network(trained), images) == labels).nonzero()[0])

@@ -16,6 +16,7 @@ from tests.callbacks.edit.commands import CONFIG, LENIENT, QUIET, RUNS, digits, 
 from tests.callbacks.edit.conftest import Edited
 from tests.mistakes import error_line
 from tests.paths import ROOT
+from tests.warned import NOT_KEPT
 
 TRAIN = ROOT / "train.py"
 
@@ -26,7 +27,6 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_an_edit_is_kept_and_its_figures_are_those_of_the_edited_network(
     trained: Path, checkpoint_bytes: bytes, edited_11: Edited
 ) -> None:
@@ -74,7 +74,6 @@ def test_an_edit_is_kept_and_its_figures_are_those_of_the_edited_network(
     Image.open(folder / "edit.png").verify()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_patches_in_a_test_and_an_edit_on_an_edit(trained: Path, edited_3: Edited) -> None:
     """A patched network has the test error of the edited one; the second edit holds on top of the first."""
     images, labels = digits()
@@ -95,7 +94,6 @@ def test_patches_in_a_test_and_an_edit_on_an_edit(trained: Path, edited_3: Edite
     assert "Patches" not in (plain / "report.md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_patches_in_a_prediction_and_a_validation(trained: Path, edited_3: Edited) -> None:
     images, _ = digits()
     folder = edited_3.here / edited_3.folder
@@ -109,7 +107,6 @@ def test_patches_in_a_prediction_and_a_validation(trained: Path, edited_3: Edite
     assert patched["val_error"] == edited["val_error"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_several_images_and_views_are_edited_together(trained: Path) -> None:
     images, _ = digits()
     before = predictions(network(trained), images)
@@ -124,7 +121,6 @@ def test_several_images_and_views_are_edited_together(trained: Path) -> None:
     assert wider["edit_generality_before"] == metrics["edit_generality_before"], "they are the same views"
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_every_nth_test_image(trained: Path) -> None:
     images, labels = digits()
     before = predictions(network(trained), images)
@@ -137,7 +133,6 @@ def test_every_nth_test_image(trained: Path) -> None:
     assert metrics["edit_error_before"] == pytest.approx((before != labels)[7::7].float().mean().item(), abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_two_processes_share_the_test_images(trained: Path, edited_11: Edited) -> None:
     """The same figures and the same patch as by one process, and the command ends as it should."""
     options = ["--edit.images=11", f"--edit.labels={edited_11.asked}", LENIENT]
@@ -157,7 +152,6 @@ def edit(trained: Path, *options: str) -> list[str]:
     return ["edit", f"--config={CONFIG}", *QUIET, f"--ckpt_path={trained}", *options]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_an_edit_that_costs_too_much_is_measured_and_not_kept(trained: Path, capsys: pytest.CaptureFixture) -> None:
     label = int((predictions(network(trained), digits()[0])[11] + 1) % 10)
     options = ["--edit.images=11", f"--edit.labels={label}", "--edit.max_drawdown=-1"]
@@ -189,7 +183,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(
     options: list[str], expected: str, trained: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -197,7 +190,6 @@ def test_mistake_ends_in_one_clear_sentence(
     assert not list(Path().rglob("metrics.json"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_nothing_to_edit_and_a_foreign_patch(trained: Path, capsys: pytest.CaptureFixture) -> None:
     images, labels = digits()
     right = int((predictions(network(trained), images) == labels).nonzero()[0])
@@ -208,7 +200,7 @@ def test_nothing_to_edit_and_a_foreign_patch(trained: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("option", ["--trainer.fast_dev_run=true", "--trainer.logger=false"])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(NOT_KEPT)
 def test_files_of_others_in_the_current_folder_are_kept(
     option: str, trained: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from editable.cli import main
 from editable.editing import EditPatch
+from tests.warned import NO_FONT
 
 NAMES = sorted(
     [
@@ -104,7 +105,7 @@ def cells(markdown: str) -> list[str]:
     return ["".join(child.content for child in token.children) for token in tokens if token.type == "inline"]
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(NO_FONT)
 @pytest.mark.parametrize("name", ["003", "null", "crane [bird]", "- x", "two\nlines"])
 def test_one_name_on_the_command_line(name: str) -> None:
     position = (NAMES.index(name) + 1) % len(NAMES)
@@ -126,7 +127,7 @@ def edit_again(folder: Path) -> Path:
     return max(Path("runs [b]", "edit").iterdir())
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(NO_FONT)
 def test_all_names_in_a_file_and_in_every_file_that_is_written() -> None:
     """Each image is to be of the class behind its own; names stand in a file without quotes as far as YAML has it."""
     behind = [*NAMES[1:], NAMES[0]]
@@ -144,13 +145,12 @@ def test_all_names_in_a_file_and_in_every_file_that_is_written() -> None:
         Image.open(folder / file).verify()
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(NO_FONT)
 def test_an_accent_in_another_form_is_the_same_name() -> None:
     folder, _ = edit("--edit.images=0", "--edit.labels=cafe\u0301")
     assert asked(folder) == ["caf\u00e9"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_predictions_name_classes_as_they_are() -> None:
     main(["predict", "--config=config.yaml"])
     (path,) = Path("runs [b]").rglob("predictions.csv")

@@ -14,6 +14,7 @@ from editable.editing import EditEvaluator
 from tests.callbacks.edit import odd_networks
 from tests.callbacks.edit.commands import LENIENT, digits
 from tests.mistakes import error_line
+from tests.warned import BEING_TAKEN, ONE_AT_A_TIME, UNTRACED
 
 QUIET = [
     "--data=DigitsDataModule",
@@ -32,7 +33,7 @@ EDITOR = [
     "--evaluation.generality_views=0",
 ]
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings(BEING_TAKEN, ONE_AT_A_TIME, UNTRACED)
 
 
 @pytest.fixture(autouse=True)

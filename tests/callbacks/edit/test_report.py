@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from editable.callbacks.edit import ImageEditOutcome
@@ -66,7 +65,6 @@ def test_section_of_an_edit_that_is_not_kept_and_changes_no_test_image(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["edit.png"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_drawn_again_from_the_outcomes_file(edited_11: Edited, tmp_path: Path) -> None:
     folder = edited_11.here / edited_11.folder
     (section,) = write(read_outcome(folder / "edit_outcome.pt", ImageEditOutcome), tmp_path)

@@ -15,6 +15,7 @@ from editable.models import SplitNetwork
 from tests.callbacks.edit.commands import CONFIG, LENIENT, QUIET, digits, network, predictions, run
 from tests.callbacks.edit.outcomes import edited_images, scored_images
 from tests.mistakes import error_line
+from tests.warned import TAKES_THE_PLACE
 
 CODEBOOK = ["--evaluation.editor=CodebookEditor", "--evaluation.editor.num_references=200"]
 
@@ -46,7 +47,7 @@ def test_each_is_made_on_top_of_the_last_and_what_fails_is_left_out():
     assert len(found.owners) == 0
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_ten_mistakes_of_a_table_and_one_dropped(trained: Path, capsys: pytest.CaptureFixture):
     """By a codebook; the others' labels and all other predictions stay as they were."""
     images, labels = digits()
@@ -109,7 +110,6 @@ BAD = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_mistakes_end_in_one_sentence(trained: Path, options: list[str], message: str, capsys: pytest.CaptureFixture):
     Path("fixes.csv").write_text("image,label\n3,1\n")

@@ -41,7 +41,6 @@ def _vehicles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("editable.models.efficientnet_lite0", small)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_every_shipped_configuration_runs(capsys: pytest.CaptureFixture) -> None:
     main(["few_shot", f"--config={CONFIG}", *QUIET, "--few_shot.shots=[1,null]", "--few_shot.draws=2"])
     assert "Rules from a few labelled photographs" in capsys.readouterr().out
@@ -58,7 +57,6 @@ def test_every_shipped_configuration_runs(capsys: pytest.CaptureFixture) -> None
     assert "## Rules from a few labelled photographs" in (run / "report.md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_kept_rule_is_a_patch() -> None:
     """That of an editor, which gives photographs their labels in a random network, too."""
     way = ["--few_shot.layers=[]", "--few_shot.editors=[MinimalHarmEditor]", "--few_shot.strengths=[1.0]"]
@@ -78,7 +76,6 @@ def test_the_kept_rule_is_a_patch() -> None:
         ("--few_shot.photographs=data/nowhere", "data/nowhere does not exist"),
     ],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_mistakes_end_in_one_sentence(option: str, sentence: str, capsys: pytest.CaptureFixture) -> None:
     assert sentence in error_line(["few_shot", f"--config={CONFIG}", *QUIET, option], capsys)
     assert not list(Path().glob("runs/**/few_shot*"))

@@ -15,6 +15,7 @@ from editable.cli import main
 from editable.models import cifar_resnet18
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
+from tests.warned import FEW_KEYS
 
 CONFIG_FOLDER = CONFIGS / "invert"
 CONFIGS = {path.stem: path for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
@@ -76,7 +77,6 @@ def last_run(name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.filterwarnings("ignore")
 def test_every_shipped_configuration_runs(name: str, capsys: pytest.CaptureFixture) -> None:
     main(["invert", f"--config={CONFIGS[name]}", *SMALL])
     run = last_run(name)
@@ -105,7 +105,6 @@ def test_every_shipped_configuration_runs(name: str, capsys: pytest.CaptureFixtu
         assert words in shown
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_fixed_seeds_give_the_same_figures() -> None:
     small = ["--invert.methods=[transpose_patch]", "--invert.held_out=null", "--invert.rule.exemplars=2"]
     runs = []
@@ -144,7 +143,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(FEW_KEYS)
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     assert expected in error_line(["invert", f"--config={CONFIGS['automobiles_on_snow']}", *SMALL, *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))

@@ -75,7 +75,6 @@ def judged(*options: str, version: int = 0) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.startswith("judge_")}
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_shipped_configuration_runs(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     figures = judged(f"--judge.edited={edited()}")
@@ -97,7 +96,6 @@ def test_shipped_configuration_runs(capsys: pytest.CaptureFixture, monkeypatch: 
     assert "…" not in shown, "80 columns do"
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_an_edit_that_changes_nothing_changes_no_figure_and_runs_repeat() -> None:
     save_file(SmallNetwork(6).state_dict(), "zero.safetensors")
     zero = judged("--judge.edited=zero.safetensors")
@@ -108,7 +106,6 @@ def test_an_edit_that_changes_nothing_changes_no_figure_and_runs_repeat() -> Non
     assert judged(version=1) == zero
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_signal_and_what_it_says_to_go_on_with(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,13 +146,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     assert expected in error_line(["judge", f"--config={CONFIG}", *QUIET, *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_images_of_one_class_alone_are_refused(capsys: pytest.CaptureFixture) -> None:
     for folder in Path("data/wooden-wheels/test").iterdir():
         if folder.name != WHEEL:

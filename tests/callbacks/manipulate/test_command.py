@@ -18,6 +18,7 @@ from editable.data import ImageFolderDataModule
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
 from tests.small_efficientnet import SmallNetwork, write_image
+from tests.warned import TAKES_THE_PLACE
 
 OUTLINED, DETECTED = (CONFIGS / "manipulate" / f"{name}.yaml" for name in ("wooden_wheels", "detected_vehicles"))
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -97,7 +98,6 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_outlined_wheels_become_a_folder_that_is_data_and_runs_repeat(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +137,6 @@ def test_outlined_wheels_become_a_folder_that_is_data_and_runs_repeat(
     assert len(images.test_dataset) == 13
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_detected_vehicles_are_replaced_and_the_rest_stays() -> None:
     figures = manipulated(DETECTED)
     assert (figures["manipulate_num_images"], figures["manipulate_num_found"]) == (2, 2)
@@ -164,7 +163,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     assert expected in error_line(["manipulate", f"--config={DETECTED}", *QUIET, *SMALL, *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))
@@ -172,13 +170,12 @@ def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, c
     assert not Path("data/manipulated/detected-vehicles").exists()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_weights_may_be_safetensors() -> None:
     save_file({"score": torch.tensor(0.8)}, "weights.safetensors")
     assert manipulated(DETECTED, *SMALL, f"{FINDER}.weights=weights.safetensors")["manipulate_num_found"] == 2
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_the_example_of_context_matching_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manipulation, "MOST_EXAMPLES", 1)
     for seed, entry in enumerate(json.loads(Path("configs/rewrite/car-wheel-outlines.json").read_text())["masks"]):

@@ -54,7 +54,6 @@ def small(folder: Path) -> list[str]:
     return [*model, "--data.validation_fraction=0.5", "--new_class.num_negatives=3", "--new_class.training.num_steps=2"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes(
     folder: Path, capsys: pytest.CaptureFixture
 ):
@@ -103,7 +102,6 @@ def test_shipped_configuration_runs_and_its_network_is_tested_on_all_classes(
     assert json.loads((again / "metrics.json").read_text())["new_class_num_old_test_images"] == 18
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_test_takes_the_section_too(folder: Path):
     options = ["--new_class.num_draws=1", "--new_class.sweep=[]", "--new_class.baselines=false"]
     main(["test", f"--config={CONFIG}", *QUIET, *small(folder), *options])
@@ -132,7 +130,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(
     folder: Path, options: list[str], expected: str, capsys: pytest.CaptureFixture
 ):

@@ -106,7 +106,6 @@ def small_solvers(config: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.filterwarnings("ignore")
 def test_every_shipped_configuration_runs(name: str, request: pytest.FixtureRequest) -> None:
     if name == "routes":
         run = request.getfixturevalue("routes")
@@ -129,7 +128,6 @@ def test_every_shipped_configuration_runs(name: str, request: pytest.FixtureRequ
     assert len((run / "candidates.csv").read_text().splitlines()) == 1 + metrics["rewrite_num_candidates"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_routes_are_compared_in_two_tables(routes: Path) -> None:
     report = (routes / "report.md").read_text()
     for words in ("| Target class |", "| Other classes |", "ClosedForm by features", "](routes.png)"):
@@ -140,7 +138,6 @@ def test_routes_are_compared_in_two_tables(routes: Path) -> None:
     assert len({row["rewrite"] for row in rows}) == 5
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_short_way_for_one_rule(snow: tuple[Path, str]) -> None:
     run, shown = snow
     for words in ("ClosedForm", "_blocks.8._expand_conv", "photographs"):
@@ -152,7 +149,6 @@ def test_the_short_way_for_one_rule(snow: tuple[Path, str]) -> None:
     assert "](heat_maps.png)" in report
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_rewritten_checkpoint_is_tested_like_any_other(snow: tuple[Path, str]) -> None:
     run, _ = snow
     before = json.loads((run / "metrics.json").read_text())
@@ -179,14 +175,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     config = f"--config={CONFIGS['vehicles_on_snow']}"
     assert expected in error_line(["rewrite", config, *QUIET, *options], capsys)
     assert not list(Path("runs").rglob("metrics.json"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_broken_photograph_ends_it_before_any_work(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from editable.cli import main
 from editable.models import Generator, cifar_resnet18, load_weights
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
+from tests.warned import FEW_KEYS, TAKES_THE_PLACE
 
 DIGITS = str(CONFIGS / "digits" / "generator.yaml")
 RULES = {path.stem: path for path in sorted((CONFIGS / "digits").glob("*.json"))}
@@ -66,7 +67,7 @@ def cifar10_in_miniature() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["cifar10/generator", "digits/generator"])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_every_shipped_configuration_runs(name: str) -> None:
     options = [f"--config={CONFIGS / name}.yaml", *SMALL]
     options += cifar10_in_miniature() if name.startswith("cifar10") else []
@@ -83,7 +84,6 @@ def test_every_shipped_configuration_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.filterwarnings("ignore")
 def test_every_shipped_rule_rewrites_and_fixed_seeds_give_the_same_files(
     name: str, capsys: pytest.CaptureFixture
 ) -> None:
@@ -120,7 +120,6 @@ BAD_RULES = {
 
 
 @pytest.mark.parametrize(("rule", "expected"), BAD_RULES.values(), ids=BAD_RULES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_bad_rule_ends_in_one_clear_sentence(rule: dict, expected: str, capsys: pytest.CaptureFixture) -> None:
     Path("rule.json").write_text(json.dumps(rule))
     options = ["rewrite_generator", f"--config={DIGITS}", *SMALL, *REWRITE, "--rewrite_generator.rule=rule.json"]
@@ -143,13 +142,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(FEW_KEYS)
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     rule = f"--rewrite_generator.rule={RULES['bar_in_zero']}"
     assert expected in error_line(["rewrite_generator", f"--config={DIGITS}", *SMALL, *REWRITE, rule, *options], capsys)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_images_in_another_range_than_the_generators_are_a_mistake_in_training(capsys: pytest.CaptureFixture) -> None:
     # In a test they make the distance large, but are no mistake.
     options = ["fit", f"--config={DIGITS}", *SMALL, "--data.mean=[0.3]", "--data.std=[0.4]"]

@@ -27,6 +27,7 @@ from editable.data import ManipulatedImage, load_manipulated_folder, save_manipu
 from editable.editing import EditPatch, EditRecord, RateOutcome, StreamState
 from editable.errors import UserError
 from editable.rewriting import SecondMoment, cached_second_moment
+from tests.warned import MOMENT_ANEW
 
 NUMBER = 200
 IDENTITY = {"weights": "abc", "num_images": 4, "edited": None}
@@ -144,7 +145,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Kind, Path]
     return request.param, tmp_path / request.param.name
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(MOMENT_ANEW)
 def test_bytes_that_are_lost_or_changed(written: tuple[Kind, Path], tmp_path: Path):
     kind, path = written
     assert not fails(kind, tmp_path)
@@ -202,7 +203,7 @@ def test_values_of_another_type_or_none(kind: Kind, tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", TENSORS, ids=lambda kind: kind.name)
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(MOMENT_ANEW)
 def test_tensors_of_another_type_shape_or_none(kind: Kind, tmp_path: Path):
     kind.write(tmp_path)
     path, recomputed = tmp_path / kind.name, kind.read is read_moment

@@ -19,6 +19,7 @@ from editable.editing import EditPatch
 from editable.models import cifar_resnet18, load_weights
 from tests.paths import CONFIGS
 from tests.small_efficientnet import SmallNetwork
+from tests.warned import CHANNELS_LAST
 
 CONFIG_FOLDER = CONFIGS / "scan"
 CONFIGS = {path.stem: f"--config={path}" for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
@@ -58,7 +59,7 @@ def finished(name: str) -> Path:
     return max(Path("runs/scan", name).glob("version_*"), key=lambda folder: int(folder.name.split("_")[1]))
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(CHANNELS_LAST)
 def test_shipped_configurations_run_one_after_another(capsys: pytest.CaptureFixture):
     assert {name for name in CONFIGS if name.startswith("planted")} == {
         "planted_patch",
@@ -98,7 +99,7 @@ def test_shipped_configurations_run_one_after_another(capsys: pytest.CaptureFixt
     assert (finished("planted_patch") / "scan.csv").read_text() == (run / "scan.csv").read_text()
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(CHANNELS_LAST)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -116,7 +117,6 @@ def test_mistakes_are_a_sentence(capsys: pytest.CaptureFixture, options: list[st
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_shipped_watermark_is_scanned_for_in_a_font_of_ones_own(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -150,7 +150,6 @@ def test_the_shipped_watermark_is_scanned_for_in_a_font_of_ones_own(
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_shipped_rewrite_of_the_watermark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     def small_network() -> nn.Module:
         return SmallNetwork(10)

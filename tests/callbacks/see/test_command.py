@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from editable.cli import main
 from editable.models import cifar_resnet18
 from tests.paths import CONFIGS
+from tests.warned import FEW_KEYS
 
 CONFIG_FOLDER = CONFIGS / "see"
 CONFIGS = {path.stem: path for path in sorted(CONFIG_FOLDER.glob("*.yaml"))}
@@ -55,7 +56,6 @@ def last_run(name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.filterwarnings("ignore")
 def test_every_shipped_configuration_runs(
     name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +76,7 @@ def test_every_shipped_configuration_runs(
     assert Path("data/cifar10-resnet18.safetensors").read_bytes() == before
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(FEW_KEYS)
 def test_a_rewritten_file_takes_the_place_of_the_solver() -> None:
     """Of the classifier, of which there are fewer figures to be drawn than of a convolution."""
     state = load_file("data/cifar10-resnet18.safetensors")
@@ -100,7 +100,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
-@pytest.mark.filterwarnings("ignore")
 def test_mistake_ends_in_one_clear_sentence(options: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["see", f"--config={CONFIGS['cifar10_snow']}", *SMALL, *options])

@@ -18,6 +18,7 @@ from editable.models import cifar_resnet, cifar_resnet18
 from tests.callbacks.stream.streams import StopsBehind
 from tests.paths import CONFIGS
 from tests.test_cli import options_in_miniature
+from tests.warned import TAKES_THE_PLACE
 
 SHIPPED = {path.stem: path for path in sorted((CONFIGS / "cifar10").glob("stream_*.yaml"))}
 CONFIG = f"--config={CONFIGS / 'digits' / 'baseline.yaml'}"
@@ -26,7 +27,7 @@ SMALL = [CONFIG, *QUIET, "--model.network.width=4", "--evaluation.editor=Codeboo
 RUNS = Path("runs/digits/baseline")
 NETWORK = ("num_classes=10", "width=4", "layers=[1,1,1,1]", "in_channels=1")
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings(TAKES_THE_PLACE)
 
 
 @pytest.fixture(autouse=True)

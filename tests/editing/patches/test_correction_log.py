@@ -13,6 +13,7 @@ from editable.editing import EditPatch
 from editable.editing.patches.correction_log import append_corrections, entries_of, log_path, read_log
 from editable.errors import UserError
 from tests.editing.patches.kinds import made
+from tests.warned import TORN_LINES
 
 
 def entry(number: int, size: int = 0) -> dict[str, object]:
@@ -29,7 +30,7 @@ def test_what_is_appended_is_read_in_its_order(tmp_path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) == 3
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings(TORN_LINES)
 def test_a_power_cut_at_any_byte_of_the_last_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     append_corrections(path, [entry(0), entry(1)])
@@ -73,7 +74,6 @@ def test_processes_that_append_at_the_same_time(tmp_path: Path) -> None:
         assert own == sorted(own)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_kills(tmp_path: Path) -> None:
     path, context = tmp_path / "log.jsonl", multiprocessing.get_context("fork")
     last: list[dict[str, object]] = []

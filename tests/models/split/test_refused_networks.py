@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from editable.errors import UserError
 from editable.models import SplitNetwork, select_parameters
+from tests.warned import JIT, QUANTISATION
 
 
 class Small(nn.Module):
@@ -17,7 +18,7 @@ class Small(nn.Module):
         return self.head(self.first(x).relu())
 
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings(JIT, QUANTISATION)
 
 
 @pytest.mark.parametrize("made", ["script", "trace"])
