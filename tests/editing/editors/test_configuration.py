@@ -46,7 +46,7 @@ def test_configuration_makes_the_same_editor(editor: BaseEditor) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(BaseEditor, "editor")
     text = yaml.safe_dump({"editor": editor.configuration()})
-    made = parser.instantiate_classes(parser.parse_string(text)).editor
+    made = parser.instantiate(parser.parse_string(text)).editor
     assert type(made) is type(editor)
     assert (made.max_steps, made.margin) == (editor.max_steps, editor.margin)
     assert torch.equal(edit(made), edit(editor))
