@@ -162,6 +162,67 @@ def test_a_linear_subclass_that_scales_by_itself():
         assert torch.equal(block.values(inputs), network[:2](x))
 
 
+class SelfMoving(nn.Conv2d):
+    """Calls the function, by place or by name, with its own way to move."""
+
+    by_name = False
+
+    def forward(self, x):
+        if self.by_name:
+            return functional.conv2d(
+                x, self.weight, stride=self.stride, padding=self.padding, dilation=self.dilation, bias=self.bias
+            )
+        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_convolution_that_says_by_itself_how_it_moves(by_name):
+    network = nn.Sequential(SelfMoving(2, 3, (3, 2), (2, 1), (1, 3), (2, 4)), nn.Tanh()).double().eval()
+    network[0].by_name = by_name
+    x = torch.randn(2, 2, 7, 8, dtype=torch.float64)
+    block = LayerBlock(network, "0")
+    assert block.geometry == ((3, 2), (2, 1), (1, 3), (2, 4))
+    with torch.no_grad():
+        assert torch.equal(block.values(block.inputs(x)), network(x))
+
+
+class SelfDoubling(nn.Linear):
+    """Multiplies by twice its weight."""
+
+    def forward(self, x):
+        return functional.linear(x, self.weight.mul(2), self.bias)
+
+
+def test_a_layer_that_does_more_with_its_weight():
+    with pytest.raises(UserError, match="'0' does more with its weight than to convolve or multiply"):
+        LayerBlock(nn.Sequential(SelfDoubling(3, 2), nn.ReLU()), "0")
+
+
+class ActivatedByMethod(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.first(x).relu())
+
+
+def test_an_activation_that_is_a_method():
+    network = ActivatedByMethod().eval()
+    block = LayerBlock(network, "first")
+    x = torch.randn(5, 3)
+    with torch.no_grad():
+        assert torch.equal(block.values(block.inputs(x)), functional.relu(network.first(x)))
+    assert len(block.stages) == 2
+
+
+def test_a_weight_that_another_layer_has_too_is_said():
+    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    network[2].weight = network[0].weight
+    with pytest.warns(UserWarning, match="the weight of '0' is also that of '2': a rewrite changes both"):
+        LayerBlock(network, "0")
+
+
 def test_padding_that_is_no_zeros_on_both_sides_is_done_before(strange):
     strange.eval()
     x = torch.randn(2, 3, 7, 7, dtype=torch.float64)
@@ -207,13 +268,15 @@ class Untraceable(nn.Module):
 def test_a_network_that_cannot_be_traced():
     network = Untraceable().eval()
     x = torch.randn(2, 3, 5, 5)
-    with pytest.warns(UserWarning, match="cannot be traced by torch.fx .* the block of 'last' is the layer alone"):
+    reason = "symbolically traced variables cannot be used as inputs to control flow"
+    with pytest.warns(UserWarning, match=rf"by torch.fx \({reason}\), so the block of 'last' is the layer alone"):
         block = LayerBlock(network, "last")
     read, output = recorded(network, "last", x)
     with torch.no_grad():
         assert torch.equal(block.inputs(x), read)
         assert torch.equal(block.values(read), output)
     assert block.stages == ("last",)
+    assert block.upstream_state.keys() == network.state_dict().keys()
     assert not network.last._forward_pre_hooks
 
 

@@ -188,6 +188,16 @@ def test_what_is_no_sum_of_products(total: torch.Tensor, message: str):
         SecondMoment.from_total(total, 1)
 
 
+@pytest.mark.parametrize(
+    ("count", "message"), [(-1, "count must be at least 0"), (2**63, f"at most {2**63 - 1}"), (1.5, "a whole number")]
+)
+def test_what_is_no_number_of_keys(count: float, message: str):
+    """A file holds the number as int64."""
+    with pytest.raises(UserError, match=message):
+        SecondMoment.from_total(torch.eye(2), count)
+    assert SecondMoment.from_total(torch.eye(2), 2**63 - 1).count == 2**63 - 1
+
+
 def test_a_sum_reduced_over_processes():
     keys = random_keys(2, 3, 4)
     moment = SecondMoment.from_total(sum(part @ part.T for part in keys), 8)

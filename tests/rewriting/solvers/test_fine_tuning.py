@@ -10,8 +10,13 @@ from torchvision.models import VisionTransformer
 
 from editable.errors import UserError
 from editable.models import cifar_resnet
+from editable.rewriting.keys.exemplars import Exemplars
+from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.memory.block import LayerBlock
+from editable.rewriting.memory.inverse_moment import InverseMoment
+from editable.rewriting.memory.memory import make_memory
 from editable.rewriting.solvers.fine_tuning import FineTuning, parameters_from
-from tests.rewriting.problems import Untouched, conv_problem, random
+from tests.rewriting.problems import EXACT, Untouched, conv_problem, random, random_moment
 
 FROM_SECOND = {"second.weight", "bn2.weight", "bn2.bias", "third.weight", "third.bias", "head.weight", "head.bias"}
 
@@ -49,6 +54,33 @@ def test_corrects_the_exemplars():
     result = FineTuning("global", 0.2, max_steps=200)(problem)
     edited = torch.func.functional_call(network, result.params, (problem.images,))
     assert torch.equal(edited.argmax(1), problem.labels)
+
+
+class WithSideHead(nn.Module):
+    """Has a head behind its first layer whose output nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.side, self.last = nn.Linear(4, 5), nn.Linear(5, 2), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.first(x).tanh()
+        self.side(features)
+        return self.last(features)
+
+
+def test_what_the_logits_do_not_depend_on_stays():
+    torch.manual_seed(0)
+    network = WithSideHead().double()
+    block = LayerBlock(network, "first")
+    images = random(2, 4, seed=1)
+    exemplars = Exemplars(images, images.flip(0), torch.ones(2, 1, 1, dtype=torch.float64))
+    memory, inverse = make_memory(block.weight.shape, block.geometry), InverseMoment(random_moment(4), EXACT)
+    problem = RewriteProblem(block, memory, exemplars, inverse, images=images, labels=torch.tensor([0, 2]))
+    own = dict(network.named_parameters())
+    params = FineTuning("global", 0.1, max_steps=3)(problem).params
+    assert params.keys() == own.keys()
+    assert {name for name in own if torch.equal(params[name], own[name])} == {"side.weight", "side.bias"}
 
 
 def test_local_changes_only_its_layer_and_no_statistics():
