@@ -26,7 +26,7 @@ SURVIVED, NOT_REACHED = 0, 33
 """mutmut's exit codes of mutants that no test fails for; every other one is a failure, a crash or an endless loop."""
 SETTINGS = """
 only_mutate = {files}
-pytest_add_cli_args_test_selection = ["tests/{room}"]
+pytest_add_cli_args_test_selection = {tests}
 """
 """What a room adds to the last table of pyproject.toml."""
 COPIED = ("editable", "tests", "benchmarks", "configs", "docs", "results", "train.py")
@@ -64,8 +64,9 @@ def try_mutants(room: str, names: list[str], folder: Path) -> Tried:
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, folder / part)
     files = [str(path.relative_to(ROOT)) for path in (ROOT / "editable" / room).glob("*.py")]
+    tests = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests" / room).glob("test_*.py"))]
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    settings += SETTINGS.format(room=room, files=json.dumps(files))
+    settings += SETTINGS.format(files=json.dumps(files), tests=json.dumps(tests))
     (folder / "pyproject.toml").write_text(settings, encoding="utf-8")
     subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children=1", *names], cwd=folder, check=True)
     codes: dict[str, int | None] = {}
