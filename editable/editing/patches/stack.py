@@ -176,9 +176,9 @@ class _Dropping:
             layers.append(layer)
             self.lost.remove((layer, first))
         self.rows_are.take(position, patch, before, removed, gone)
-        after = dict(before) | {self._plain(key): value for key, value in values.items()}
-        after |= self.rows_are.tensors(after)
         tied = {self._plain(key): [self._plain(some) for some in names] for key, names in patch.tied.items()}
+        after = dict(before) | {self._plain(key): value for key, value in values.items()}
+        after |= self.rows_are.tensors(after) | {some: after[key] for key, names in tied.items() for some in names}
         made = EditPatch.between(before, after, edits, layers, tied)
         if len(edits) == 1:
             made = replace(made, edits=(edits[0].with_rows(made.edits[0].rows),))

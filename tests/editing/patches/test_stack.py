@@ -95,10 +95,14 @@ def test_a_stack_without_a_network() -> None:
     for patch in patches:
         patch.apply_(own)
     assert same(own, state)
+    with pytest.raises(UserError, match=r"^the patch is not the last one in these weights"):
+        without_patch(state, patches[0])
     for patch in reversed(patches):
         state = without_patch(state, patch)
     assert same(base, state)
     assert same(base, plain)
+    with pytest.raises(UserError, match=r"^the patch was made for other weights"):
+        with_patch(state, patches[1])
 
 
 @pytest.mark.parametrize("kinds", [["gd", "gd", "rmsprop"], ["codebook"] * 4, ["gd", "neurons", "neurons"]])
@@ -191,6 +195,51 @@ def test_ten_mistakes_by_gradient_steps_of_their_own_layers() -> None:
             assert torch.equal(own.state_dict()[name], value)
     made.clear()
     assert [some.how for some in drop(patches, before, 4, NAMES[:4], never)] == ["as it was"] * 3
+
+
+def shifted(own: nn.Module, name: str, by: float) -> EditPatch:
+    """Add to a tensor of a network, and put the patch into it."""
+    patch = EditPatch.of(own, {name: own.state_dict()[name] + by}, EditRecord([f"{name}: {by:+}"]))
+    patch.apply_(own)
+    return patch
+
+
+def test_what_was_made_again_makes_again_what_stands_on_it() -> None:
+    """The second patch changes another bias than before, when it is made again: the third one's."""
+    base = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    own, before = copy.deepcopy(base), copy_of(base)
+    patches = [shifted(own, name, by) for name, by in [("0.bias", 1), ("0.bias", 2), ("1.bias", 4), ("2.bias", 8)]]
+
+    def again(
+        number: int, edits: Sequence[EditRecord], earlier: Sequence[EditPatch], state: dict[str, Tensor]
+    ) -> EditPatch:
+        there = copy.deepcopy(base)
+        there.load_state_dict(state)
+        name = "1.bias"
+        return EditPatch.of(there, {name: state[name] + 16 * number}, edits)
+
+    left = drop(patches, before, 1, NAMES[:4], again)
+    assert [some.how for some in left] == ["made again", "made again", "on other weights"]
+    for some in left:
+        some.patch.apply_(base)
+    for name, value in base.state_dict().items():
+        expected = {"1.bias": 16 + 32, "2.bias": 8}.get(name, 0)
+        torch.testing.assert_close(value, before[name] + expected)
+
+
+def test_names_of_a_shared_tensor_are_kept_where_an_edit_before_it_is_dropped() -> None:
+    base = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    base[1].weight = base[0].weight
+    own, before = copy.deepcopy(base), copy_of(base)
+    patches = [shifted(own, name, by) for name, by in [("0.bias", 1), ("1.weight", 2)]]
+    assert patches[1].tied == {"0.weight": ["1.weight"]}
+    (left,) = drop(patches, before, 1, NAMES[:2], never)
+    assert (left.how, left.patch.tied) == ("on other weights", {"0.weight": ["1.weight"]})
+    state = with_patch(before, left.patch)
+    assert torch.equal(state["0.weight"], before["0.weight"] + 2)
+    assert torch.equal(state["1.weight"], state["0.weight"])
+    merged = merge(patches, before, NAMES[:2])
+    assert merged.tied == patches[1].tied
 
 
 def test_an_edit_of_a_patch_of_several_without_rows_is_made_again() -> None:
