@@ -65,6 +65,37 @@ def test_low_rank_is_found_in_either_matrix_of_a_convolution(rank: int, side: in
     assert size(parts) < before.nbytes / 6
 
 
+@pytest.mark.parametrize(("rank", "how"), [(16, "rank 16 and rounding"), (17, "bits, packed")])
+def test_a_quarter_of_the_rows_is_the_highest_rank(rank: int, how: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(64, 576, generator=generator)
+    u, v = (torch.randn(64, rank, generator=generator), torch.randn(rank, 576, generator=generator))
+    assert form(there_and_back(before, before + u @ v)) == how
+
+
+def test_low_rank_is_found_where_it_is_a_few_units_in_the_last_place() -> None:
+    """Rounding leaves singular values up to σ(√m + √n), with σ² the mean square of x·ε over 12 (Bai & Yin 1993).
+
+    Sixteen times as high an eigenvalue is sure, four times as high a singular value; this one is twice that.
+    """
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(64, 4096, generator=generator)
+    noise = torch.finfo(torch.float32).eps / 12**0.5
+    u, v = torch.randn(64, 1, generator=generator).double(), torch.randn(1, 4096, generator=generator).double()
+    change = 8 * noise * (8 + 64) * (u / u.norm()) @ (v / v.norm())
+    parts = there_and_back(before, (before.double() + change).float())
+    assert form(parts) == "rank 1 and rounding"
+    assert size(parts) < before.nbytes / 6
+
+
+def test_a_change_within_rounding_has_no_rank() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(64, 4096, generator=generator)
+    steps = torch.randint(-1, 2, before.shape, generator=generator)
+    parts = there_and_back(before, before * (1 + steps * torch.finfo(torch.float32).eps))
+    assert form(parts) == "bits, packed"
+
+
 def test_few_entries_are_few_bytes() -> None:
     before = torch.randn(200, 300)
     after = before.clone()
@@ -101,6 +132,8 @@ def test_rows() -> None:
         assert torch.equal(taken_back(after[name], parts[name]), some)
     grown = changed_rows(before, {name: torch.cat([some, added[name]]) for name, some in before.items()})
     assert set(grown["a"]) == {"rows"}
+    assert (form(parts["a"]), form(grown["b"])) == ("2 rows, 2 fewer", "2 rows")
+    assert form({"whole": before["a"]}) == "whole"
     with pytest.raises(ValueError, match="rows are not there"):
         taken_back(before["a"], parts["a"])
 
