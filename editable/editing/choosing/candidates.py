@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from editable.editing.editors.base import BaseEditor
@@ -110,6 +111,7 @@ def places_of(network: nn.Module) -> Places:
     return Places(classifier, before[-1].rpartition(".")[0] or before[-1])
 
 
+@torch.no_grad()  # a rate may be learnt
 def _title(editor: nn.Module) -> str:
     inner, rule = getattr(editor, "editor", None), getattr(editor, "rule", None)
     if isinstance(inner, nn.Module):

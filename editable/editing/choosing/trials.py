@@ -101,8 +101,9 @@ class Measured:
             UserError: If a label is none of the network's.
         """
         base = self.evaluator.measure_base(batches, number)
-        if int(base.labels.max()) >= base.num_classes or int(base.labels.min()) < 0:
-            raise UserError(f"judge has the label {int(base.labels.max())}, which is none of the network's")
+        wrong = base.labels[(base.labels < 0) | (base.labels >= base.num_classes)]
+        if len(wrong):
+            raise UserError(f"judge has the label {int(wrong[0])}, which is none of the network's")
 
     def at_its_place(self, editor: BaseEditor, place: Place) -> BaseEditor:
         """Return an editor that succeeds strictly, at its place."""
