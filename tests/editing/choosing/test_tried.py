@@ -10,6 +10,7 @@ from editable.editing import GD, BaseEditor, Editor
 from editable.editing.choosing.candidates import Candidate
 from editable.editing.choosing.trials import JudgingImages, Made, Trials
 from editable.editing.choosing.tried import Harm, Tried, least_harmful, tell
+from editable.editing.evaluation.stream import Cost
 from editable.errors import UserError
 from editable.models import SplitNetwork
 
@@ -25,6 +26,40 @@ def test_labels_given_come_first_then_errors_then_changes_then_the_order():
     assert least_harmful([tried(1, 0.1, 0, success=False)]) is None
     assert least_harmful([]) is None
     assert least_harmful([Tried("unjudged", True, None, "", 1)]) == 0
+
+
+def test_fewer_changes_than_none_that_is_known_there_are_not():
+    """A candidate that nothing has judged counts as one of no errors and no changes."""
+    unjudged, judged = (
+        Tried("unjudged", True, None, "", 3),
+        Tried("judged", True, HARM._replace(error_after=0.0), "", 3),
+    )
+    assert least_harmful([judged, unjudged]) == 1
+    unchanged = judged._replace(harm=HARM._replace(error_after=0.0, num_changed=0))
+    assert least_harmful([unjudged, unchanged]) == least_harmful([unchanged, unjudged]) == 0
+
+
+HARM = Harm(8, 0.25, 0.375, [4, 9], 1, 4, 0.3125, 0.95)
+
+
+def test_what_a_change_costs():
+    """By counting: of eight images two were wrong; two of the right ones break, and one is mended."""
+    labels, before = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    after = torch.tensor([0, 2, 0, 1, 1, 1, 1, 0])
+    positions = torch.tensor([3, 4, 7, 9, 10, 12, 15, 20])
+    assert Harm.of(Cost(labels, before, after), positions, 0.3125, 0.95) == HARM
+    assert HARM.points == pytest.approx(12.5)
+
+
+def test_what_is_told_in_a_line():
+    assert str(HARM) == (
+        "25.00 → 37.50 % wrong of 8 other images: 2 broken, 1 mended; at most 31.25 % are broken, with 95 % confidence"
+    )
+    assert str(Tried("some", True, HARM, "", 3)) == "some: +12.50 points"
+    assert str(Tried("some", True, HARM._replace(error_after=0.0), "", 3)) == "some: -25.00 points"
+    assert str(Tried("some", True, None, "", 3)) == "some"
+    assert str(Tried("some", False, None, "", 2)) == "some: not all images get their labels"
+    assert str(Tried("some", False, None, "it cannot")) == "some: it cannot"
 
 
 class Unwilling(Editor):
