@@ -1,6 +1,7 @@
 """`EditEvaluator` gives the figures of the naive procedure: copy, edit, run the whole data set, count."""
 
 import copy
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from editable.data.turns import Turns
 from editable.editing import (
     GD,
     BaseEditor,
@@ -19,6 +21,7 @@ from editable.editing import (
     RMSProp,
     SamplingSettings,
 )
+from editable.editing.evaluation import evaluator as evaluation
 from editable.errors import UserError
 from editable.models import ScoringSettings, SplitNetwork
 from editable.models.split.agreement import ROWS
@@ -172,6 +175,7 @@ def test_equals_the_naive_procedure(
     options = {"image_stride": stride, "edits_at_once": edits_at_once, "memory_budget": memory_budget}
     evaluator = evaluator_of(network, Editor(ours, 4), data, batch_size, **options)
     base = evaluator.measure_base()
+    assert evaluator.num_rechecked == 0
     assert base.num_classes == 5
     assert base.labels.tolist() == [label for _, label in data]
     assert torch.equal(base.predictions, predict(network, torch.stack([image for image, _ in data])))
@@ -186,6 +190,41 @@ def test_equals_the_naive_procedure(
             assert len(set(field.tolist())) > 2
         assert evaluator.num_sensitive > 5
         assert evaluator.spilled == (memory_budget != 4.0)
+
+
+@pytest.mark.parametrize(("stride", "batch_size"), [(1, 16), (3, 7), (7, 59), (1, 60), (1, 100)])
+@pytest.mark.parametrize(("rank", "number"), [(0, 1), (0, 2), (1, 2), (2, 3)])
+def test_several_processes_read_the_data_set_in_turns(
+    rank: int, number: int, stride: int, batch_size: int, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+):
+    """What the others tell of their batches is computed by hand, and so is what this one has to tell."""
+    data, turns = data_for(network), []
+    batches, split = batches_of(data, batch_size), SplitNetwork(network, ["3", "8"])
+
+    def by_hand(batch: int) -> tuple[Tensor, ...]:
+        images, labels = batches[batch]
+        kept = [place for place in range(len(labels)) if (batch * batch_size + place) % stride == 0]
+        with torch.no_grad():
+            logits = copy.deepcopy(network).eval()(images)
+            return labels, logits, *(feature[kept] for feature in split.prefix(images))
+
+    def told(own: tuple[Tensor, ...] | None, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+        turn = range(len(turns) * number, min((len(turns) + 1) * number, len(batches)))
+        turns.append(turn)
+        assert (own is not None) == (len(turn) > rank)
+        if own is not None:
+            torch.testing.assert_close(own, by_hand(turn[rank]))
+        yield from (own if place == rank and own is not None else by_hand(batch) for place, batch in enumerate(turn))
+
+    monkeypatch.setattr(evaluation, "told", told)
+    evaluator = evaluator_of(network, Editor(GD(0.05), 4), data, image_stride=stride)
+    evaluator.batches, evaluator.turns = batches[rank::number], Turns(rank, number, batch_size)
+    base = evaluator.measure_base()
+    assert [batch for turn in turns for batch in turn] == list(range(len(batches)))
+    assert base.labels.tolist() == [label for _, label in data]
+    assert torch.equal(base.predictions, predict(network, torch.stack([image for image, _ in data])))
+    assert evaluator.num_images == len(data[::stride])
+    assert evaluator.errors_before == count_errors(network, data, stride)
 
 
 class RecordingEditor(Editor):

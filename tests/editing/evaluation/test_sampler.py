@@ -189,6 +189,26 @@ def test_budget_is_kept_and_used(num_edits: int, per_edit: int) -> None:
     assert 0.9 * min(budget, 200 * num_edits) - 2 * num_edits <= estimate.forward_passes <= budget
 
 
+@pytest.mark.parametrize(("budget", "size"), [(419, 0), (420, 4)])
+def test_a_pilot_leaves_each_edit_its_least_sample(budget: int, size: int) -> None:
+    """Four images at least for each of 100 edits, and a twentieth of the passes, 4 for each of five, for the pilot."""
+    sampler = DrawdownSampler(torch.linspace(-1, 9, 100), 100, forward_passes=budget)
+    assert sampler.draw_pilot(5).indices.shape == (5, size)
+
+
+@pytest.mark.parametrize("target", [{"half_width": 0.02}, {"forward_passes": 40 * 30}])
+def test_a_sampler_goes_on_from_where_another_one_was(target: dict[str, float]) -> None:
+    margins, changes = make_population(500, 40)
+    whole, first, second = (DrawdownSampler(margins, 40, seed=seed, **target) for seed in (3, 3, 4))
+    evaluate(first, changes[: 2 * GROUP])
+    second.load_state_dict(first.state_dict())
+    assert second.estimate() == first.estimate()
+    estimate = evaluate(second, changes[2 * GROUP :], pilot=False)
+    assert estimate == evaluate(whole, changes)
+    assert torch.equal(second.drawdowns, whole.drawdowns)
+    assert torch.equal(second.sample_sizes, whole.sample_sizes)
+
+
 def test_what_skipped_edits_save_goes_to_the_others() -> None:
     margins, changes = make_population(1000, 80)
     changes[::2] = 0

@@ -48,6 +48,8 @@ def test_all_are_computed_once_and_in_order(count: int, most: int):
 def test_what_is_said():
     with pytest.warns(UserWarning, match="no memory for 8 edits at once: from here on at most 4 .*edits_at_once=4"):
         parts(Together(8, "edits", "edits_at_once"), 8, 4)
+    with pytest.warns(UserWarning, match="no memory for 8 images at once: .* whenever that is too much$"):
+        parts(Together(8, "images"), 8, 4)
 
 
 def test_one_alone_for_which_there_is_no_memory_is_an_error():
