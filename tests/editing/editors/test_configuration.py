@@ -14,6 +14,7 @@ from editable.editing import (
     AdaptiveRProp,
     BallEditor,
     BaseEditor,
+    CodebookEditor,
     Editor,
     HigherEditor,
     Momentum,
@@ -88,3 +89,15 @@ class Odd(UpdateRule):
 def test_what_cannot_be_written_is_a_user_error(rule: UpdateRule, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Editor(rule).configuration()
+
+
+def test_each_of_several_values_is_written() -> None:
+    editor = CodebookEditor(layers=["layer4.0.conv1", "avgpool"])
+    assert editor.configuration()["init_args"]["layers"] == ["layer4.0.conv1", "avgpool"]
+
+
+def test_an_editor_that_cannot_be_written_is_described_by_what_it_looks_like() -> None:
+    assert Editor(GD(0.1)).description() == Editor(GD(0.1)).configuration()
+    odd = Editor(Forgetful(0.1, 3), max_steps=7)
+    assert odd.description() == repr(odd)
+    assert "max_steps=7" in odd.description()

@@ -106,6 +106,29 @@ def test_equals_the_textbook_recursion(rule: str, differentiable: bool, network:
     assert (False, 1) in outcomes
 
 
+class Unrolled(Editor):
+    """Makes all steps wherever it is, as differentiable edits do on a device."""
+
+    def _stop_early(self, objective, update, current, state, inputs, targets, differentiable):
+        return self._unroll(objective, update, current, state, inputs, targets)
+
+
+@every_rule
+def test_unrolled_edits_are_those_that_stop_early(rule: str, network: nn.Module, split: SplitNetwork):
+    """Those that succeed at once, late or never: the same parameters, figures and gradients."""
+    images, labels = some_edits(network)
+    found, wanted = [], list(network.parameters())
+    for kind in (Editor, Unrolled):
+        result = edit_all(kind(RULES[rule][0], 6), split, images, labels, differentiable=True)
+        score = result.loss.sum() + sum(some.square().sum() for some in result.params.values())
+        gradients = torch.autograd.grad(score, wanted, allow_unused=True)
+        found.append((*result.params.values(), *result[1:], *(some for some in gradients if some is not None)))
+    assert len(found[0]) > len(result), "with gradients"
+    assert len(result.num_steps.unique()) > 2
+    assert result.num_steps.dtype == torch.int64
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("margin", [0.0, 0.4])
 def test_several_samples_in_one_edit(margin: float, network: nn.Module, split: SplitNetwork):
     images, labels = some_edits(network)

@@ -207,3 +207,27 @@ def test_mistakes(split: SplitNetwork):
         editor(split.suffix, split.params, features, torch.tensor([1]))
     with pytest.raises(UserError, match="max_steps must be at least 0, got -3"):
         HigherEditor(partial(torch.optim.SGD, lr=0.1), max_steps=-3)
+
+
+def test_another_learning_rate_is_that_of_the_optimizer(smooth_split: SplitNetwork):
+    editor = HigherEditor(partial(torch.optim.SGD, lr=0.5, momentum=0.8), 3)
+    changed = edit_all(editor.with_learning_rate(0.03), smooth_split, differentiable=False)
+    expected = edit_all(Editor(Momentum(0.03, decay=0.8), 3), smooth_split, differentiable=False)
+    for name, value in expected.params.items():
+        torch.testing.assert_close(changed.params[name], value, rtol=1e-9, atol=1e-12)
+    settings = editor.configuration()["init_args"]["optimizer"]["init_args"]
+    assert (settings["lr"], settings["momentum"]) == (0.5, 0.8)
+    with pytest.raises(UserError, match=r"learning_rate .*-1"):
+        editor.with_learning_rate(-1.0)
+
+
+class Rateless(torch.optim.Optimizer):
+    """Has nothing that could be set."""
+
+    def __init__(self, params: list[nn.Parameter]) -> None:
+        super().__init__(params, {})
+
+
+def test_an_optimizer_without_a_learning_rate_is_named():
+    with pytest.raises(UserError, match="Rateless has no learning rate, lr, that could be set"):
+        HigherEditor(Rateless).with_learning_rate(0.1).configuration()

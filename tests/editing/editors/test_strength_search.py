@@ -46,6 +46,30 @@ def strength_of(weak: EditResult, strong: EditResult, split: SplitNetwork) -> fl
     )
 
 
+class Given(BaseEditor):
+    """Changes one parameter to what it is given, whatever is asked."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, forward, params, inputs, targets, differentiable=False):
+        edited = {name: torch.full_like(param, self.value) for name, param in params.items()}
+        return EditResult(edited, torch.zeros(()), torch.tensor(True), torch.tensor(1))
+
+
+@pytest.mark.parametrize(("margin", "strength"), [(1.0, 0.5), (0.5, 0.25), (1.75, 0.875)])
+def test_a_lead_of_just_the_margin_is_enough(margin: float, strength: float):
+    """The lead is 2α: each of these strengths is one that halving comes by, and no number is rounded."""
+
+    def forward(inputs, params):
+        return torch.stack([torch.zeros(1), params["weight"].expand(1)], dim=1)
+
+    weak = StrengthSearch(Given(2.0), margin)(forward, {"weight": torch.zeros(1)}, torch.ones(1, 1), torch.tensor([1]))
+    assert weak.params["weight"].tolist() == [2 * strength]
+    assert weak.loss < 1e-6
+
+
 def test_the_least_strength_by_formula():
     """The lead of a linear layer's label is linear in α: it is at the margin where α = (m − lead₀)/(lead₁ − lead₀)."""
     torch.manual_seed(0)
