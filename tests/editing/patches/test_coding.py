@@ -65,6 +65,18 @@ def test_low_rank_is_found_in_either_matrix_of_a_convolution(rank: int, side: in
     assert size(parts) < before.nbytes / 6
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_factors_are_as_exact_as_the_tensor(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(64, 576, generator=generator, dtype=dtype)
+    u, v = torch.randn(64, 1, generator=generator, dtype=dtype), torch.randn(1, 576, generator=generator, dtype=dtype)
+    change = torch.finfo(dtype).eps ** 0.5 / 100 * u @ v
+    parts = there_and_back(before, before + change)
+    assert form(parts) == "rank 1 and rounding"
+    assert parts["u"].dtype == parts["v"].dtype == dtype
+    assert size(parts) < before.nbytes / 3
+
+
 @pytest.mark.parametrize(("rank", "how"), [(16, "rank 16 and rounding"), (17, "bits, packed")])
 def test_a_quarter_of_the_rows_is_the_highest_rank(rank: int, how: str) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from editable.editing import EditPatch
+from editable.editing import EditPatch, EditRecord
 from editable.editing.patches.correction_log import append_corrections, entries_of, log_path, read_log
 from editable.errors import UserError
 from tests.editing.patches.kinds import made
@@ -52,6 +52,14 @@ def test_torn_lines_are_counted_in_a_warning(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"number": 1, "as')
     with pytest.warns(UserWarning, match="has 1 torn lines, which are passed over"):
         assert read_log(path) == [entry(0)]
+
+
+def test_empty_lines_are_passed_over_without_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    append_corrections(path, [entry(0)])
+    path.write_bytes(path.read_bytes() + b"\n  \n")
+    append_corrections(path, [entry(1)])
+    assert read_log(path) == [entry(0), entry(1)]
 
 
 def append_many(path: Path, first: int, number: int) -> None:
@@ -105,12 +113,19 @@ def test_what_it_says_of_a_patch(tmp_path: Path) -> None:
         "edit": 1,
         "images": ["image 0"],
         "labels": [1],
+        "settings": {"editor": {"class_path": "editable.editing.GD", "init_args": {"learning_rate": 0.1}}},
         "network": "0123",
         "before": patch.base,
         "after": patch.edited,
     }
-    assert {name: line[name] for name in expected} == expected
+    assert {**expected, "time": line["time"]} == line
     assert line["time"].endswith("+00:00")
+    several = EditPatch({}, "a", "b", (EditRecord(["one"]), EditRecord(["two"])))
+    lines = entries_of(several, Path("p"), "edit")
+    assert [(some["edit"], some["asked"], some["harm"], some["network"]) for some in lines] == [
+        (1, ["one"], None, "a"),
+        (2, ["two"], None, "a"),
+    ]
     assert entries_of(EditPatch({}, "a", "b"), "p", "edit") == []
 
 
