@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from editable.data.images.same_images import SameImages
 from editable.editing.choosing.candidates import Candidate
-from editable.editing.editors.base import BaseEditor
+from editable.editing.editors.base import BaseEditor, label_range
 from editable.editing.editors.placing import needs_place, split_for
 from editable.editing.evaluation.stream import Cost, StreamEvaluator
 from editable.errors import UserError
@@ -101,9 +101,10 @@ class Measured:
             UserError: If a label is none of the network's.
         """
         base = self.evaluator.measure_base(batches, number)
-        wrong = base.labels[(base.labels < 0) | (base.labels >= base.num_classes)]
-        if len(wrong):
-            raise UserError(f"judge has the label {int(wrong[0])}, which is none of the network's")
+        lowest, highest = label_range(base.labels)
+        if lowest < 0 or highest >= base.num_classes:
+            wrong = lowest if lowest < 0 else highest
+            raise UserError(f"judge has the label {wrong}, which is none of the network's")
 
     def at_its_place(self, editor: BaseEditor, place: Place) -> BaseEditor:
         """Return an editor that succeeds strictly, at its place."""
