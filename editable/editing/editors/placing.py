@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from editable.editing.editors.base import BaseEditor
+from editable.editing.editors.wrapper import EditorWrapper
 from editable.errors import UserError
 from editable.models import SplitNetwork
 from editable.models.sharded import is_sharded
@@ -15,7 +16,9 @@ __all__ = ["needs_place", "split_for"]
 
 
 def needs_place(editor: BaseEditor) -> bool:
-    """Return whether an editor asks for reference images, or for a layer of its own."""
+    """Return whether an editor asks for reference images, or for a layer of its own; one around another hands it on."""
+    if isinstance(editor, EditorWrapper) and type(editor).at is EditorWrapper.at:
+        return needs_place(editor.editor)
     return type(editor).at is not BaseEditor.at or editor.own_layers is not None
 
 

@@ -95,5 +95,6 @@ def test_layers_of_an_editor() -> None:
     assert layers_for(form, TOP, "3") == ("3",)
     assert layers_for(gradients, TOP, ["0", "3"]) == ("0", "3")
     assert layers_for(form, TOP) == ("5",)
-    assert layers_for(gradients, TOP) == ("3",)
+    assert layers_for(gradients, TOP) == layers_for(StrengthSearch(gradients), TOP) == ("3",)
+    assert layers_for(StrengthSearch(form), TOP) == ("5",)
     assert layers_for(form, NO_CLASSIFIER) == ("1",)

@@ -19,6 +19,7 @@ def network() -> nn.Module:
 def test_who_asks_for_more_than_the_samples() -> None:
     gradients = Editor(GD(0.1))
     assert not needs_place(gradients)
+    assert not needs_place(StrengthSearch(gradients))
     for editor in (MinimalHarmEditor(), CodebookEditor(), PreconditionedEditor(gradients)):
         assert needs_place(editor)
         assert needs_place(StrengthSearch(editor))
