@@ -71,6 +71,11 @@ def test_equals_projection_after_every_step(split: SplitNetwork, rule: str, norm
     assert size(split.params, centre, norm) == 0
 
 
+def test_it_goes_on_as_long_as_the_editor_by_default():
+    ball, plain = BallEditor(GD(0.1), 1.0), Editor(GD(0.1))
+    assert (ball.max_steps, ball.margin, ball.norm) == (plain.max_steps, plain.margin, "l2")
+
+
 def test_in_a_wide_ball_it_is_the_editor_to_the_bit(split: SplitNetwork):
     features, labels = split.prefix(images_of(4)), torch.tensor([1, 2, 3, 4])
     for norm in ("l2", "linf"):

@@ -24,6 +24,7 @@ from editable.editing import (
     StrengthSearch,
     UpdateRule,
 )
+from editable.editing.editors.configuration import class_path_of
 from editable.errors import UserError
 from tests.editing.evaluation.test_learning_rates import edit
 
@@ -101,3 +102,17 @@ def test_an_editor_that_cannot_be_written_is_described_by_what_it_looks_like() -
     odd = Editor(Forgetful(0.1, 3), max_steps=7)
     assert odd.description() == repr(odd)
     assert "max_steps=7" in odd.description()
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (GD, "editable.editing.GD"),
+        (torch.optim.SGD, "torch.optim.SGD"),
+        (torch.nn.Linear, "torch.nn.Linear"),
+        (Forgetful, f"{__name__}.Forgetful"),
+        (dict, "builtins.dict"),
+    ],
+)
+def test_the_shortest_path_of_a_class(kind: type, path: str) -> None:
+    assert class_path_of(kind) == path

@@ -90,3 +90,4 @@ def test_finite_gradient_at_a_tie(margin: float):
 
 def test_shows_its_margin():
     assert repr(MarginObjective(0.5)) == "MarginObjective(margin=0.5)"
+    assert repr(MarginObjective(0.5, strict=True)) == "MarginObjective(margin=0.5, strict=True)"
