@@ -39,6 +39,8 @@ REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
     ("num_rows", lambda value: FeatureStore(value, 0, CPU), [-1], [0]),
     ("memory_budget", lambda value: FeatureStore(1, value, CPU), [-1, 2**63], [0, 2**63 - 1]),
     ("memory_budget", lambda value: StreamEvaluator(SPLIT, EDITOR, memory_budget=value), [0.0, -1e-9], [1e-9]),
+    ("num_corrections", lambda value: StreamEvaluator(SPLIT, EDITOR).expect(value, 0, 0), [0, -1], [1]),
+    ("size", lambda value: list(FeatureStore(0, 0, CPU).batches(value)), [0, -1], [1]),
     ("per_decade", lambda value: learning_rate_grid(0.1, 1.0, value), [0, 1001], [1, 1000]),
     ("lowest", lambda value: learning_rate_grid(value, 1.0, 1), [0.0, -1e-9], [1e-9]),
     ("lowest", lambda value: learning_rate_grid(value, 0.1, 1), [0.2], [0.1]),
