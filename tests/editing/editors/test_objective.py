@@ -5,6 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from editable.editing import MarginObjective
+from editable.editing.editors.objective import is_predicted
 from tests.editing.reference import margin_loss
 
 
@@ -71,6 +72,15 @@ def test_vmap_equals_a_loop():
     together = torch.func.vmap(MarginObjective(0.3))(logits, targets)
     one_by_one = torch.stack([MarginObjective(0.3)(*edit) for edit in zip(logits, targets, strict=True)])
     torch.testing.assert_close(together, one_by_one, rtol=1e-12, atol=0)
+
+
+def test_predicted_are_the_labels_above_all_others_in_any_shape():
+    logits = torch.randint(4, (5, 3, 6), generator=torch.Generator().manual_seed(0)).double()
+    labels = logits.argmax(dim=-1)
+    expected = [[row.count(max(row)) == 1 for row in rows] for rows in logits.tolist()]
+    assert is_predicted(logits, labels).tolist() == expected
+    assert {True, False} <= {right for rows in expected for right in rows}
+    assert not is_predicted(logits, logits.argmin(dim=-1)).any()
 
 
 def test_gradients():
