@@ -23,7 +23,6 @@ from editable.editing.editors.site import EditSite
 from editable.editing.linear.asked_samples import check_samples
 from editable.editing.linear.linear_layer import LinearLayer
 from editable.errors import UserError, require_at_least, require_not_negative, require_positive
-from editable.rewriting import InverseMoment, Regularisation
 
 __all__ = ["LastLayerRetraining", "Weighting", "reference_weights"]
 
@@ -48,7 +47,8 @@ class LastLayerRetraining(BaseEditor):
     - ``equal``.
 
     Edited samples have κ at first, and four times as much each time that they do not hold. The minimum is unique, and
-    found by L-BFGS in float64 until the gradient vanishes, preconditioned by a bound of the curvature.
+    found by L-BFGS in float64 until the gradient vanishes, preconditioned by a bound of the curvature, in what the
+    samples span.
 
     In a stream it is trained on all samples so far, from the unedited weights; the last word on a sample counts.
 
@@ -222,14 +222,15 @@ def reference_weights(logits: Tensor, labels: Tensor, weighting: Weighting, gamm
 def _minimise(samples: _Samples, base: Tensor, start: Tensor, strength: float) -> Tensor:
     """Return the matrix [C, d] of the least Σ w·ℓ + ½·strength·‖W − base‖², from a start.
 
-    The Hessian is at most P = ½ Σ w kkᵀ + strength, for each class; Δ = D·P^{-1/2} is what is searched for.
+    The Hessian is at most P = ½ Σ w kkᵀ + strength, for each class. What is searched for is Δ·V·P^{1/2}, V the
+    eigenvectors of P among what the samples' keys span, where the least Δ lies: no more columns than samples.
     """
     weights, labels = samples.weights[:, None], functional.one_hot(samples.labels, len(base))
-    bound = 0.5 * samples.keys.T @ (weights * samples.keys)
-    bound.diagonal().add_(strength)
-    inverse = InverseMoment((bound + bound.T) / 2, Regularisation(epsilon=0))
-    keys, fixed = inverse.whiten(samples.keys.T).T, samples.logits(base)
-    change = inverse.whiten(((start - base) @ bound).T).T.contiguous().requires_grad_()
+    vectors, curvature = _spanned((0.5 * weights).sqrt() * samples.keys)
+    curvature = curvature + strength
+    scale, shrink = curvature.rsqrt(), strength / curvature
+    keys, fixed = samples.keys @ vectors * scale, samples.logits(base)
+    change = ((start - base) @ vectors / scale).requires_grad_()
     optimizer = torch.optim.LBFGS(
         [change],
         max_iter=MOST_ITERATIONS,
@@ -242,11 +243,10 @@ def _minimise(samples: _Samples, base: Tensor, start: Tensor, strength: float) -
 
     @torch.no_grad()
     def closure() -> Tensor:
-        logits = fixed + keys @ change.T
-        own = inverse.whiten(change.T).T
-        log_p = logits.log_softmax(dim=1)
-        change.grad = (weights * (log_p.exp() - labels)).T @ keys + strength * inverse.whiten(own.T).T
-        return -(weights * labels * log_p).sum() + 0.5 * strength * own.square().sum()
+        log_p = (fixed + keys @ change.T).log_softmax(dim=1)
+        pull = shrink * change
+        change.grad = (weights * (log_p.exp() - labels)).T @ keys + pull
+        return -(weights * labels * log_p).sum() + 0.5 * (pull * change).sum()
 
     optimizer.step(closure)
     closure()
@@ -259,7 +259,16 @@ def _minimise(samples: _Samples, base: Tensor, start: Tensor, strength: float) -
             UserWarning,
             stacklevel=4,
         )
-    return base + inverse.whiten(change.detach().T).T
+    return base + (change.detach() * scale) @ vectors.T
+
+
+def _spanned(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvectors [d, r] and eigenvalues [r] of KᵀK for K [S, d], r = min(S, d)."""
+    if len(keys) < keys.shape[1]:
+        _, singular, vectors = torch.linalg.svd(keys, full_matrices=False)
+        return vectors.T, singular.square()
+    values, vectors = torch.linalg.eigh(keys.T @ keys)
+    return vectors, values.clamp(min=0)
 
 
 def _leads(logits: Tensor, labels: Tensor) -> Tensor:

@@ -55,21 +55,22 @@ def newton(keys: Tensor, labels: Tensor, weights: Tensor, base: Tensor, ridge: f
     return matrix
 
 
+@pytest.mark.parametrize("number", [60, 7])  # 7 and the 2 that are edited span less than all of a key
 @pytest.mark.filterwarnings("ignore:.*do not get their labels")
-def test_equals_newtons_method():
+def test_equals_newtons_method(number: int):
     network = small_network()
-    site, (images, targets) = site_of(network), edit_of(network, 2)
+    site, (images, targets) = site_of(network, number=number), edit_of(network, 2)
     editor = LastLayerRetraining(max_steps=1, margin=0.0, gamma=3.0, strength=0.02, edit_weight=0.7).at(site)
     result = editor(site.split.suffix, site.split.params, site.split.prefix(images), targets)
-    references, labels = site.features(60)
+    references, labels = site.features(number)
     with torch.no_grad():
         hidden = torch.cat([references[0], site.split.prefix(images)[0]])
-        keys = torch.cat([hidden, torch.ones(62, 1, dtype=torch.float64)], dim=1)
+        keys = torch.cat([hidden, torch.ones(number + 2, 1, dtype=torch.float64)], dim=1)
         base = torch.cat([network[3].weight, network[3].bias[:, None]], dim=1)
-        weights = torch.zeros(60, dtype=torch.float64)
-        for number, label in enumerate(labels.tolist()):
-            p = (keys[number] @ base.T).softmax(dim=0)[label]
-            weights[number] = torch.exp(-3.0 * p) / (labels == label).sum()
+        weights = torch.zeros(number, dtype=torch.float64)
+        for place, label in enumerate(labels.tolist()):
+            p = (keys[place] @ base.T).softmax(dim=0)[label]
+            weights[place] = torch.exp(-3.0 * p) / (labels == label).sum()
         weights /= weights.sum()
         ridge = 0.02 * float(sum(w * (k**2).mean() for w, k in zip(weights, keys, strict=False)))
     asked, own = torch.cat([labels, targets]), torch.full((2,), 0.7, dtype=torch.float64)
