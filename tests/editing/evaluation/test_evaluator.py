@@ -258,6 +258,20 @@ def test_single_precision_counts_the_same_one_by_one(keep: bool):
     assert_outcomes(evaluator.score(data, indices, labels, views=views_of(data)), expected)
 
 
+@pytest.mark.parametrize(("recheck", "part"), [(1e9, 1), (0.0, 0)])
+def test_what_low_precision_leaves_in_doubt_is_looked_at_again(recheck: float, part: int, network: nn.Module):
+    """With so many deviations in doubt, each image of each edit that has changed anything."""
+    data = data_for(network)
+    indices, labels = edits_of(network, data)
+    scoring = ScoringSettings(precision="bfloat16", recheck=recheck)
+    evaluator = evaluator_of(network, Editor(GD(0.05), 4), data, scoring=scoring)
+    evaluator.measure_base()
+    found = evaluator.score(data, indices, labels, views=views_of(data))
+    assert evaluator.num_rechecked == part * int((found.num_steps > 0).sum()) * NUM_IMAGES
+    if part:
+        assert_outcomes(found, naive_outcomes(network, RULES["GD"][1], data, indices, labels, 1, 4))
+
+
 def test_an_optimizer_through_higher(network: nn.Module):
     data = data_for(network)
     indices, labels = edits_of(network, data)
