@@ -186,6 +186,15 @@ def test_a_convolution_that_says_by_itself_how_it_moves(by_name):
         assert torch.equal(block.values(block.inputs(x)), network(x))
 
 
+def test_padding_that_is_called_valid_is_none():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3, padding="valid"), nn.ReLU()).double().eval()
+    x = torch.randn(2, 2, 6, 5, dtype=torch.float64)
+    block = LayerBlock(network, "0")
+    with torch.no_grad():
+        assert torch.equal(block.inputs(x), x)
+        assert torch.equal(block.values(x), network(x))
+
+
 class SelfDoubling(nn.Linear):
     """Multiplies by twice its weight."""
 
