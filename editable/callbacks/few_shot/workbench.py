@@ -91,14 +91,15 @@ class Workbench:
 
         Returns:
             What it comes to, and the changed parameters by name, on the CPU; none where it corrects nothing, or costs
-            more than the allowed drop on the images that choose.
+            more than the allowed drop on the images that choose, or on those that are reported: an editor may have been
+            trained on the former.
         """
         chosen = self._choose(lot)
-        makers = self._errors(chosen.photographs, lot.makers)
-        if makers.after >= makers.before or self._drop(chosen) > self._max_drop:
+        makers, (others, broken) = self._errors(chosen.photographs, lot.makers), self._harm(chosen)
+        if makers.after >= makers.before or max(self._drop(chosen), others.drop) > self._max_drop:
             return None
         params = self._scaled(chosen.strength, self._way(lot.makers, lot.unseen))
-        rule = KeptRule(self._way.label, chosen.strength, makers, *self._harm(chosen))
+        rule = KeptRule(self._way.label, chosen.strength, makers, others, broken)
         return rule, {name: some.cpu() for name, some in params.items()}
 
     def _choose(self, lot: Lot) -> Chosen:
