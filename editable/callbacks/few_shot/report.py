@@ -86,7 +86,7 @@ def _kept(outcome: FewShotOutcome) -> str:
     if rule is None:
         return (
             f"No rule is kept: none that {markdown_text(outcome.best.way)} makes from all photographs corrects an "
-            f"error on them at a drop of at most {100 * outcome.max_drop:g} points, on images that choose and on others."
+            f"error on them at a drop of at most {100 * outcome.max_drop:g} points on both halves of the test images."
         )
     return (
         f"**Kept** is the rule that {markdown_text(rule.way)} makes from all photographs of all classes, at strength "
