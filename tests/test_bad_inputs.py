@@ -26,6 +26,7 @@ from editable.models import cifar_resnet
 from editable.starting.parts import NOT_BY_NAME
 from editable.tasks import ClassificationTask
 from tests.paths import CONFIGS
+from tests.warned import TAKES_THE_PLACE, UNSAVED
 
 SMALL = [
     f"--config={CONFIGS / 'digits' / 'baseline.yaml'}",
@@ -569,6 +570,7 @@ NEEDED = {
 }
 
 
+@pytest.mark.filterwarnings(TAKES_THE_PLACE, UNSAVED)
 @pytest.mark.parametrize("one", TABLE, ids=name_of)
 def test_one_sentence_and_nothing_left(
     one: Bad, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch

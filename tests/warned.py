@@ -16,5 +16,6 @@ TAKEN_BACK = "ignore:a correction has left weights that are NaN or infinite, and
 TAKES_THE_PLACE = "ignore:.* takes the place of .*, whose arguments go with it"
 TIED = "ignore:the weight of .* a rewrite changes both"
 TORN_LINES = "ignore:.* torn lines, which are passed over"
+UNSAVED = "ignore:\\s*Unable to serialize instance"  # jsonargparse, of a default that is no text
 UNTRACED = "ignore:.* cannot be traced by torch.fx"
 WIDE_MEMORY = "ignore:the memory's matrix .* has more rows than columns"

@@ -136,6 +136,7 @@ def test_an_evaluation_goes_on_too(tmp_path, job, monkeypatch):
     assert not list(runs.rglob("scheduler-*"))
 
 
+@pytest.mark.filterwarnings("ignore:The job could not be started again")  # in a process of its own
 def test_a_scheduler_that_does_not_answer_is_told_of(tmp_path, job, monkeypatch):
     (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     assert interrupted(tmp_path / "version_0", signal.SIGUSR1) == 128 + signal.SIGUSR1
