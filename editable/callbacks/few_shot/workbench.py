@@ -72,7 +72,7 @@ class Workbench:
 
     def test(self, lot: Lot) -> FewShotTrial:
         """Make a rule, choose its strength, and look at what it does to the class left out and to other images."""
-        chosen = self._choose(lot)
+        chosen = self._choose(lot, self._way(lot.makers, lot.unseen))
         assert lot.left_out is not None, "a class is left out to test it"
         tested = self.labels == lot.left_out
         return FewShotTrial(
@@ -94,22 +94,22 @@ class Workbench:
             more than the allowed drop on the images that choose, or on those that are reported: an editor may have been
             trained on the former.
         """
-        chosen = self._choose(lot)
+        rule = self._way(lot.makers, lot.unseen)
+        chosen = self._choose(lot, rule)
         makers, (others, broken) = self._errors(chosen.photographs, lot.makers), self._harm(chosen)
         if makers.after >= makers.before or max(self._drop(chosen), others.drop) > self._max_drop:
             return None
-        params = self._scaled(chosen.strength, self._way(lot.makers, lot.unseen))
-        rule = KeptRule(self._way.label, chosen.strength, makers, others, broken)
-        return rule, {name: some.cpu() for name, some in params.items()}
+        params = self._scaled(chosen.strength, rule)
+        kept = KeptRule(self._way.label, chosen.strength, makers, others, broken)
+        return kept, {name: some.cpu() for name, some in params.items()}
 
-    def _choose(self, lot: Lot) -> Chosen:
-        """Choose the strength that corrects most without the tested class, within the drop.
+    def _choose(self, lot: Lot, rule: Mapping[str, Tensor]) -> Chosen:
+        """Choose the strength of the makers' rule that corrects most without the tested class, within the drop.
 
         Counted are the makers' classes, each by a rule that was made without it, and the makers themselves by the rule
         that they make. A single strength is taken as it is. Of strengths that correct equally many, the smallest is
         chosen.
         """
-        rule = self._way(lot.makers, lot.unseen)
         (least, *more) = sorted(self._strengths)
         if not more:
             return self._at(least, rule)
