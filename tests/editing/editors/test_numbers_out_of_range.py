@@ -19,9 +19,10 @@ from editable.editing import (
     StrengthSearch,
 )
 from editable.errors import UserError
+from tests.editing.ends_of_ranges import Ends, refuses_by_name
 
 PLAIN = Editor(GD(0.1))
-REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
+REFUSED: list[Ends] = [
     ("margin", MarginObjective, [-1e-9], [0.0]),
     ("max_steps", lambda max_steps: Editor(GD(0.1), max_steps), [-1, 0.5], [0]),
     ("margin", lambda margin: Editor(GD(0.1), 1, margin), [-1e-9], [0.0]),
@@ -47,11 +48,7 @@ REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    for value in values:
-        with pytest.raises(UserError, match=rf"\b{name} must be"):
-            call(value)
-    for value in ends:
-        call(value)
+    refuses_by_name(name, call, values, ends)
 
 
 def test_a_number_that_an_optimizer_refuses_is_told_when_the_editor_is_made() -> None:

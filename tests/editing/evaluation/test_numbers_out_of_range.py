@@ -17,8 +17,8 @@ from editable.editing.evaluation.feature_store import FeatureStore
 from editable.editing.evaluation.learning_rates import learning_rate_grid
 from editable.editing.evaluation.stream import StreamEvaluator
 from editable.editing.evaluation.together import Together
-from editable.errors import UserError
 from editable.models import SplitNetwork
+from tests.editing.ends_of_ranges import Ends, refuses_by_name
 
 CPU = torch.device("cpu")
 MARGINS = torch.linspace(-1, 9, 100)
@@ -30,7 +30,7 @@ def evaluator(num_images: int = 4, **numbers: float) -> EditEvaluator:
     return EditEvaluator(SPLIT, EDITOR, [], num_images, CPU, **numbers)
 
 
-REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
+REFUSED: list[Ends] = [
     ("num_images", lambda value: evaluator(num_images=value), [0, -1], [1]),
     ("image_stride", lambda value: evaluator(image_stride=value), [0, -1], [1]),
     ("edits_at_once", lambda value: evaluator(edits_at_once=value), [0, -1], [1]),
@@ -57,8 +57,4 @@ REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    for value in values:
-        with pytest.raises(UserError, match=rf"\b{name} must be"):
-            call(value)
-    for value in ends:
-        call(value)
+    refuses_by_name(name, call, values, ends)

@@ -12,9 +12,9 @@ from editable.editing import (
     NullSpaceEditor,
     RidgeEditor,
 )
-from editable.errors import UserError
+from tests.editing.ends_of_ranges import Ends, refuses_by_name
 
-REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
+REFUSED: list[Ends] = [
     ("threshold", lambda value: CodebookEditor(threshold=value), [0.0, 1.0 + 1e-9], [1e-9, 1.0]),
     ("merge", lambda value: CodebookEditor(merge=value), [0.0, 1.0 + 1e-9], [1e-9, 1.0]),
     ("firing_rate", lambda value: CodebookEditor(firing_rate=value), [-1e-9, 1.0 + 1e-9], [0.0, 1.0]),
@@ -52,8 +52,4 @@ REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    for value in values:
-        with pytest.raises(UserError, match=rf"\b{name} must be"):
-            call(value)
-    for value in ends:
-        call(value)
+    refuses_by_name(name, call, values, ends)

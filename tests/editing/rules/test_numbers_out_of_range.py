@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from editable.editing import GD, Adam, AdaptiveRProp, Momentum, RMSProp, RProp, ScaledGD
-from editable.errors import UserError
+from tests.editing.ends_of_ranges import Ends, refuses_by_name
 
-REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
+REFUSED: list[Ends] = [
     ("learning_rate", lambda value: GD(learning_rate=value), [0.0, -1e-9], [1e-9]),
     ("learning_rate", lambda value: ScaledGD(learning_rate=value), [0.0, -1e-9], [1e-9]),
     ("learning_rate", lambda value: Momentum(learning_rate=value), [0.0, -1e-9], [1e-9]),
@@ -32,8 +32,4 @@ REFUSED: list[tuple[str, Callable[..., object], list[float], list[float]]] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    for value in values:
-        with pytest.raises(UserError, match=rf"\b{name} must be"):
-            call(value)
-    for value in ends:
-        call(value)
+    refuses_by_name(name, call, values, ends)
