@@ -176,7 +176,7 @@ def test_written_editor_has_the_constants_that_the_task_has_learnt(tmp_path):
     text = (tmp_path / "first" / "editor.yaml").read_text()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(DrawdownEvaluation, "evaluation", sub_configs=True)
-    evaluation = parser.instantiate_classes(parser.parse_string(text)).evaluation
+    evaluation = parser.instantiate(parser.parse_string(text)).evaluation
     assert evaluation.editable_layers == LAYERS
     assert isinstance(evaluation.editor, BaseEditor)
     assert evaluation.editor.rule.learning_rate == search.outcome.chosen.learning_rate

@@ -281,7 +281,7 @@ def test_rule_from_yaml(folder, variants):
         f"    texture: {folder}/snow.png\n    blend: shading\n    seed: 5\n    exemplars: [2, 1]\n"
     )
     parser.add_argument("--config", action="config")
-    rule = parser.instantiate_classes(parser.parse_args(["--config", str(folder / "rule.yaml")])).rule
+    rule = parser.instantiate(parser.parse_args(["--config", str(folder / "rule.yaml")])).rule
     assert rule.names == [NAMES[2], NAMES[1]]
     assert torch.equal(rule.manipulated, make_rule(folder, blend="shading", seed=5, exemplars=[2, 1]).manipulated)
     plain = ArgumentParser()
@@ -289,7 +289,7 @@ def test_rule_from_yaml(folder, variants):
     arguments = [f"--rule.masks={folder}/masks.json", "--rule.exemplars=2"]
     mapping = json.dumps({name: str(variants / name.replace("png", "bmp")) for name in NAMES})
     for value in (mapping, str(variants)):
-        rule = plain.instantiate_classes(plain.parse_args([*arguments, f"--rule.variants={value}"])).rule
+        rule = plain.instantiate(plain.parse_args([*arguments, f"--rule.variants={value}"])).rule
         assert rule.manipulated.shape == (2, 3, 10, 10)
 
 

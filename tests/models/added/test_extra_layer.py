@@ -163,6 +163,6 @@ def test_named_in_yaml() -> None:
     config = parser.parse_string(
         f"network: {{class_path: editable.models.add_extra_layer, init_args: {{hidden: 5, network: {{{inner}}}}}}}"
     )
-    network = parser.instantiate_classes(config).network
+    network = parser.instantiate(config).network
     assert network.fc.extra_layer.expand.weight.shape == (5, 32)
     assert network.fc.classifier.weight.shape == (7, 32)

@@ -57,4 +57,4 @@ def test_named_in_yaml() -> None:
     parser.add_argument("--network", type=nn.Module)
     sizes = ["--network.width=2", "--network.growth_rate=2", "--network.layers=[1,1,1,1]"]
     config = parser.parse_args(["--network=editable.models.cifar_densenet", *sizes])
-    assert parser.instantiate_classes(config).network.classifier.weight.shape == (10, 4)
+    assert parser.instantiate(config).network.classifier.weight.shape == (10, 4)

@@ -45,5 +45,5 @@ def test_named_in_yaml() -> None:
     parser = ArgumentParser()
     parser.add_argument("--network", type=nn.Module)
     config = parser.parse_args(["--network=editable.models.cifar_resnet18", "--network.width=4"])
-    network = parser.instantiate_classes(config).network
+    network = parser.instantiate(config).network
     assert network.fc.weight.shape == (10, 32)
