@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from editable.atomic import write_atomically
+from editable.callbacks.run.same_run import require_same_run
 from editable.data.edits.edit_streams import Edits
 from editable.editing import BasePredictions, EditEvaluator, EditOutcomes, EditProgress
 from editable.errors import UserError
@@ -125,12 +126,7 @@ def read_progress(folder: Path, rank: int, identity: Mapping[str, Any]) -> EditP
     if not path.is_file():
         return None
     there, progress = _read(path)
-    for name, here in json.loads(json.dumps(identity)).items():
-        if there.get(name) != here:
-            raise UserError(
-                f"evaluation.resume: the evaluation in '{folder}' was another one, with {name} {there.get(name)!r} in "
-                f"place of {here!r}; leave the option out to begin anew"
-            )
+    require_same_run(f"evaluation.resume: the evaluation in '{folder}' was another one", there, identity)
     return progress
 
 

@@ -10,6 +10,7 @@ from editable.atomic import write_atomically
 from editable.callbacks.few_shot.lots import Lot
 from editable.callbacks.few_shot.outcome import FewShotTrial
 from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.same_run import require_same_run
 from editable.errors import UserError
 
 __all__ = ["KEPT", "UnfinishedRules", "read_rules"]
@@ -67,12 +68,7 @@ def read_rules(folder: Path, identity: Mapping[str, Any]) -> list[FewShotTrial]:
             _check(trial)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"few_shot.resume: '{path}' is not what a study has left ({error})") from error
-    for name, here in json.loads(json.dumps(identity)).items():
-        if there.get(name) != here:
-            raise UserError(
-                f"few_shot.resume: the rules in '{folder}' are of another study, with {name} {there.get(name)!r} in "
-                f"place of {here!r}; leave the option out to begin anew"
-            )
+    require_same_run(f"few_shot.resume: the rules in '{folder}' are of another study", there, identity)
     return trials
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.callbacks.judge.judged_images import JudgedImages
+from editable.callbacks.run.same_run import require_same_run
 from editable.errors import UserError
 from editable.models import fingerprint
 
@@ -116,12 +117,7 @@ def read_judgement(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     parts: dict[str, list[Any]] = {}
     for path in paths:
         there, read = _read(path)
-        for name, here in json.loads(json.dumps(identity)).items():
-            if there.get(name) != here:
-                raise UserError(
-                    f"judge.resume: the judgement in '{folder}' was another one, with {name} {there.get(name)!r} in "
-                    f"place of {here!r}; leave the option out to begin anew"
-                )
+        require_same_run(f"judge.resume: the judgement in '{folder}' was another one", there, identity)
         for name, images in read.items():
             parts.setdefault(name, []).append(images)
     finished = {name: joined(some) for name, some in parts.items()}

@@ -13,6 +13,7 @@ from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn
 from editable.callbacks.rewrite.trials import RewriteTrial, solver_label
 from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.same_run import require_same_run
 from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.set_errors import SetErrors
 from editable.data import RewriteRule
@@ -93,12 +94,7 @@ def read_trials(folder: Path, identity: dict[str, Any]) -> list[RewriteTrial]:
         UserError: If there are none, the file is damaged, or they were trials of something else.
     """
     there, trials = _read(folder)
-    for name, here in json.loads(json.dumps(identity)).items():
-        if there.get(name) != here:
-            raise UserError(
-                f"rewrite.resume: the candidates in '{folder}' are of another rewrite, with {name} "
-                f"{there.get(name)!r} in place of {here!r}; leave the option out to begin anew"
-            )
+    require_same_run(f"rewrite.resume: the candidates in '{folder}' are of another rewrite", there, identity)
     return trials
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from editable.atomic import write_atomically
 from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.same_run import require_same_run
 from editable.editing import RateOutcome
 from editable.errors import UserError
 
@@ -49,13 +50,8 @@ class UnfinishedSearch:
         Raises:
             UserError: If it was something else in the other search.
         """
-        for name, here in settings.items():
-            there = self._settings.get(name)
-            if there != here:
-                raise UserError(
-                    f"search.resume: the search in '{self._folder}' was another one, with {name} {there!r} in place of "
-                    f"{here!r}; leave the option out to begin a new search"
-                )
+        what = f"search.resume: the search in '{self._folder}' was another one"
+        require_same_run(what, self._settings, settings, "begin a new search")
         return {outcome.learning_rate: outcome for outcome in self._outcomes}
 
     @staticmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.same_run import require_same_run
 from editable.callbacks.stream.outcome import StreamPoint
 from editable.editing import StreamState
 from editable.editing.patches.owners import first_owners, next_owners
@@ -140,12 +141,7 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
             raise ValueError("it has not the same for each correction")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"stream.resume: '{path}' is not what a stream has left ({error})") from error
-    for name, here in json.loads(json.dumps(identity)).items():
-        if there.get(name) != here:
-            raise UserError(
-                f"stream.resume: the stream in '{folder}' was another one, with {name} {there.get(name)!r} in place of "
-                f"{here!r}; leave the option out to begin anew"
-            )
+    require_same_run(f"stream.resume: the stream in '{folder}' was another one", there, identity)
     return progress
 
 
