@@ -1,6 +1,8 @@
 """The trainer of the command line, and the subcommands that Lightning's trainer lacks."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final, Literal
@@ -88,11 +90,14 @@ class EditableTrainer(Trainer):
     """
 
     def __init__(self, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
-        self._scratch = _scratch_folder(kwargs)
+        self._keeps = _keeps_what_it_leaves(kwargs)
+        if not self._keeps:
+            kwargs["default_root_dir"] = tempfile.mkdtemp(prefix="editable-")
+            weakref.finalize(self, shutil.rmtree, kwargs["default_root_dir"], ignore_errors=True)
         _add_callbacks(kwargs, KeptPrecision(chosen=precision == AUTO))
         own = _fastest(kwargs) if precision == AUTO else precision
         super().__init__(precision=own, **kwargs)  # the command line looks here for the options
-        self.callbacks.append(StopAtStep(keeps=self._scratch is None))  # type: ignore[attr-defined]
+        self.callbacks.append(StopAtStep(keeps=self._keeps))  # type: ignore[attr-defined]
         self._signal_connector = SignalConnector(self)
         self._checkpoint_connector = CheckpointConnector(self)
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # none was given
@@ -137,26 +142,24 @@ class EditableTrainer(Trainer):
         if self.is_global_zero:
             console = Console()
             console.print(callback.table().terminal())
-            if self._scratch is None:
+            if self._keeps:
                 console.print(f"Report and figures: {folder}", soft_wrap=True, markup=False)
         failure = callback.failure()
         if failure is not None:
             raise UserError(failure)
 
 
-def _scratch_folder(settings: dict[str, Any]) -> tempfile.TemporaryDirectory | None:
-    """Give a run that has no place of its own a folder that goes with the trainer; return it, or none."""
+def _keeps_what_it_leaves(settings: dict[str, Any]) -> bool:
+    """Return whether these settings give the run a place of its own; say so where they do not."""
     logger, tries = settings.get("logger"), settings.get("fast_dev_run")
     if ((logger is None or logger) and not tries) or settings.get("default_root_dir"):
-        return None
+        return True
     why = "trainer.fast_dev_run is set" if tries else "trainer.logger is false"
     rank_zero_warn(
         f"{why}: the run's configuration, metrics, report, checkpoints and whatever else it leaves are not kept; give "
         "trainer.default_root_dir to keep them."
     )
-    scratch = tempfile.TemporaryDirectory(prefix="editable-", ignore_cleanup_errors=True)
-    settings["default_root_dir"] = scratch.name
-    return scratch
+    return False
 
 
 def _fastest(settings: dict[str, Any]) -> Literal["32-true", "bf16-mixed"]:

@@ -29,7 +29,7 @@ from editable.rewriting import (
 from editable.tasks import ClassificationTask
 from tests.conftest import MakeTrainer
 from tests.hub_networks import FAMILIES, Family, images_of, network_of
-from tests.warned import BEING_TAKEN, FEW_KEYS, UNTRACED
+from tests.warned import BEING_TAKEN, FEW_KEYS, UNTRACED, whatever_is_warned
 
 pytestmark = pytest.mark.filterwarnings(BEING_TAKEN, FEW_KEYS, UNTRACED)
 
@@ -64,8 +64,7 @@ def read_by(network: nn.Module, layer: str, images: Tensor) -> Tensor:
 
 def test_both_halves_are_the_network(family: Family, network: nn.Module) -> None:
     images = images_of(family)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as said:
         split = SplitNetwork(network, family.layer)
         features = split.prefix(images)
     with torch.no_grad():  # where gradients are wanted, torch may choose another kernel of attention

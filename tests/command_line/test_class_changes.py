@@ -13,6 +13,7 @@ from torch import nn
 
 from editable.lightning_cli import EditableCLI
 from tests.paths import CONFIGS
+from tests.warned import whatever_is_warned
 
 DIGITS = f"--config={CONFIGS / 'digits/editable.yaml'}"
 FINE_TUNING = f"--config={CONFIGS / 'cifar10/fine_tuning_editable_rmsprop_layer3.yaml'}"
@@ -108,16 +109,14 @@ def test_what_somebody_gave_is_said_to_be_left_out():
 
 
 def test_a_default_that_goes_is_not_spoken_of():
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as said:
         parsed(FINE_TUNING)
     assert not any("takes the place of" in str(warning.message) for warning in said)
 
 
 def test_defaults_of_what_arguments_are_handed_on_to_are_not_spoken_of():
     """TensorBoard's logger hands its ``**kwargs`` on to torch's ``SummaryWriter(…, max_queue=10)``."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as said:
         parsed(DIGITS, "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=x")
     assert not any("max_queue" in str(warning.message) for warning in said)
 

@@ -1,6 +1,5 @@
 """Configurations that come with the package are found from anywhere, after one's own."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from editable.command_line.shipped import find_shipped, shipped_folder
 from tests.command_line.parsing import OnlyParsed
 from tests.paths import CONFIGS, ROOT
+from tests.warned import no_warning
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,7 @@ def test_the_boards_file_is_found_too():
     ],
 )
 def test_nothing_else_is_another_file(path: str):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert find_shipped(path) == path
 
 

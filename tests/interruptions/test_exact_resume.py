@@ -5,7 +5,6 @@
 
 import os
 import signal
-import warnings
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.interruptions.campaign import FITS
 from tests.interruptions.small_fit import Task, fit, in_child, last_at_each_step, status_of
+from tests.warned import whatever_is_warned
 
 
 def by_a_metric(optimizer):
@@ -110,8 +110,7 @@ class Plain(LightningModule):
 
 
 def test_only_loaders_of_ones_own_are_warned_of(tmp_path, make_trainer):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as caught:
         fit(tmp_path / "run", save=tmp_path / "places")
         fit(tmp_path / "run", next((tmp_path / "places").glob("*step2.ckpt")))
     assert not [some for some in caught if "not resumable" in str(some.message)]

@@ -1,6 +1,5 @@
 """A fit keeps the precision that it was begun in, or says that it does not."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from editable.tasks import ClassificationTask
 from editable.trainer import EditableTrainer
 from tests.command_line.parsing import parsed
 from tests.paths import CONFIGS
+from tests.warned import whatever_is_warned
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -40,8 +40,7 @@ def on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def fit(folder: Path, precision: str, epochs: int, **options: str) -> tuple[Task, EditableTrainer, list[str]]:
     """Train so many epochs in all; return the task, the trainer, and what was said of precisions."""
     task = Task()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as caught:
         trainer = EditableTrainer(
             precision=precision, max_epochs=epochs, num_sanity_val_steps=0, default_root_dir=str(folder), **QUIET
         )

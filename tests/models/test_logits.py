@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from editable.errors import UserError
 from editable.models import SplitNetwork, logits_of
 from editable.models.logits import require_logits, say_what_is_taken
+from tests.warned import whatever_is_warned
 
 LOGITS, OTHER = torch.arange(6.0).view(2, 3), torch.ones(2, 3)
 
@@ -45,11 +46,13 @@ OUTPUTS = [
 
 
 @pytest.mark.parametrize(("wrap", "told"), OUTPUTS)
-def test_logits_are_found_and_what_was_taken_is_said(wrap: Any, told: str | None, recwarn: pytest.WarningsRecorder):
+def test_logits_are_found_and_what_was_taken_is_said(wrap: Any, told: str | None):
     assert logits_of(wrap(LOGITS)) is LOGITS
-    say_what_is_taken(nn.Identity(), wrap(LOGITS))
-    said = [str(warning.message) for warning in recwarn]
-    assert said == ([] if told is None else [f"Identity returns {told} is taken for the logits"])
+    with whatever_is_warned() as said:
+        say_what_is_taken(nn.Identity(), wrap(LOGITS))
+    assert [str(warning.message) for warning in said] == (
+        [] if told is None else [f"Identity returns {told} is taken for the logits"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What Lightning takes of a trainer's options and cannot be meant, and what is slower than it need be."""
 
-import warnings
-
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -13,6 +11,7 @@ from editable.models import ScoringSettings
 from editable.models.machine.precision import PROCESSORS
 from editable.starting.requests import check_numbers, check_trainer
 from editable.tasks import ClassificationTask
+from tests.warned import whatever_is_warned
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -48,8 +47,7 @@ def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
     monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     trainer = Trainer(precision=precision, **QUIET)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as caught:
         check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)), ScoringSettings(precision=scoring))
     slow = [str(one.message) for one in caught if "no instructions" in str(one.message)]
     row = PROCESSORS.get(kind, PROCESSORS["AVX2"])
@@ -68,8 +66,7 @@ def test_bfloat16_is_said_to_be_slow_where_the_processor_has_none(
 def test_what_determinism_costs_on_a_gpu_is_said(deterministic: bool | str | None):
     trainer = Trainer(deterministic=deterministic, **(QUIET | {"accelerator": "gpu", "devices": 1}))
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with whatever_is_warned() as caught:
             check_trainer(trainer, ClassificationTask(nn.Linear(2, 2)), ScoringSettings())
     finally:
         torch.use_deterministic_algorithms(False)

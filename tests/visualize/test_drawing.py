@@ -1,6 +1,5 @@
 """Names in figures: as they are, whatever they hold, with at most one warning."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from editable.visualize import (
 )
 from editable.visualize.drawing import name_lines, save_figure
 from editable.visualize.spurious_scan import Bars, plot_scan
+from tests.warned import no_warning, whatever_is_warned
 
 NAMES = [
     *("cost $5$ a $x$", r"$\frac{", "crane [bird]", "a|b", "<b>bold", "null", "_hidden", "100%", "#1", "x" * 300),
@@ -36,8 +36,7 @@ def test_every_figure_takes_every_name(tmp_path: Path):
     count = len(NAMES)
     images, numbers = torch.rand(count, 3, 8, 8), torch.arange(count)
     share = torch.rand(count, count).softmax(1)
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("default")
+    with whatever_is_warned() as warned:
         plot_image_edit(tmp_path / "1.png", images[:3], NAMES, numbers, share, share, NAMES)
         plot_edited_images(tmp_path / "2.png", images, numbers, numbers.flip(0), NAMES)
         plot_changed_images(tmp_path / "3.png", images, numbers, numbers, numbers.flip(0), NAMES)
@@ -70,8 +69,7 @@ def test_a_character_that_one_font_of_the_machine_has_is_drawn_in_it(tmp_path: P
     monkeypatch.setattr(module, "_drawn_by", lambda font, some: some - {"猫"} if "DejaVuSans.ttf" in font else some)
     figure = Figure()
     title = figure.subplots().set_title("猫")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         save_figure(figure, tmp_path / "a.png")
     assert len(title.get_fontfamily()) == 2
 

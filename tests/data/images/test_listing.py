@@ -1,7 +1,6 @@
 """Which files of a folder are images: hidden ones are none, folders are visited once, and what is left out is said."""
 
 import os
-import warnings
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from editable.data.images.listing import list_class_images, list_images, subfolders
 from editable.errors import UserError
+from tests.warned import no_warning
 
 
 def touch(root: Path, *names: str) -> None:
@@ -43,8 +43,7 @@ def test_hidden_files_and_folders_are_left_out_unsaid(tmp_path: Path):
     touch(tmp_path, "cat/1.jpg", "cat/.ipynb_checkpoints/1.jpg", "cat/._1.jpg", ".cache/1.jpg", "dog/.DS_Store")
     assert subfolders(tmp_path) == ["cat", "dog"]
     assert listed(tmp_path) == ["cat/1.jpg"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         list_class_images(tmp_path, subfolders(tmp_path))
 
 

@@ -1,6 +1,5 @@
 """Images decoded on a device and kept: the pixels of the library's own decoder; what it cannot is Pillow's to read."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from editable.data.images.images import ImageFiles
 from editable.data.images.nvjpeg import cache_by_nvjpeg
 from editable.data.images.reader import ImageError, is_plain_jpeg, read_image
 from editable.errors import UserError
+from tests.warned import no_warning, one_warning
 
 RGB = torchvision.io.ImageReadMode.RGB
 
@@ -81,9 +81,8 @@ def test_what_it_cannot_decode_pillow_does_and_it_is_said_once(folder: Path, mon
     monkeypatch.setattr(nvjpeg, "BATCH", 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     files = files_of(folder)
-    with pytest.warns(UserWarning, match=r"Pillow decodes \(nvjpegDecode failed: 3\)") as said:
+    with one_warning(r"Pillow decodes \(nvjpegDecode failed: 3\)"):
         cached = cache_by_nvjpeg(files, 0, "Decoding")
-    assert len(said) == 1
     assert all(torch.equal(cached.read(number), read_image(path)) for number, path in enumerate(files.paths))
 
 
@@ -139,6 +138,5 @@ def test_a_torchvision_without_it_is_refused(folder: Path, monkeypatch: pytest.M
 
 
 def test_pillow_needs_no_device(folder: Path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert ImageFolderDataModule(str(folder), cache=True).decoder == "pillow"

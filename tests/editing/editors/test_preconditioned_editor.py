@@ -1,7 +1,6 @@
 """`PreconditionedEditor` equals descent with the gradient times C⁻¹, written out, on linear layers and convolutions."""
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError
 from editable.models import SplitNetwork
 from tests.editing.reference import conv_network, images_of, margin_loss
+from tests.warned import no_warning
 
 REFERENCES = images_of(60, seed=9)
 CASES = [(["8"], "pixel"), (["3"], "pixel"), (["3"], "patch"), (["3", "8"], "pixel")]
@@ -239,8 +239,7 @@ def test_layers_that_are_no_memory_are_left_with_a_warning():
     split = SplitNetwork(network, "all")
     with pytest.warns(UserWarning, match=r"1 of 2 layers are left as they are: 'first' is a convolution with 4 groups"):
         editor = PreconditionedEditor(Editor(GD(0.1))).at(site_of(split))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         result = editor(split.suffix, split.params, split.prefix(images_of(1)), [2])
     assert result.params["first.weight"].equal(network.first.weight)
     with pytest.raises(UserError, match=r"no linear or convolutional weight can be preconditioned.*4 groups"):

@@ -14,6 +14,7 @@ from editable.editing.evaluation.together import Together
 from editable.errors import UserError
 from editable.models import ScoringForm, ScoringSettings, SplitNetwork, cifar_resnet
 from tests.fake_cuda.device import fake_cuda, limit_memory
+from tests.warned import whatever_is_warned
 
 
 def parts(together: Together, count: int, most: int) -> tuple[list[int], list[slice]]:
@@ -36,8 +37,7 @@ def parts(together: Together, count: int, most: int) -> tuple[list[int], list[sl
 @pytest.mark.parametrize("most", [1, 2, 3, 8, 100])
 def test_all_are_computed_once_and_in_order(count: int, most: int):
     together = Together(8, "edits", "edits_at_once")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as caught:
         seen, tried = parts(together, count, most)
         assert parts(together, count, most)[0] == seen == list(range(count))
     assert len(caught) == (1 if any(some.stop - some.start > most for some in tried) else 0)

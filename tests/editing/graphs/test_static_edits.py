@@ -1,7 +1,5 @@
 """Edits in tensors that stay where they are: the same edits, and a recorded step is the step itself bit for bit."""
 
-import warnings
-
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -13,6 +11,7 @@ from editable.models import ScoringSettings, SplitNetwork, cifar_resnet
 from editable.models.machine.graphs import Graphs
 from tests.editing.graphs.recorded import RecordedGraphs
 from tests.fake_cuda.device import fake_cuda
+from tests.warned import no_warning
 
 EDITORS = {
     "gd": Editor(GD(0.05), 6),
@@ -126,8 +125,7 @@ def test_where_no_graph_can_be_made_edits_are_as_ever_and_it_is_said_once(split)
         result = edit_many(waiting, split.params, inputs, labels)
     assert_same(result, editor.edit_many(waiting, split.params, inputs, labels), exactly=True)
     assert not graphs.on
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         for _ in range(3):
             edit_many(waiting, split.params, inputs, labels)
         assert many_edits(editor, graphs) == editor.edit_many  # from here on without trying

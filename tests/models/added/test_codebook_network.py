@@ -1,7 +1,6 @@
 """A codebook behind a network: what it reads, traced, split, copied, exported, saved and loaded like any network."""
 
 import copy
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from editable.models import (
     load_weights,
     select_parameters,
 )
+from tests.warned import no_warning
 
 CLASSES = 4
 LAYERS = ["layer3.0.conv1", "layer4.0.conv1", "avgpool"]
@@ -146,8 +146,7 @@ def test_traced_split_copied_pickled_and_exported(layers, strength, tmp_path: Pa
         assert torch.equal(fired | some.codebook.fires(reads(some, x)), some.codebook.fires(reads(some, x)))
         assert fired.any()
         assert not fired.all()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warning():
             split = SplitNetwork(some, "codebook")
         features = split.prefix(x)
         assert torch.equal(split.suffix(features, split.params), expected)

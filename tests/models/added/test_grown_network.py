@@ -1,7 +1,6 @@
 """Networks grown by new classes: the old logits are untouched, and a plain state dict brings the new ones back."""
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 from editable.errors import UserError
 from editable.models import GrownNetwork, SplitNetwork, cifar_densenet, cifar_resnet18, grow_classes, load_weights
 from editable.models.split.tracing import trace_pure
+from tests.warned import no_warning
 
 LAYER = "layer4.1.conv2"
 
@@ -176,8 +176,7 @@ def test_one_class_after_another_is_several_at_once():
 def test_a_grown_network_is_traced_split_copied_and_pickled_like_any_other(tmp_path):
     grown = grow_classes(resnet(), LAYER, 2)
     x = torch.randn(2, 3, 32, 32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         split = SplitNetwork(grown, ["new_logits"])
     features = split.prefix(x)
     torch.testing.assert_close(split.suffix(features, {}), grown(x), rtol=0, atol=0)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch.torch_version import TorchVersion
 from editable.models import cifar_resnet, cifar_resnet18, lay_out_channels_last
 from editable.models.machine import memory_format
 from editable.models.machine.memory_format import overruns_channels_last
+from tests.warned import no_warning
 
 needs_kernels = pytest.mark.skipif(
     sys.platform != "linux" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
@@ -117,8 +117,7 @@ def test_a_network_with_such_a_layer_is_contiguous_and_says_why(before: torch.me
 
 def test_other_networks_lie_channels_last():
     network = cifar_resnet(10, width=16, layers=(1, 1, 1, 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert lay_out_channels_last(network) == torch.channels_last
     kernels = [param for param in network.parameters() if param.ndim == 4]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from editable.models import SplitNetwork
+from tests.warned import no_warning
 
 
 class Base(nn.Module):
@@ -119,8 +119,7 @@ def test_what_tracing_would_change_is_run_as_a_whole(make: Callable[[], nn.Modul
     with torch.no_grad():
         network.load_state_dict({**before, **shifted})
         torch.testing.assert_close(logits, network(images()), rtol=0, atol=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         again = pickle.loads(pickle.dumps(split))
         torch.testing.assert_close(again.suffix(again.prefix(images()), {}), logits, rtol=0, atol=0)
 
@@ -146,8 +145,7 @@ def test_values_that_are_no_numbers_are_no_disagreement(value: float) -> None:
     split = SplitNetwork(network, "b")
     with torch.no_grad():
         network.fc.bias[0] = value  # which the split would have refused
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         features = split.prefix(images())
     assert not split.suffix(features, {})[:, 0].isfinite().any()
     assert split.suffix(features, {})[:, 1:].isfinite().all()
@@ -157,7 +155,6 @@ def test_hooks_of_layers_are_run() -> None:
     """They hang where tracing sees them: the network is divided all the same."""
     network = Base().eval()
     network.a.register_forward_pre_hook(rescale)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("error")
+    with no_warning(), torch.no_grad():
         split = SplitNetwork(network, "b")
         assert torch.equal(split.suffix(split.prefix(images()), {}), network(images()))

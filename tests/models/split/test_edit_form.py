@@ -1,6 +1,5 @@
 """The form for edits equals the suffix in values and derivatives, and leaves alone what it cannot rewrite."""
 
-import warnings
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from editable.models.split.edit_form import frozen_batch_norm, frozen_conv2d, pa
 from editable.models.split.form_table import FORMS, Form
 from editable.models.split.tracing import trace_pure
 from tests.models.reference import normal, settled
+from tests.warned import no_warning
 
 
 def products_up_to(most: int) -> Form:
@@ -121,8 +121,7 @@ def test_patch_conv2d_under_vmap(setting: Any, layout: torch.memory_format) -> N
     def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return patch_conv2d(x, weight, bias, (*rest, groups))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
+    with no_warning():  # torch warns where it lacks a batching rule and loops
         same = vmap(convolve, in_dims=(None, 0, 0))(x[0], weights, shifts)
         own = vmap(convolve)(x, weights, shifts)
     for edit in range(3):
@@ -382,8 +381,7 @@ def test_edits_made_together_equal_edits_one_by_one() -> None:
     split, editor = SplitNetwork(tiny(), "layer4"), Editor(RMSProp(learning_rate=1e-3), 4, margin=100).double()
     x, labels = normal(3, 1, 3, 8, 8), torch.tensor([[0], [1], [4]])
     features = tuple(torch.stack(each) for each in zip(*(split.prefix(one) for one in x), strict=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
+    with no_warning():  # torch warns where it lacks a batching rule and loops
         together = editor.edit_many(split.edit_suffix, split.params, features, labels)
     for edit in range(3):
         alone = editor(split.suffix, split.params, tuple(feature[edit] for feature in features), labels[edit])

@@ -20,6 +20,7 @@ from editable.errors import UserError
 from editable.models import ScoringForm, ScoringSettings, SplitNetwork, add_extra_layer, cifar_resnet
 from editable.models.split.winograd import WinogradConv2d
 from tests.models.reference import normal, settled
+from tests.warned import no_warning
 
 # Inside torch's own adaptive_avg_pool2d, for images laid out with their channels last, under vmap.
 pytestmark = pytest.mark.filterwarnings("ignore:.*batching rule for aten..as_strided_")
@@ -455,8 +456,7 @@ def test_together_equals_one_by_one(pattern: str, settings: ScoringSettings) -> 
     features = split.prefix(images())
     form = ScoringForm(split, features, settings)
     weights = [form.prepare(edited(split, seed=seed)) for seed in (0, 100, 200)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
+    with no_warning():  # torch warns where it lacks a batching rule and loops
         warnings.filterwarnings("ignore", ".*as_strided_")
         together = form.run_together(features, weights)
     expected = torch.stack([form(features, each) for each in weights])
@@ -470,8 +470,7 @@ def test_together_equals_one_by_one_for_a_vision_transformer(pattern: str) -> No
     features = split.prefix(images())
     form = ScoringForm(split, features, FASTEST)
     weights = [form.prepare(edited(split, seed=seed)) for seed in (0, 100)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
+    with no_warning():  # torch warns where it lacks a batching rule and loops
         together = form.run_together(features, weights)
     expected = torch.stack([form(features, each) for each in weights])
     torch.testing.assert_close(together, expected, rtol=1e-9, atol=1e-9)

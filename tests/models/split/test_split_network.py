@@ -3,7 +3,6 @@
 import copy
 import io
 import pickle
-import warnings
 from collections import Counter
 from typing import Any
 
@@ -18,6 +17,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from editable.errors import UserError
 from editable.models import SplitNetwork, cifar_resnet, cifar_resnet18, evaluation_mode
+from tests.warned import no_warning, one_warning, whatever_is_warned
 
 
 def network_named(name: str) -> nn.Module:
@@ -297,8 +297,7 @@ def test_vision_transformer_under_vmap_keeps_off_the_fused_layer() -> None:
     network, x = tiny_vit().eval(), images(3, 16)
     split = SplitNetwork(network, "encoder.layers.encoder_layer_0")
     stacked = {name: torch.stack([value, value + 0.1]).detach() for name, value in split.params.items()}
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
+    with torch.no_grad(), no_warning():  # torch warns where it lacks a batching rule and loops
         out = vmap(split.suffix, in_dims=(None, 0))(split.prefix(x), stacked)
     torch.testing.assert_close(out[1], whole(network, x, {name: value[1] for name, value in stacked.items()}))
     assert torch.backends.mha.get_fastpath_enabled()
@@ -421,8 +420,7 @@ def write_into_a_chunk(net: Any, x: Tensor) -> Tensor:
 )
 def test_in_place_operations(program: Any, pattern: str) -> None:
     network, x = Program(program), torch.randn(3, 4)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("error")  # none of these falls back to the whole network
+    with no_warning(), torch.no_grad():  # none of these falls back to the whole network
         split, given = SplitNetwork(network, pattern), x.clone()
         params = shifted(split.params, 0.3)
         features = split.prefix(x)
@@ -477,8 +475,7 @@ def test_random_programs() -> None:
     for seed in range(40):
         network, x = RandomProgram(seed).double(), torch.randn(3, 4, dtype=torch.float64)
         for pattern in ("layers.0", "layers.1"):
-            with warnings.catch_warnings(record=True) as caught, torch.no_grad():
-                warnings.simplefilter("always")
+            with whatever_is_warned() as caught, torch.no_grad():
                 split, given = SplitNetwork(network, pattern), x.clone()
                 params = shifted(split.params, 0.3)
                 features = split.prefix(x)
@@ -535,8 +532,7 @@ class ManyKinds(nn.Module):
 
 def test_only_tensors_become_features() -> None:
     network, x = ManyKinds(), torch.randn(3, 4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         split = SplitNetwork(network, "b")
     features = split.prefix(x)
     assert all(isinstance(feature, Tensor) and feature.shape[0] == 3 for feature in features)
@@ -558,7 +554,7 @@ class Untraceable(nn.Module):
 
 def test_untraceable_network_warns_and_is_run_as_a_whole() -> None:
     network, x = Untraceable(), torch.randn(3, 4)
-    with pytest.warns(UserWarning, match=r"cannot be traced.*control flow.*runs again") as caught:
+    with one_warning("cannot be traced.*control flow.*runs again") as caught:
         split = SplitNetwork(network, "b")
     assert caught[0].filename == __file__
     given, params = x.clone(), shifted(split.params)
@@ -567,8 +563,7 @@ def test_untraceable_network_warns_and_is_run_as_a_whole() -> None:
         assert feature is x
         for _ in range(2):
             assert torch.equal(split.suffix((feature,), params), whole(network, given, params))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a copy does not warn again
+    with no_warning():  # a copy does not warn again
         copied = copy.deepcopy(split)
     assert torch.equal(copied.suffix((x,), params), split.suffix((x,), params))
 

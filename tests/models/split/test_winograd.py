@@ -1,6 +1,5 @@
 """Winograd's algorithm equals the direct sum, up to a rounding error that is bounded here."""
 
-import warnings
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from editable.models.split.winograd import WinogradConv2d
+from tests.warned import no_warning
 
 SIZES = [(4, 4), (7, 7), (8, 8), (14, 14), (3, 3), (1, 1), (4, 7), (14, 6), (5, 13)]
 
@@ -66,8 +66,7 @@ def test_under_vmap_over_weights(size: tuple[int, int]) -> None:
     def run(state: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(layer, state, x)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # torch warns where it lacks a batching rule and loops
+    with no_warning():  # torch warns where it lacks a batching rule and loops
         same, own = vmap(run, in_dims=(0, None))(made, x[0]), vmap(run)(made, x)
     for edit in range(3):
         for ours, given in ((same, x[0]), (own, x[edit])):

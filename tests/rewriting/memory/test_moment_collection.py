@@ -1,7 +1,6 @@
 """Second moments collected from a network: all positions against a plain loop, samples without bias, and their cost."""
 
 import itertools
-import warnings
 import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from editable.rewriting.memory.block import LayerBlock
 from editable.rewriting.memory.inverse_moment import InverseMoment, Regularisation
 from editable.rewriting.memory.memory import make_memory
 from editable.rewriting.memory.moment_collection import collect_second_moment, second_moment_cost
+from tests.warned import no_warning, one_warning
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -285,10 +285,8 @@ def test_collecting_warns_beforehand_where_the_number_of_batches_is_known(monkey
         return SimpleNamespace(warning="costly")
 
     monkeypatch.setattr(moment_collection, "second_moment_cost", cost)
-    with pytest.warns(UserWarning, match="costly") as caught:
+    with one_warning("costly"):
         collect_given(keys, batches=[keys] * 10, positions=4)
-    assert len(caught) == 1
     assert asked == [(3, 20, 4)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         collect_given(keys, batches=(keys for _ in range(10)))

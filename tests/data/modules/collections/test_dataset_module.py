@@ -18,6 +18,7 @@ from editable.cli import main
 from editable.data import DatasetDataModule
 from editable.errors import UserError
 from tests.mistakes import error_line
+from tests.warned import whatever_is_warned
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (4, 6, 5, 3), dtype=np.uint8)
 LABELS = [2, 0, 1, 2]
@@ -117,8 +118,7 @@ def test_pixels_and_labels_are_those_of_the_items(kind: str, cache: bool) -> Non
 @pytest.mark.parametrize("attribute", ["targets", "labels", "_labels", None])
 @pytest.mark.parametrize("as_", [list, torch.tensor, np.array])
 def test_labels_are_found_without_reading_images(attribute: str | None, as_: Callable[[list], Any]) -> None:
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with whatever_is_warned() as said:
         data = ready(test=lambda: Items("test", "PIL", attribute, as_(LABELS)))
     assert data.test_dataset.images.labels.tolist() == LABELS
     assert any("each is read once to see" in str(some.message) for some in said) == (attribute is None)
