@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,7 @@ import pytest
 from tests.fake_cuda.building import why_not
 from tests.fake_cuda.device import fake_cuda, switch_on
 
+gc.disable()  # until all modules are imported: it would look through torch's again and again
 pytest_plugins = ["tests.draws"]
 FAKE_CUDA = "--fake-cuda"
 # Before torch is imported, too. Processes that this one starts, such as pytest-xdist's workers, find it switched on.
@@ -50,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "no_fake_cuda(reason): left out by --fake-cuda, for a reason")
     if config.getoption(FAKE_CUDA) and fake_cuda() is None:
         raise pytest.UsageError(f"{FAKE_CUDA} has to stand on the command line: it acts before torch is imported")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,11 +1,13 @@
 """Questions are answered at once: without torch, and with the name that was meant."""
 
+import gc
 import subprocess
 import sys
 from inspect import getdoc
 
 import pytest
 
+import editable.running
 from editable.cli import main
 from editable.command_line.first_word import named, program
 from editable.command_line.table import COMMANDS
@@ -48,6 +50,18 @@ def test_nothing_heavy_is_imported_for_an_answer(arguments: list[str], status: i
     assert not packages & set(HEAVY)
     assert done.returncode == status
     assert says in " ".join((done.stdout + done.stderr).split())
+
+
+def test_modules_are_frozen_when_they_are_imported_and_nothing_is_afterwards(monkeypatch: pytest.MonkeyPatch):
+    frozen: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    monkeypatch.setattr(editable, "running", editable.running)  # it is imported anew below, and put back
+    for expected in ([], [False]):
+        with pytest.raises(SystemExit):
+            main(["test", "--config=nowhere.yaml"])
+        assert frozen == expected
+        assert gc.isenabled()
+        monkeypatch.delitem(sys.modules, "editable.running")
 
 
 def test_every_command_is_listed_with_its_line(capsys: pytest.CaptureFixture):
