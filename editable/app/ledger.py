@@ -9,8 +9,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from editable.app.bench import Asked
@@ -18,6 +16,7 @@ from editable.atomic import write_atomically
 from editable.editing import EditPatch, EditRecord
 from editable.editing.patches.stack import drop
 from editable.errors import UserError
+from editable.models.tensor_file import read_tensors, write_tensors
 from editable.text_files import read_json
 
 __all__ = ["Correction", "Ledger", "Make"]
@@ -119,11 +118,9 @@ class Ledger:
         """
         path = self.folder / f"asked-{number}.safetensors"
         try:
-            with safe_open(str(path), "pt") as file:
-                about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            mask = tensors.get("mask")
-            return Asked(tensors["image"], about["name"], int(about["label"]), mask)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            tensors, texts = read_tensors(path)
+            return Asked(tensors["image"], texts["name"], int(texts["label"]), tensors.get("mask"))
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(f"'{path}' is not what a correction was asked for: it is missing or damaged") from error
 
     def keep(self, asked: Asked, by: str, patch: EditPatch) -> Correction:
@@ -139,11 +136,9 @@ class Ledger:
         harm = "" if record.harm is None else record.harm.sentence()
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         made = Correction(number, record.sentence, by, harm, now, True)
-        tensors = {"image": asked.image.contiguous()} | (
-            {} if asked.mask is None else {"mask": asked.mask.contiguous()}
-        )
-        with write_atomically(self.folder / f"asked-{number}.safetensors") as temporary:
-            save_file(tensors, temporary, {"name": asked.name, "label": str(asked.label)})
+        tensors = {"image": asked.image} | ({} if asked.mask is None else {"mask": asked.mask})
+        path = self.folder / f"asked-{number}.safetensors"
+        write_tensors(path, tensors, {"name": asked.name, "label": str(asked.label)})
         stacks = self._stacks | {(*self.on, number): (*self._stacks[self.on], self._save(patch))}
         self._write([*self.corrections, made], stacks)
         return made

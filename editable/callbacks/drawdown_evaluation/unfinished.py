@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
-from editable.atomic import write_atomically
 from editable.callbacks.run.same_run import require_same_run
 from editable.data.edits.edit_streams import Edits
 from editable.editing import BasePredictions, EditEvaluator, EditOutcomes, EditProgress
 from editable.errors import UserError
 from editable.models import fingerprint
+from editable.models.tensor_file import read_tensors, write_tensors
 
 __all__ = ["UnfinishedEdits", "edits_identity", "is_kept", "read_progress", "require_kept"]
 
@@ -54,10 +52,8 @@ class UnfinishedEdits:
     def write(self) -> None:
         """Write what is done so far, whole or not at all."""
         if self._unwritten is not None:
-            tensors = {name: value.contiguous() for name, value in self._unwritten.outcomes._asdict().items()}
-            tensors |= {f"{SAMPLER}{name}": value.contiguous() for name, value in self._unwritten.sampler.items()}
-            with write_atomically(self._path) as temporary:
-                save_file(tensors, temporary, {"identity": self._identity})
+            sampler = {f"{SAMPLER}{name}": value for name, value in self._unwritten.sampler.items()}
+            write_tensors(self._path, self._unwritten.outcomes._asdict() | sampler, {"identity": self._identity})
             self._unwritten, self._written = None, time.monotonic()
 
     def remove(self) -> None:
@@ -123,7 +119,7 @@ def read_progress(folder: Path, rank: int, identity: Mapping[str, Any]) -> EditP
     """
     require_kept(folder)
     path = folder / _name(rank)
-    if not path.is_file():
+    if not path.exists():
         return None
     there, progress = _read(path)
     require_same_run(f"evaluation.resume: the evaluation in '{folder}' was another one", there, identity)
@@ -132,12 +128,11 @@ def read_progress(folder: Path, rank: int, identity: Mapping[str, Any]) -> EditP
 
 def _read(path: Path) -> tuple[dict[str, Any], EditProgress]:
     try:
-        with safe_open(path, "pt") as file:
-            identity = json.loads(file.metadata()["identity"])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, texts = read_tensors(path)
         sampler = {name.removeprefix(SAMPLER): tensors[name] for name in tensors if name.startswith(SAMPLER)}
-        return identity, EditProgress(EditOutcomes(*(tensors[name] for name in EditOutcomes._fields)), sampler)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        outcomes = EditOutcomes(*(tensors[name] for name in EditOutcomes._fields))
+        return json.loads(texts["identity"]), EditProgress(outcomes, sampler)
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"evaluation.resume: '{path}' is not what an evaluation has left ({error})") from error
 
 

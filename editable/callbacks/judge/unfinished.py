@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editable.atomic import write_atomically
 from editable.callbacks.judge.judged_images import JudgedImages
+from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.run.same_run import require_same_run
 from editable.errors import UserError
-from editable.models import fingerprint
+from editable.models.tensor_file import read_tensors, write_tensors
 
 __all__ = ["NAME", "PASSES", "SeenImages", "UnfinishedJudgement", "joined", "read_judgement"]
 
@@ -95,9 +93,7 @@ class UnfinishedJudgement:
             for field, value in joined(parts)._asdict().items()
         }
         if tensors:
-            metadata = {"identity": self._identity, "fingerprint": fingerprint(tensors)}
-            with write_atomically(self._path) as temporary:
-                save_file(tensors, temporary, metadata)
+            write_tensors(self._path, tensors, {"identity": self._identity})
         self._written = time.monotonic()
 
 
@@ -129,18 +125,14 @@ def read_judgement(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return identity and images of a file; what is not as it was written is known by its fingerprint."""
+    """Return identity and images of a file."""
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        identity = json.loads(metadata["identity"])
-        if not isinstance(identity, dict) or metadata["fingerprint"] != fingerprint(tensors):
-            raise ValueError("it has changed since it was written")
+        tensors, texts = read_tensors(path)
+        identity = from_plain(json.loads(texts["identity"]), dict[str, Any])
         read = {}
         for name, kind in PASSES.items():
             if f"{name}.positions" in tensors:
                 read[name] = kind(*(tensors[f"{name}.{field}"] for field in kind._fields))
         return identity, read
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"judge.resume: '{path}' is not what a judgement has left ({error})") from error

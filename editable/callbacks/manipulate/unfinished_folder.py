@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 
 from editable.atomic import write_atomically
-from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.kept_json import read_kept, write_kept
 from editable.data import ManipulatedImage, save_manipulated_folder
 from editable.data.images.reader import read_image
 from editable.errors import UserError
@@ -71,14 +71,8 @@ class UnfinishedFolder:
         made: list[MadeImage] = []
         for path in sorted(self.folder.glob("made*.json")):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                there = from_plain(content["identity"], dict[str, Any])
-                own: list[MadeImage] = from_plain(content["made"], list[MadeImage])
-                odd = next((one for one in own if one.position < 0 or not 0 <= one.share <= 1), None)
-                if odd is not None:
-                    raise ValueError(f"it has image {odd.position} with a share of {odd.share}")
-                made += own
-            except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+                there, own = read_kept(path, identity=dict[str, Any], made=list[MadeImage])
+            except (OSError, ValueError) as error:
                 raise UserError(f"'{path}' is damaged ({error}): remove '{self.folder}' to begin anew") from error
             for name, here in self.identity.items():
                 if there.get(name) != here:
@@ -86,13 +80,13 @@ class UnfinishedFolder:
                         f"'{self.folder}' is of an interrupted run with other {name}: remove it to begin anew, or "
                         "choose another manipulate.out"
                     )
+            made += own
         by_position = {one.position: one for one in made}
         return [one for one in by_position.values() if not one.share or self._path(one.position).is_file()]
 
     def write(self, rank: int, made: Sequence[MadeImage]) -> None:
         """Keep what one process has made so far."""
-        with write_atomically(self.folder / f"made-{rank}.json") as temporary:
-            temporary.write_text(json.dumps({"identity": self.identity, "made": made}), encoding="utf-8")
+        write_kept(self.folder / f"made-{rank}.json", identity=self.identity, made=list(made))
 
     def put(self, position: int, image: Tensor) -> None:
         """Keep a manipulated image, [C, H, W] in [0, 1]."""

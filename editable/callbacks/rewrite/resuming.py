@@ -1,18 +1,15 @@
 """Finished candidates in files, and the identity that says whether an interrupted run may go on from them."""
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from editable.atomic import write_atomically
 from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn
 from editable.callbacks.rewrite.trials import RewriteTrial, solver_label
-from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.kept_json import read_kept, write_kept
 from editable.callbacks.run.same_run import require_same_run
 from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.set_errors import SetErrors
@@ -77,9 +74,7 @@ def write_trials(folder: Path, identity: dict[str, Any], trials: Sequence[Rewrit
         identity: What the trials depend on besides their settings.
         trials: All trials so far.
     """
-    state = {"identity": identity, "trials": [trial._asdict() for trial in trials]}
-    with write_atomically(folder / KEPT) as temporary:
-        temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    write_kept(folder / KEPT, identity=identity, trials=list(trials))
     _table(trials).write_csv(folder / "candidates.csv")
 
 
@@ -108,26 +103,14 @@ def check_trials(folder: Path) -> None:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], list[RewriteTrial]]:
-    path = folder / "candidates.json"
+    path = folder / KEPT
     if not path.is_file():
         raise UserError(f"rewrite.resume: there are no candidates in '{folder}', which has no {path.name}")
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        there: dict[str, Any] = from_plain(state["identity"], dict[str, Any])
-        trials: list[RewriteTrial] = from_plain(state["trials"], list[RewriteTrial])
-        for trial in trials:
-            _check(trial)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        identity, trials = read_kept(path, identity=dict[str, Any], trials=list[RewriteTrial])
+    except (OSError, ValueError) as error:
         raise UserError(f"rewrite.resume: '{path}' is not what a rewrite has left ({error})") from error
-    return there, trials
-
-
-def _check(trial: RewriteTrial) -> None:
-    """Look at counts and strength, as far as they can be known to be wrong."""
-    counts = [trial.target, trial.others]
-    fits = [some is not None and min(some) >= 0 and 0 < some.num_images >= max(some) for some in counts]
-    if not all(fits) or not math.isfinite(trial.strength):
-        raise ValueError(f"its trial of {trial.solver} at {trial.settings.layer} has counts that cannot be meant")
+    return identity, trials
 
 
 def _table(trials: Sequence[RewriteTrial]) -> Table:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editable.atomic import write_atomically
+from editable.callbacks.run.outcome_file import from_plain
+from editable.callbacks.run.same_run import require_same_run
 from editable.errors import UserError
+from editable.models.tensor_file import read_tensors, write_tensors
 
 __all__ = ["NAME", "ScanRecords", "look_at", "read_records", "write_records"]
 
@@ -84,8 +84,8 @@ def write_records(folder: Path, rank: int, identity: dict[str, Any], records: Sc
         identity: What the records depend on, as JSON holds it.
         records: All so far.
     """
-    with write_atomically(folder / (NAME if rank == 0 else f"scan-{rank}.safetensors")) as temporary:
-        save_file(records._asdict(), temporary, {"identity": json.dumps(identity)})
+    path = folder / (NAME if rank == 0 else f"scan-{rank}.safetensors")
+    write_tensors(path, records._asdict(), {"identity": json.dumps(identity)})
 
 
 def read_records(folder: Path, identity: dict[str, Any]) -> ScanRecords:
@@ -104,12 +104,7 @@ def read_records(folder: Path, identity: dict[str, Any]) -> ScanRecords:
     parts = []
     for path in paths:
         there, records = _read(path)
-        for name, here in json.loads(json.dumps(identity)).items():
-            if there.get(name) != here:
-                raise UserError(
-                    f"scan.resume: the scan in '{folder}' was another one, with {name} {there.get(name)!r} in place of "
-                    f"{here!r}; leave the option out to begin anew"
-                )
+        require_same_run(f"scan.resume: the scan in '{folder}' was another one", there, identity)
         parts.append(records)
     joined = ScanRecords.join(parts)
     _check(joined, identity, folder)
@@ -134,24 +129,8 @@ def _check(records: ScanRecords, identity: dict[str, Any], folder: Path) -> None
 
 def _read(path: Path) -> tuple[dict[str, Any], ScanRecords]:
     try:
-        with safe_open(path, "pt") as file:
-            identity = json.loads(file.metadata()["identity"])
-            records = ScanRecords(*(file.get_tensor(name) for name in ScanRecords._fields))
-        if not isinstance(identity, dict):
-            raise ValueError("its identity is no mapping")
-        _check_fields(records)
-        return identity, records
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        tensors, texts = read_tensors(path)
+        identity: dict[str, Any] = from_plain(json.loads(texts["identity"]), dict[str, Any])
+        return identity, ScanRecords(*(tensors[name] for name in ScanRecords._fields))
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"scan.resume: '{path}' is not what a scan has left ({error})") from error
-
-
-def _check_fields(records: ScanRecords) -> None:
-    """Raise a ValueError where a field has not the type, shape and range that it must have."""
-    kinds = (torch.int64, torch.bool, torch.int64, torch.float32, torch.float32)
-    count, shape = len(records.positions.view(-1)), records.predictions.shape
-    shapes = ((count,), (count,), (count, *shape[1:2], 2), shape, shape)
-    for name, field, kind, expected in zip(ScanRecords._fields, records, kinds, shapes, strict=True):
-        if field.dtype != kind or field.shape != torch.Size(expected):
-            raise ValueError(f"{name} is {field.dtype} {list(field.shape)} in place of {kind} {list(expected)}")
-    if (records.predictions < 0).any() or not all(((some >= 0) & (some < 1.001)).all() for some in records[3:]):
-        raise ValueError("it has labels below 0 or probabilities that are none")

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editable.atomic import write_atomically
 from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.run.same_run import require_same_run
 from editable.callbacks.stream.outcome import StreamPoint
 from editable.editing import StreamState
 from editable.editing.patches.owners import first_owners, next_owners
 from editable.errors import UserError
-from editable.models import fingerprint
+from editable.models.tensor_file import read_tensors, write_tensors
 
 __all__ = ["STATE", "Progress", "UnfinishedStream", "read_progress"]
 
@@ -95,13 +92,11 @@ class UnfinishedStream:
         if self._unwritten is None:
             return
         state, success, kept, seconds, bounds, points, owners = self._unwritten
-        tensors = {f"params.{name}": some.cpu().contiguous() for name, some in state.params.items()}
-        tensors |= {f"editor.{name}": some.cpu().contiguous() for name, some in state.editor.items()}
+        tensors = {f"params.{name}": some for name, some in state.params.items()}
+        tensors |= {f"editor.{name}": some for name, some in state.editor.items()}
         tensors |= {"success": success, "kept": kept, "seconds": seconds, "bounds": bounds, "owners": owners}
-        described = {"identity": self._identity, "points": json.dumps([point._asdict() for point in points])}
-        described["digest"] = _digest(tensors, described)
-        with write_atomically(self._path) as temporary:
-            save_file(tensors, temporary, described)
+        texts = {"identity": self._identity, "points": json.dumps([point._asdict() for point in points])}
+        write_tensors(self._path, tensors, texts)
         self._unwritten, self._written = None, time.monotonic()
 
     def remove(self) -> None:
@@ -127,30 +122,18 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
             "to begin anew"
         )
     try:
-        with safe_open(path, "pt") as file:
-            described = dict(file.metadata())
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if described.pop("digest") != _digest(tensors, described):
-            raise ValueError("something in it was changed")
-        there, points = (json.loads(described[name]) for name in ("identity", "points"))
+        tensors, texts = read_tensors(path)
+        there, points = (json.loads(texts[name]) for name in ("identity", "points"))
         done = (tensors["success"], tensors["kept"], tensors["seconds"], tensors["bounds"])
         state = StreamState(_under("params.", tensors, device), _under("editor.", tensors, device))
         progress = Progress(state, *done, from_plain(points, list[StreamPoint]), tensors["owners"])
         there = from_plain(there, dict[str, Any])
         if any(some.shape != (len(done[0]),) for some in done) or (done[0].dtype, done[1].dtype) != 2 * (torch.bool,):
             raise ValueError("it has not the same for each correction")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"stream.resume: '{path}' is not what a stream has left ({error})") from error
     require_same_run(f"stream.resume: the stream in '{folder}' was another one", there, identity)
     return progress
-
-
-def _digest(tensors: Mapping[str, Tensor], described: Mapping[str, str]) -> str:
-    """Return what a file is known by to be as it was written: a wrong figure in it would be found nowhere else."""
-    texts = {
-        f"described.{name}": torch.tensor(list(text.encode()), dtype=torch.uint8) for name, text in described.items()
-    }
-    return fingerprint({**tensors, **texts})
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

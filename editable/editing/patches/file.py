@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editable.atomic import write_atomically
 from editable.editing.patches.coding import Parts
 from editable.editing.patches.record import EditRecord
 from editable.errors import UserError
 from editable.models.added.added_layers import AddedLayer
+from editable.models.tensor_file import read_tensors, write_tensors
 from editable.text_files import parse_json, require_file
 
 __all__ = ["PatchContent", "library_versions", "read_patch", "write_patch"]
@@ -60,11 +58,8 @@ def write_patch(path: str | Path, content: PatchContent) -> None:
     }
     texts = {name: json.dumps(some, ensure_ascii=False) for name, some in described.items()}
     texts |= {"format": FORMAT, "base": content.base, "edited": content.edited}
-    tensors = {
-        f"{name}:{part}": some.contiguous() for name, parts in content.changes.items() for part, some in parts.items()
-    }
-    with write_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata=texts)
+    tensors = {f"{name}:{part}": some for name, parts in content.changes.items() for part, some in parts.items()}
+    write_tensors(path, tensors, texts)
 
 
 def read_patch(path: str | Path) -> PatchContent:
@@ -77,11 +72,9 @@ def read_patch(path: str | Path) -> PatchContent:
     if not Path(path).is_file():
         raise UserError(f"there is no edit patch at '{path}'")
     try:
-        with safe_open(path, framework="pt") as file:
-            described = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read '{path}', which is no complete safetensors file") from error
+        tensors, described = read_tensors(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read '{path}': {error}") from error
     kind = described.get("format")
     if kind not in (FORMAT_1, FORMAT):
         raise UserError(

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editable.atomic import write_atomically
 from editable.errors import UserError, require_at_least, require_whole
 from editable.models.machine.full_precision import full_precision
+from editable.models.tensor_file import read_tensors, write_tensors
 
 __all__ = ["BLOCK_ROWS", "SecondMoment"]
 
@@ -151,10 +149,8 @@ class SecondMoment:
             path: An existing file is replaced.
             fingerprint: What the keys are of, in words that :meth:`load` gives back.
         """
-        tensors = {"total": self.total.cpu(), "count": torch.tensor(self.count)}
-        metadata = {str(name): str(value) for name, value in (fingerprint or {}).items()}
-        with write_atomically(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        texts = {str(name): str(value) for name, value in (fingerprint or {}).items()}
+        write_tensors(path, {"total": self.total, "count": torch.tensor(self.count)}, texts)
 
     @classmethod
     def load(cls, path: str | Path) -> tuple["SecondMoment", dict[str, str]]:
@@ -169,17 +165,16 @@ class SecondMoment:
         if not Path(path).is_file():
             raise UserError(f"there is no second moment at '{path}'")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if set(file.keys()) != {"total", "count"}:
-                    raise UserError(f"'{path}' holds no second moment but tensors of other names")
-                total, count = file.get_tensor("total"), file.get_tensor("count")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"cannot read '{path}', which is no complete safetensors file ({error})") from error
+            tensors, texts = read_tensors(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read '{path}': {error}") from error
+        if set(tensors) != {"total", "count"}:
+            raise UserError(f"'{path}' holds no second moment but tensors of other names")
+        total, count = tensors["total"], tensors["count"]
         if count.shape or count.dtype != torch.int64 or not total.is_floating_point():
             raise UserError(f"'{path}' holds no second moment: a count of {count.dtype}, a total of {total.dtype}")
         try:
-            return cls.from_total(total.double(), int(count)), metadata
+            return cls.from_total(total.double(), int(count)), texts
         except (UserError, RuntimeError) as error:
             raise UserError(f"'{path}' holds no second moment: {error}") from error
 

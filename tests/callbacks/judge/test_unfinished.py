@@ -146,7 +146,7 @@ def test_what_is_no_judgement(root, edited, whole, tmp_path):
     stored = bytearray((whole / NAME).read_bytes())
     stored[-3] ^= 1
     (damaged / NAME).write_bytes(bytes(stored))
-    with pytest.raises(UserError, match=r"judge.safetensors' is not what a judgement has left \(it has changed since"):
+    with pytest.raises(UserError, match=r"judge.safetensors' is not what a judgement has left \(it is not as it was"):
         run(root, resume=str(damaged), **settings)
     shutil.copy(whole / NAME, damaged / NAME)
     shutil.copy(whole / NAME, damaged / "judge-1.safetensors")

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from editable.errors import UserError
+from editable.models import tensor_file
 from editable.rewriting.memory import second_moment
 from editable.rewriting.memory.second_moment import SecondMoment
 
@@ -229,7 +230,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: py
         Path(file).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(second_moment, "save_file", half)
+    monkeypatch.setattr(tensor_file, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
         SecondMoment.from_total(2 * torch.eye(2), 1).save(path)
     assert os.listdir(tmp_path) == ["moment.safetensors"]
