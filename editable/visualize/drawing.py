@@ -1,10 +1,10 @@
 """What figures share: one style, an image in its axes, a grid of axes, labels of axes, and the finished file."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from textwrap import wrap
 from typing import Any, ParamSpec, TypeVar
 from unicodedata import category
 
@@ -106,8 +106,14 @@ def name_lines(name: str, width: int, most: int = 3) -> str:
 
 
 def _cut(line: str, width: int) -> list[str]:
-    whole = wrap(line, width, break_on_hyphens=False, drop_whitespace=False, replace_whitespace=False)
-    return whole or [line]
+    """Cut behind spaces and slashes; in their midst only what is longer than a line."""
+    lines = [""]
+    for piece in re.findall(r"[^ /]*[ /]|[^ /]+", line):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        whole = lines.pop() + piece
+        lines += [whole[start : start + width] for start in range(0, len(whole), width)]
+    return lines
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

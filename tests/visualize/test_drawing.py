@@ -88,6 +88,8 @@ def test_a_character_that_no_font_has_is_said(tmp_path: Path, monkeypatch: pytes
         ("cat", ["cat"]),
         ("crane [machine]", ["crane ", "[machine]"]),
         ("x" * 30, ["x" * 10] * 3),
+        ("data/test/cat/0040.jpg", ["data/test/", "cat/", "0040.jpg"]),
+        ("a/" + "x" * 12 + " b", ["a/", "x" * 10, "xx b"]),
         ("a" * 20 + "b" * 20, ["a" * 10, "aaaa…bbbbb", "b" * 9]),
         ("", [""]),
         ("a\tb", ["a\\tb"]),
