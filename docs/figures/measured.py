@@ -23,6 +23,7 @@ from editable.atomic import write_atomically
 from editable.visualize import plot_comparison, plot_layers, plot_learning_rates, plot_routes, plot_stream
 from editable.visualize.drawing import save_figure
 from editable.visualize.inverse import plot_survival, plot_trade_off
+from editable.visualize.spurious_scan import Bars, plot_scan
 
 ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]
@@ -152,6 +153,27 @@ def roofline(path: Path, rows: Sequence[Row]) -> None:
     save_figure(benchmark.draw(arguments, parts, seconds, benchmark.Roofs(peaks, 1e9 * roofs["bandwidth"])), path)
 
 
+def scan(path: Path, rows: Sequence[Row]) -> None:
+    """Draw how classes change where a concept is replaced, in a network and in its rewrite, as `scan` does."""
+
+    def bars(title: str, kind: str, scale: float) -> Bars:
+        values, half_widths = (
+            {
+                name: [scale * row[f"{prefix}{kind}_{what}"] for row in rows]
+                for name, prefix in (("network", ""), ("edited", "edited_"))
+            }
+            for what in ("change", "half_width")
+        )
+        return Bars(title, values, half_widths)
+
+    panels = [
+        bars("change in error, points", "error", 100),
+        bars("change in top probability", "top_probability", 1),
+        bars("change in others' images\ntaken, points", "taken", 100),
+    ]
+    plot_scan(path, [row["class"] for row in rows], panels)
+
+
 FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]] = {
     **{
         name: (comparison, (f"results.{name}",))
@@ -169,6 +191,7 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results.learning_rates",)),
     "rewrite_layers": (layers, ("rewriting.snow_layers",)),
     "rewrite_routes": (routes, ("rewriting.routes_target", "rewriting.routes_others")),
+    "scan_planted_patch": (scan, ("spurious-correlations.scan_edited",)),
     "stream_codebook": (stream, ("many-corrections.codebook",)),
     "inverse_survival": (survival, ("inverse.methods",)),
     "inverse_trade_off": (trade_off, ("inverse.strengths",)),
