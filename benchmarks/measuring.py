@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-from editable.atomic import write_atomically
 from editable.models.machine.precision import processor
+from editable.visualize.drawing import save_figure
 
 SHORT = 0.02  # seconds; what is faster is called several times in a round
 LONG = 5.0  # seconds; what is slower is called once, for it averages over enough by itself
@@ -82,6 +82,5 @@ def wall_clock(device: torch.device) -> float:
 
 
 def save(figure: Figure, path: Path, console: Console) -> None:
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)
     console.print(f"figure: {path}")

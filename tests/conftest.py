@@ -7,7 +7,7 @@ import sys
 # Before torch is imported: small tensors lose more to a second thread than they gain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -28,6 +28,7 @@ if FAKE_CUDA in sys.argv:
 import torch  # noqa: E402
 from lightning.pytorch import Trainer  # noqa: E402
 
+from editable.visualize import drawing  # noqa: E402
 from tests.quiet_trainer import quiet_trainer  # noqa: E402
 
 # The suite tries few inputs, the same ones each time; HYPOTHESIS_PROFILE=long tries many new ones.
@@ -54,6 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{FAKE_CUDA} has to stand on the command line: it acts before torch is imported")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors: some tests wait for processes that they have started, or for a browser."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return count + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
     gc.freeze()
@@ -65,6 +72,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker("no_fake_cuda")
     if marker is not None and fake_cuda() is not None:
         pytest.skip(f"on the fake device: {marker.kwargs['reason']}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_figures() -> Iterator[None]:
+    """Figures are drawn as always, into fewer pixels."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(drawing, "DPI", 50)
+        yield
+
+
+@pytest.fixture
+def fine_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fine as those of users."""
+    monkeypatch.setattr(drawing, "DPI", 150)
 
 
 MakeTrainer = Callable[..., Trainer]

@@ -32,6 +32,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 
 C0 is what one curve has; C1 stands for worse, C2 for better.
 """
+DPI = 150
+"""Pixels of a file to an inch of a figure."""
 STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
@@ -138,7 +140,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         )
     with write_atomically(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _names(figure: Figure) -> Iterable[Text]:

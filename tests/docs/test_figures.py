@@ -61,6 +61,7 @@ def test_what_is_stored_for_figures_alone_is_drawn():
     assert {name for name, file in FILES.items() if "columns" not in file} <= drawn
 
 
+@pytest.mark.usefixtures("fine_figures")
 @pytest.mark.parametrize("name", ["six_editors", "search_fine_tuned_rmsprop", "rewrite_routes", "inverse_trade_off"])
 def test_it_is_drawn(name: str, tmp_path: Path):
     """One of each kind; what the functions draw has tests of its own."""

@@ -15,6 +15,7 @@ def random(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.usefixtures("fine_figures")
 @pytest.mark.parametrize("number", [1, 5, 20])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_samples(number: int, channels: int, tmp_path: Path):

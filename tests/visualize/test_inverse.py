@@ -15,6 +15,7 @@ def colours(path: Path) -> int:
         return len(image.convert("RGB").getcolors(maxcolors=2**24))
 
 
+@pytest.mark.usefixtures("fine_figures")
 @pytest.mark.parametrize("sets", [["test images"], ["test images", "held-out images with the new concept"]])
 def test_survival(tmp_path: Path, sets: list[str]):
     residuals = {method: 10.0**-number for number, method in enumerate(METHODS)} | {"method 7": 0.0}

@@ -12,6 +12,7 @@ from PIL import Image
 from editable.callbacks.run.outcome_file import read_outcome
 from editable.callbacks.see.outcome import SeeingOutcome
 from editable.callbacks.see.report import summary, write
+from editable.visualize import drawing
 from tests.callbacks.same_outcome import assert_same
 from tests.callbacks.see.looks import make_network
 from tests.callbacks.see.made_up import STEPS, made_up
@@ -51,7 +52,7 @@ def test_curves_figures_and_tables_are_left(looked):
     assert set(re.findall(r"!\[[^\]]+\]\((\w+)\.png\)", report)) == FIGURES
     for figure in FIGURES:
         with Image.open(folder / f"{figure}.png") as image:
-            assert min(image.size) > 200
+            assert min(image.size) > drawing.DPI, "an inch"
     assert "a stand-in for LPIPS" in report
     # A memory of pixels [filters · taps, channels]; the order of its rows makes no difference.
     weights = (make_network()[3].weight.detach(), callback.outcome.rewrite.weight)
