@@ -20,7 +20,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editable.atomic import write_atomically
-from editable.visualize import plot_comparison, plot_layers, plot_learning_rates, plot_routes, plot_stream
+from editable.visualize import (
+    plot_candidates,
+    plot_comparison,
+    plot_layers,
+    plot_learning_rates,
+    plot_routes,
+    plot_stream,
+)
 from editable.visualize.drawing import save_figure
 from editable.visualize.inverse import plot_survival, plot_trade_off
 from editable.visualize.spurious_scan import Bars, plot_scan
@@ -153,6 +160,19 @@ def roofline(path: Path, rows: Sequence[Row]) -> None:
     save_figure(benchmark.draw(arguments, parts, seconds, benchmark.Roofs(peaks, 1e9 * roofs["bandwidth"])), path)
 
 
+def candidates(path: Path, rows: Sequence[Row]) -> None:
+    """Draw what rewrites correct against what they cost, on the images that choose, as `rewrite` does."""
+    limit, *tried = rows
+    plot_candidates(
+        path,
+        [row["drop"] for row in tried],
+        [row["corrected"] for row in tried],
+        [row["solver"] for row in tried],
+        limit["max_drop"],
+        next(number for number, row in enumerate(tried) if "chosen" in row),
+    )
+
+
 def scan(path: Path, rows: Sequence[Row]) -> None:
     """Draw how classes change where a concept is replaced, in a network and in its rewrite, as `scan` does."""
 
@@ -189,6 +209,7 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "small_network": (comparison, ("results.small_network", "results.small_network_extra_layer")),
     "search_pretrained_rmsprop": (learning_rates, ("results.learning_rates",)),
     "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results.learning_rates",)),
+    "four_tests_candidates": (candidates, ("four-tests.candidates_drawn",)),
     "rewrite_layers": (layers, ("rewriting.snow_layers",)),
     "rewrite_routes": (routes, ("rewriting.routes_target", "rewriting.routes_others")),
     "scan_planted_patch": (scan, ("spurious-correlations.scan_edited",)),

@@ -75,6 +75,7 @@ def plot_candidates(
     axes.axvline(100 * max_drop, color="0.4", linestyle="--", label=f"largest drop allowed: {100 * max_drop:g} points")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(max(-60, min(gains.min(), 0) - 5), max(gains.max(), 0) + 5)
     axes.set_xlabel("drop in accuracy, points")
     axes.set_ylabel("errors corrected on the target, %")
