@@ -33,7 +33,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read what :func:`write_tensors` has left. A file of before there were digests is taken as it is.
 
     Returns:
-        The tensors, on the CPU, and the texts.
+        The tensors, on the CPU, in memory of their own, whatever becomes of the file; and the texts.
 
     Raises:
         OSError: If it cannot be read.
@@ -42,7 +42,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             texts = dict(file.metadata() or {})
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"it is no complete safetensors file: {error}") from error
     digest = texts.pop(DIGEST, None)

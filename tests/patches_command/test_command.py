@@ -165,9 +165,9 @@ def test_a_damaged_file_is_named(capsys: pytest.CaptureFixture) -> None:
     content[-20] ^= 1
     Path(FILES[0]).write_bytes(content)
     line = error_line(["patches", "verify", *FILES[:2], *W], capsys)
-    assert "the patch '1.safetensors' is damaged" in line
+    assert "cannot read '1.safetensors': it is not as it was written" in line
     Path(FILES[0]).write_bytes(content[:-7])
-    assert "which is no complete safetensors file" in error_line(["patches", "show", FILES[0]], capsys)
+    assert "it is no complete safetensors file" in error_line(["patches", "show", FILES[0]], capsys)
 
 
 def test_what_has_to_be_made_again_and_cannot_leaves_nothing(capsys: pytest.CaptureFixture) -> None:

@@ -137,7 +137,4 @@ def read_progress(folder: Path, identity: Mapping[str, Any], device: torch.devic
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    # In memory of their own: products may have other last bits where a tensor begins at an odd place of the file.
-    return {
-        name.removeprefix(prefix): some.clone().to(device) for name, some in tensors.items() if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): some.to(device) for name, some in tensors.items() if name.startswith(prefix)}

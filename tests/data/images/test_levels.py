@@ -54,6 +54,11 @@ def test_turned_tiffs_of_every_mode(tmp_path: Path, mode: str, orientation: int)
     tag = Image.Exif()
     tag[0x0112] = orientation
     image.save(tmp_path / "turned.tiff", exif=tag)
+    if mode == "YCbCr":  # before Pillow 13
+        try:
+            Image.open(tmp_path / "turned.tiff").load()
+        except OSError as error:
+            pytest.skip(f"this Pillow cannot read what it has written itself: {error}")
     assert torch.equal(read_image(tmp_path / "turned.tiff"), expected(levels))
     assert read_size(tmp_path / "turned.tiff") == LEVELS.shape
 

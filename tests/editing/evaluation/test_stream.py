@@ -303,4 +303,4 @@ def test_moments_ascend_to_the_last_correction(number):
 def test_shares_add_up(rows):
     cost = Cost(*(torch.tensor(column) for column in zip(*rows, strict=True)))
     assert cost.error - cost.error_before == pytest.approx(cost.broken - cost.mended)
-    assert 1 - cost.agreement >= max(cost.broken, cost.mended)
+    assert 1 - cost.agreement >= max(cost.broken, cost.mended) - 1e-12  # 1 - 2/3 rounds below 1/3

@@ -532,6 +532,10 @@ class ManyKinds(nn.Module):
 
 def test_only_tensors_become_features() -> None:
     network, x = ManyKinds(), torch.randn(3, 4)
+    try:
+        torch.fx.symbolic_trace(network, {"double": False})
+    except TypeError as error:  # torch 2.8
+        pytest.skip(f"this torch traces no torch.cat of a part of a tuple: {error}")
     with no_warning():
         split = SplitNetwork(network, "b")
     features = split.prefix(x)
