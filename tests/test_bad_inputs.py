@@ -416,7 +416,7 @@ EDITS = [
             "seed=-1": "seed",
             "half_width=-1": "half_width",
             "resume=nowhere": "there is no search in 'nowhere'",
-            "resume=half_search": "cannot be read as JSON",
+            "resume=half_search": "is not what a search has left",
             "resume=odd_search": "is not what a search has left",
             "resume=file": "there is no search in 'file'",
         }.items()

@@ -118,7 +118,7 @@ class Ledger:
         """
         path = self.folder / f"asked-{number}.safetensors"
         try:
-            tensors, texts = read_tensors(path)
+            tensors, texts = read_tensors(path, sealed=False)
             return Asked(tensors["image"], texts["name"], int(texts["label"]), tensors.get("mask"))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"'{path}' is not what a correction was asked for: it is missing or damaged") from error

@@ -29,8 +29,13 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], texts: Mappin
         save_file(own, temporary, {**texts, DIGEST: _digest(own, texts)})
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what :func:`write_tensors` has left. A file of before there were digests is taken as it is.
+def read_tensors(path: str | Path, sealed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what :func:`write_tensors` has left.
+
+    Args:
+        path: The file.
+        sealed: Whether it must have a digest; others may have written it otherwise, or it may be from before there were
+            any.
 
     Returns:
         The tensors, on the CPU, in memory of their own, whatever becomes of the file; and the texts.
@@ -46,7 +51,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except SafetensorError as error:
         raise ValueError(f"it is no complete safetensors file: {error}") from error
     digest = texts.pop(DIGEST, None)
-    if digest is not None and digest != _digest(tensors, texts):
+    if (sealed or digest is not None) and digest != _digest(tensors, texts):
         raise ValueError("it is not as it was written")
     return tensors, texts
 

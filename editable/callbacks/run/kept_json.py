@@ -26,7 +26,7 @@ def write_kept(path: Path, **parts: Any) -> None:
 
 
 def read_kept(path: Path, **kinds: Any) -> list[Any]:
-    """Read parts of what :func:`write_kept` has left. A file of before there were digests is taken as it is.
+    """Read parts of what :func:`write_kept` has left.
 
     Args:
         path: The file.
@@ -41,8 +41,7 @@ def read_kept(path: Path, **kinds: Any) -> list[Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        digest = content.pop(DIGEST, None)
-        if digest is not None and digest != _digest(content):
+        if content.pop(DIGEST) != _digest(content):
             raise ValueError("it is not as it was written")
         return [from_plain(content[name], kind) for name, kind in kinds.items()]
     except (AttributeError, TypeError, KeyError, RecursionError) as error:

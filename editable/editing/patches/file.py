@@ -72,7 +72,7 @@ def read_patch(path: str | Path) -> PatchContent:
     if not Path(path).is_file():
         raise UserError(f"there is no edit patch at '{path}'")
     try:
-        tensors, described = read_tensors(path)
+        tensors, described = read_tensors(path, sealed=False)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read '{path}': {error}") from error
     kind = described.get("format")

@@ -165,7 +165,7 @@ class SecondMoment:
         if not Path(path).is_file():
             raise UserError(f"there is no second moment at '{path}'")
         try:
-            tensors, texts = read_tensors(path)
+            tensors, texts = read_tensors(path, sealed=False)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read '{path}': {error}") from error
         if set(tensors) != {"total", "count"}:

@@ -274,7 +274,10 @@ def test_tensors_of_another_type_shape_or_none(kind: Kind, tmp_path: Path):
         save_file(some, path, described)
         assert fails(kind, tmp_path) != recomputed, (list(some), described)
     save_file(tensors, path, {field: text for field, text in metadata.items() if field != DIGEST})
-    assert same(kind.read(tmp_path), written_value), "as before there were digests"
+    if kind.name in ("edit.safetensors", "second_moment.safetensors"):  # as before there were digests
+        assert same(kind.read(tmp_path), written_value)
+    else:
+        assert fails(kind, tmp_path)
 
 
 @pytest.mark.parametrize(
