@@ -16,10 +16,12 @@ from statistics import fmean
 from types import ModuleType
 from typing import Any
 
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editable.atomic import write_atomically
+from editable.metrics import TargetCurve
 from editable.visualize import (
     plot_candidates,
     plot_comparison,
@@ -29,6 +31,7 @@ from editable.visualize import (
     plot_stream,
 )
 from editable.visualize.drawing import save_figure
+from editable.visualize.four_tests import RocPanel, plot_roc_before_and_after
 from editable.visualize.inverse import plot_survival, plot_trade_off
 from editable.visualize.spurious_scan import Bars, plot_scan
 
@@ -173,6 +176,15 @@ def candidates(path: Path, rows: Sequence[Row]) -> None:
     )
 
 
+def curves_of_target(path: Path, rows: Sequence[Row]) -> None:
+    """Draw ROC curves before and after an edit, as `judge` does."""
+    curves: dict[str, dict[str, TargetCurve]] = {}
+    for row in rows:
+        rates = (torch.tensor(row[f"{kind}_positive_rate"]) for kind in ("false", "true"))
+        curves.setdefault(row["title"], {})[row["when"]] = TargetCurve(*rates, torch.tensor(row["auc"]))
+    plot_roc_before_and_after(path, [RocPanel(title, **both) for title, both in curves.items()])
+
+
 def scan(path: Path, rows: Sequence[Row]) -> None:
     """Draw how classes change where a concept is replaced, in a network and in its rewrite, as `scan` does."""
 
@@ -210,6 +222,7 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "search_pretrained_rmsprop": (learning_rates, ("results.learning_rates",)),
     "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results.learning_rates",)),
     "four_tests_candidates": (candidates, ("four-tests.candidates_drawn",)),
+    "four_tests_roc": (curves_of_target, ("four-tests.curves",)),
     "rewrite_layers": (layers, ("rewriting.snow_layers",)),
     "rewrite_routes": (routes, ("rewriting.routes_target", "rewriting.routes_others")),
     "scan_planted_patch": (scan, ("spurious-correlations.scan_edited",)),

@@ -48,6 +48,7 @@ def plot_roc_before_and_after(path: str | Path, panels: Sequence[RocPanel]) -> N
         axes.legend(loc="lower right", fontsize=8)
     for axes in grid[:, 0]:
         axes.set_ylabel("true positive rate")
-    for axes in grid[-1]:
+    for axes in grid.flat[max(0, len(panels) - COLUMNS) : len(panels)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
         axes.set_xlabel("false positive rate")
     save_figure(figure, path)

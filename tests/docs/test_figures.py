@@ -28,7 +28,6 @@ ELSEWHERE = {
     "seeing_curves": "by the report of `see`, of its outcome",
 }
 GONE = {
-    "four_tests_roc",
     "new_class_roc",
     "new_class_weights",
     "rewrite_candidates",
