@@ -223,6 +223,7 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results.learning_rates",)),
     "four_tests_candidates": (candidates, ("four-tests.candidates_drawn",)),
     "four_tests_roc": (curves_of_target, ("four-tests.curves",)),
+    "rewrite_candidates": (candidates, ("rewriting.snow_candidates",)),
     "rewrite_layers": (layers, ("rewriting.snow_layers",)),
     "rewrite_routes": (routes, ("rewriting.routes_target", "rewriting.routes_others")),
     "scan_planted_patch": (scan, ("spurious-correlations.scan_edited",)),

@@ -30,7 +30,6 @@ ELSEWHERE = {
 GONE = {
     "new_class_roc",
     "new_class_weights",
-    "rewrite_candidates",
 }
 """Drawn by commands that their pages have, of points that were not kept; their colours alone were changed, for
 those of the style. None comes on top."""
