@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 
 from editable.atomic import write_atomically
 from editable.metrics import TargetCurve
@@ -33,6 +34,7 @@ from editable.visualize import (
 from editable.visualize.drawing import save_figure
 from editable.visualize.four_tests import RocPanel, plot_roc_before_and_after
 from editable.visualize.inverse import plot_survival, plot_trade_off
+from editable.visualize.new_classes import plot_negative_weights, plot_new_class_roc
 from editable.visualize.spurious_scan import Bars, plot_scan
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +187,23 @@ def curves_of_target(path: Path, rows: Sequence[Row]) -> None:
     plot_roc_before_and_after(path, [RocPanel(title, **both) for title, both in curves.items()])
 
 
+def curves_of_class(path: Path, rows: Sequence[Row]) -> None:
+    """Draw ROC curves of several methods, each of some draws, as `new_class` does."""
+    curves: dict[str, list[tuple[Tensor, Tensor, float]]] = {}
+    for row in rows:
+        false, true = (torch.tensor(row[f"{kind}_positive_rate"]) for kind in ("false", "true"))
+        curves.setdefault(row["method"], []).append((false, true, row["auc"]))
+    plot_new_class_roc(path, curves)
+
+
+def negative_weights(path: Path, rows: Sequence[Row]) -> None:
+    """Draw what the weight of negatives does, as `new_class` does."""
+    filters = [row for row in rows if "weight" in row]
+    names = ("weight", "areas", "positive_activations", "negative_activations")
+    baselines = {row["method"]: row["auc"] for row in rows if "method" in row}
+    plot_negative_weights(path, *([row[name] for row in filters] for name in names), baselines)
+
+
 def scan(path: Path, rows: Sequence[Row]) -> None:
     """Draw how classes change where a concept is replaced, in a network and in its rewrite, as `scan` does."""
 
@@ -223,6 +242,8 @@ FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]
     "search_fine_tuned_rmsprop": (partial(learning_rates, kind="tuned_"), ("results.learning_rates",)),
     "four_tests_candidates": (candidates, ("four-tests.candidates_drawn",)),
     "four_tests_roc": (curves_of_target, ("four-tests.curves",)),
+    "new_class_roc": (curves_of_class, ("new-classes.curves",)),
+    "new_class_weights": (negative_weights, ("new-classes.weights",)),
     "rewrite_candidates": (candidates, ("rewriting.snow_candidates",)),
     "rewrite_layers": (layers, ("rewriting.snow_layers",)),
     "rewrite_routes": (routes, ("rewriting.routes_target", "rewriting.routes_others")),

@@ -1,6 +1,7 @@
 """Figures of new classes: maps of a filter before and after training, ROC curves, and the weight of negatives."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +117,8 @@ def plot_negative_weights(
         mean = table.mean(axis=1)
         spread = np.stack([mean - table.min(axis=1), table.max(axis=1) - mean])
         axes.errorbar(ticks, mean, spread, marker="o", color=color, capsize=3, label=name)
-    for index, (name, area) in enumerate((baselines or {}).items()):
-        upper.axhline(area, color=f"C{index + 4}", linestyle="--", linewidth=1, label=name)
+    for color, (name, area) in zip(cycle(("C1", "C4", "C5", "C6", "C7")), (baselines or {}).items(), strict=False):
+        upper.axhline(area, color=color, linestyle="--", linewidth=1, label=name)
     upper.set_ylabel("AUC")
     lower.set_ylabel("mean activation in training")
     lower.set_ylim(-0.04, 1.04)

@@ -27,12 +27,6 @@ ELSEWHERE = {
     "seeing_change": "maps over images, by `see`",
     "seeing_curves": "by the report of `see`, of its outcome",
 }
-GONE = {
-    "new_class_roc",
-    "new_class_weights",
-}
-"""Drawn by commands that their pages have, of points that were not kept; their colours alone were changed, for
-those of the style. None comes on top."""
 
 
 def shown() -> set[str]:
@@ -41,7 +35,7 @@ def shown() -> set[str]:
 
 
 def test_it_is_known_where_each_comes_from():
-    known = [*SCRIPT.FIGURES, *ELSEWHERE, *GONE]
+    known = [*SCRIPT.FIGURES, *ELSEWHERE]
     assert len(known) == len(set(known))
     assert shown() == set(known)
     assert {path.stem for path in FIGURES.glob("*.png")} == set(known)
