@@ -43,7 +43,7 @@ dist:  ## build the wheel and the archive of the sources into dist/, and check t
 oldest:  ## run the tests with the oldest versions that pyproject.toml allows
 	python -m venv runs/oldest && runs/oldest/bin/pip install -q uv
 	runs/oldest/bin/uv pip install -q --python runs/oldest --resolution lowest-direct -e '.[test]'
-	runs/oldest/bin/python -m pytest -p no:warnings
+	runs/oldest/bin/python -m pytest -W default --ignore=tests/test_style.py  # whose tools are to be the newest
 
 newest:  ## run the tests with the newest versions that can be had
 	python -m venv runs/newest && runs/newest/bin/pip install -q -U --upgrade-strategy eager -e '.[test]'
