@@ -91,6 +91,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("fine_figures")
 def test_curves_of_each_stage_are_drawn_one_below_the_other(one: Path, tmp_path: Path):
     plot_stages(tmp_path / "two.png", [curves(1), curves(3)])
     first, two = pixels(one), pixels(tmp_path / "two.png")
