@@ -83,10 +83,10 @@ def curves(count: int) -> StageCurves:
 LEVELS, WHEN = {"original": 0.5, "manipulated": 1.0}, ("before", "after")
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
     """The figure of one stage."""
-    path = tmp_path_factory.mktemp("curves") / "one.png"
+    path = tmp_path / "one.png"
     plot_stages(path, [curves(2)])
     return path
 
