@@ -68,6 +68,7 @@ def test_page_and_figure_are_of_the_files_alone(board: Board):
     assert len(np.unique(pages[0][1])) > 1
 
 
+@pytest.mark.usefixtures("fine_figures")
 def test_the_committed_page_is_that_of_the_results(tmp_path: Path):
     found = read_results(ROOT / "results")
     assert write_page(Board.read(ROOT / "results" / "board.yaml"), ROOT / "results", tmp_path / "board.md") == len(
