@@ -19,7 +19,7 @@ from editable.editing import (
     StrengthSearch,
 )
 from editable.errors import UserError
-from tests.editing.ends_of_ranges import Ends, refuses_by_name
+from tests.editing.ends_of_ranges import Ends, refused_by_name
 
 PLAIN = Editor(GD(0.1))
 REFUSED: list[Ends] = [
@@ -48,7 +48,7 @@ REFUSED: list[Ends] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    refuses_by_name(name, call, values, ends)
+    assert refused_by_name(name, call, values, ends) == values
 
 
 def test_a_number_that_an_optimizer_refuses_is_told_when_the_editor_is_made() -> None:

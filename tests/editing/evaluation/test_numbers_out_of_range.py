@@ -18,7 +18,7 @@ from editable.editing.evaluation.learning_rates import learning_rate_grid
 from editable.editing.evaluation.stream import StreamEvaluator
 from editable.editing.evaluation.together import Together
 from editable.models import SplitNetwork
-from tests.editing.ends_of_ranges import Ends, refuses_by_name
+from tests.editing.ends_of_ranges import Ends, refused_by_name
 
 CPU = torch.device("cpu")
 MARGINS = torch.linspace(-1, 9, 100)
@@ -57,4 +57,4 @@ REFUSED: list[Ends] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    refuses_by_name(name, call, values, ends)
+    assert refused_by_name(name, call, values, ends) == values

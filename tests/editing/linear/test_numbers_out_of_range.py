@@ -12,7 +12,7 @@ from editable.editing import (
     NullSpaceEditor,
     RidgeEditor,
 )
-from tests.editing.ends_of_ranges import Ends, refuses_by_name
+from tests.editing.ends_of_ranges import Ends, refused_by_name
 
 REFUSED: list[Ends] = [
     ("threshold", lambda value: CodebookEditor(threshold=value), [0.0, 1.0 + 1e-9], [1e-9, 1.0]),
@@ -52,4 +52,4 @@ REFUSED: list[Ends] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    refuses_by_name(name, call, values, ends)
+    assert refused_by_name(name, call, values, ends) == values

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from editable.editing import GD, Adam, AdaptiveRProp, Momentum, RMSProp, RProp, ScaledGD
-from tests.editing.ends_of_ranges import Ends, refuses_by_name
+from tests.editing.ends_of_ranges import Ends, refused_by_name
 
 REFUSED: list[Ends] = [
     ("learning_rate", lambda value: GD(learning_rate=value), [0.0, -1e-9], [1e-9]),
@@ -32,4 +32,4 @@ REFUSED: list[Ends] = [
 
 @pytest.mark.parametrize(("name", "call", "values", "ends"), REFUSED)
 def test_the_name_is_said(name: str, call: Callable[..., object], values: list[float], ends: list[float]) -> None:
-    refuses_by_name(name, call, values, ends)
+    assert refused_by_name(name, call, values, ends) == values
