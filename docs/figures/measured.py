@@ -35,7 +35,7 @@ from editable.visualize.drawing import save_figure
 from editable.visualize.four_tests import RocPanel, plot_roc_before_and_after
 from editable.visualize.inverse import plot_survival, plot_trade_off
 from editable.visualize.new_classes import plot_negative_weights, plot_new_class_roc
-from editable.visualize.spurious_scan import Bars, plot_scan
+from editable.visualize.spurious_scan import SHOWN, Bars, plot_scan
 
 ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]
@@ -207,22 +207,13 @@ def negative_weights(path: Path, rows: Sequence[Row]) -> None:
 def scan(path: Path, rows: Sequence[Row]) -> None:
     """Draw how classes change where a concept is replaced, in a network and in its rewrite, as `scan` does."""
 
-    def bars(title: str, kind: str, scale: float) -> Bars:
-        values, half_widths = (
-            {
-                name: [scale * row[f"{prefix}{kind}_{what}"] for row in rows]
-                for name, prefix in (("network", ""), ("edited", "edited_"))
-            }
-            for what in ("change", "half_width")
-        )
-        return Bars(title, values, half_widths)
+    def changes(measure: str) -> dict[str, list[tuple[float, float]]]:
+        names = {"network": measure, "edited": f"edited_{measure}"}
+        return {
+            drawn: [(row[f"{name}_change"], row[f"{name}_half_width"]) for row in rows] for drawn, name in names.items()
+        }
 
-    panels = [
-        bars("change in error, points", "error", 100),
-        bars("change in top probability", "top_probability", 1),
-        bars("change in others' images\ntaken, points", "taken", 100),
-    ]
-    plot_scan(path, [row["class"] for row in rows], panels)
+    plot_scan(path, [row["class"] for row in rows], [Bars.of(measure, changes(measure)) for measure in SHOWN])
 
 
 FIGURES: dict[str, tuple[Callable[[Path, Sequence[Row]], None], tuple[str, ...]]] = {

@@ -9,9 +9,15 @@ from matplotlib.figure import Figure
 
 from editable.visualize.drawing import in_style, name_lines, save_figure
 
-__all__ = ["Bars", "plot_scan"]
+__all__ = ["SHOWN", "Bars", "plot_scan"]
 
 LONGEST_NAME = 28
+SHOWN = {
+    "error": ("change in error, points", 100),
+    "top_probability": ("change in top probability", 1),
+    "taken": ("change in others' images\ntaken, points", 100),
+}
+"""Measures of a class that a scan shows: the panel's title, and what its values are multiplied by."""
 
 
 class Bars(NamedTuple):
@@ -26,6 +32,19 @@ class Bars(NamedTuple):
     title: str
     values: Mapping[str, Sequence[float]]
     half_widths: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def of(cls, measure: str, changes: Mapping[str, Sequence[tuple[float, float]]]) -> "Bars":
+        """Return the panel of one of the measures of :data:`SHOWN`.
+
+        Args:
+            measure: Its name.
+            changes: By the network's name, change and half width for each class, as fractions.
+        """
+        title, scale = SHOWN[measure]
+        values = {name: [scale * change for change, _ in row] for name, row in changes.items()}
+        half_widths = {name: [scale * half_width for _, half_width in row] for name, row in changes.items()}
+        return cls(title, values, half_widths)
 
 
 @in_style

@@ -7,7 +7,7 @@ from pathlib import Path
 from editable.callbacks.scan.classes import Change, ClassChange
 from editable.callbacks.scan.outcome import ScanOutcome
 from editable.tables import Table, markdown_text
-from editable.visualize.spurious_scan import Bars, plot_scan
+from editable.visualize.spurious_scan import SHOWN, Bars, plot_scan
 
 __all__ = ["summary", "write"]
 
@@ -128,16 +128,11 @@ def _plot(outcome: ScanOutcome, path: Path) -> None:
     if outcome.edited is not None:
         networks["edited"] = outcome.edited.by_class
 
-    def bars(field: str, title: str, scale: float) -> Bars:
-        of = {name: [getattr(changes[label], field) for label in shown] for name, changes in networks.items()}
-        values = {name: [scale * some.change for some in row] for name, row in of.items()}
-        return Bars(title, values, {name: [scale * some.half_width for some in row] for name, row in of.items()})
+    def changes(field: str) -> dict[str, list[tuple[float, float]]]:
+        of = {name: [getattr(by_class[label], field) for label in shown] for name, by_class in networks.items()}
+        return {name: [(some.change, some.half_width) for some in row] for name, row in of.items()}
 
-    panels = [
-        bars("error", "change in error, points", 100),
-        bars("top", "change in top probability", 1),
-        bars("taken", "change in others' images\ntaken, points", 100),
-    ]
+    panels = [Bars.of(measure, changes(field)) for field, measure in MEASURES.items() if measure in SHOWN]
     plot_scan(path, [outcome.classes[label] for label in shown], panels)
 
 
