@@ -76,6 +76,8 @@ def _label(asked: Any, classes: Sequence[str] | None) -> int:
         return label
     if isinstance(asked, bool) or not isinstance(asked, int | np.integer):
         raise UserError(f"a label is the name or the number of a class, got {asked!r}")
+    if not 0 <= asked < 2**31:
+        raise UserError(f"a label is the name or the number of a class, got {asked}")
     return int(asked)
 
 

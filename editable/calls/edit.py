@@ -52,8 +52,8 @@ def edit(
             known of the harm.
         editor: An editor, or ``"auto"``: closed forms of the classifier, and gradients on the block before it at
             several learning rates.
-        layers: Which parameters a given editor may change; by default the classifier for a closed form, and the block
-            before it for gradients.
+        layers: Which parameters may be changed; by default the classifier by a closed form, and the block before it by
+            gradients.
         classes: Names of the classes by label; by default the judge's, or those in the network's configuration.
         transform: Makes of a picture what the network gets; by default the judge's.
         references: Images, as the judge's, that give what closed forms need besides, such as second moments; by
@@ -79,7 +79,7 @@ def edit(
     require_within("(0, 1)", level=level)
     require_seed(seed=seed)
     judging = None if judge is None else Judge(judge)
-    names = list(classes) if classes is not None else class_names(network, judging)
+    names = [*map(str, classes)] if classes is not None else class_names(network, judging)
     samples = image_batch(images, transform or transform_of(judging))
     asked = label_batch(labels, len(samples), names)
     candidates = _candidates(network, editor, layers, judging)
@@ -124,4 +124,4 @@ def _candidates(
         raise UserError(f"editor is an editor, such as MinimalHarmEditor(), or 'auto', got {editor!r}")
     if judge is None:
         raise UserError("the editor 'auto' is chosen by harm: give judge, or name an editor")
-    return candidates_for(network)
+    return candidates_for(network, layers)

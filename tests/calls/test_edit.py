@@ -1,6 +1,7 @@
 """An edit in one call: what it does and costs, looked at plainly beside it."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import editable
 from editable.calls.judge import halves
 from editable.calls.views import shifted_views
+from editable.editing import EditPatch
 from editable.editing.choosing.candidates import candidates_for, places_of
 from editable.errors import UserError
 from tests.calls.small import CLASSES, classifier, images, mistakes
@@ -79,11 +81,29 @@ def test_words(network: nn.Sequential, wrong: list[int]):
     assert fix.patch.record.asked == [f"{CLASSES[int(predicted(network, X[i : i + 1]))]} → {CLASSES[Y[i]]}"]
 
 
-def test_the_patch_is_the_edit(network: nn.Sequential, wrong: list[int]):
-    fix = editable.edit(network, X[wrong[:1]], Y[wrong[:1]], judge=(X, Y), views=0)
-    with fix.patch.applied(own := copy.deepcopy(network)):
-        assert predicted(own, X).equal(predicted(fix.network, X))
-    assert predicted(own, X).equal(predicted(network, X))
+@pytest.mark.parametrize("classes", [None, CLASSES, [10, 20, 30]])
+def test_the_patch_is_the_edit(network: nn.Sequential, wrong: list[int], classes: list | None, tmp_path: Path):
+    """Also when it comes back from its file."""
+    fix = editable.edit(network, X[wrong[:1]], Y[wrong[:1]], judge=(X, Y), views=0, classes=classes)
+    fix.patch.save(tmp_path / "fix.safetensors")
+    for patch in (fix.patch, EditPatch.load(tmp_path / "fix.safetensors")):
+        with patch.applied(own := copy.deepcopy(network)):
+            assert predicted(own, X).equal(predicted(fix.network, X))
+        assert predicted(own, X).equal(predicted(network, X))
+        assert patch.record.labels == Y[wrong[:1]].tolist()
+        assert patch.record.classes == (classes and [*map(str, classes)])
+
+
+def test_automatic_edits_change_the_layers_that_are_named(network: nn.Sequential, wrong: list[int]):
+    some, before = wrong[:1], network.state_dict()
+    for layers, names in (("3", {"3.weight", "3.bias"}), (["5"], {"5.weight", "5.bias"}), (["0", "3"], None)):
+        fix = editable.edit(network, X[some], Y[some], judge=(X, Y), views=0, layers=layers)
+        changed = {name for name, value in fix.network.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed
+        assert changed <= (names or {"0.weight", "0.bias", "3.weight", "3.bias"})
+        assert any("MinimalHarm" in tried.title for tried in fix.tried) == (layers == ["5"])
+    with pytest.raises(UserError, match="'99'"):
+        editable.edit(network, X[some], Y[some], judge=(X, Y), layers="99")
 
 
 def test_a_given_editor_and_references_of_ones_own(network: nn.Sequential, wrong: list[int]):

@@ -14,6 +14,7 @@ from editable.editing.linear.minimal_harm import MinimalHarmEditor
 from editable.editing.linear.ridge import RidgeEditor
 from editable.editing.rules.rmsprop import RMSProp
 from editable.errors import UserError
+from editable.models import select_parameters
 from editable.models.added.classifier import find_classifier
 
 __all__ = ["Candidate", "candidates_for", "layers_for", "places_of"]
@@ -50,21 +51,32 @@ class Places(NamedTuple):
     block: str
 
 
-def candidates_for(network: nn.Module) -> list[Candidate]:
+def candidates_for(network: nn.Module, layers: str | Sequence[str] | None = None) -> list[Candidate]:
     """Return what fits a network, in an order that breaks ties: what changes least comes first.
 
     Closed forms change the classifier; gradients (RMSProp, as published) the block before it, at several learning
     rates, and besides only as strongly as it takes.
 
+    Args:
+        network: The network.
+        layers: What alone may be changed: by gradients and, where it is the classifier, by closed forms.
+
     Raises:
-        UserError: If nothing can be edited in it.
+        UserError: If nothing can be edited in it, or it has no such layer.
     """
-    classifier, block = places_of(network)
+    if layers is None:
+        classifier, block = places_of(network)
+        named: tuple[str, ...] = (block,)
+    else:
+        named = (layers,) if isinstance(layers, str) else tuple(layers)
+        select_parameters(network, named)  # raises for names that match nothing
+        classifier = _classifier_of(network)
+        classifier = classifier if named == (classifier,) else None
     gradients = [Editor(RMSProp(rate)) for rate in RATES]
     forms = [MinimalHarmEditor(), RidgeEditor()] if classifier else []
     return [
         *(Candidate(editor, (str(classifier),)) for editor in forms),
-        *(Candidate(editor, (block,)) for editor in (*map(StrengthSearch, gradients), *gradients)),
+        *(Candidate(editor, named) for editor in (*map(StrengthSearch, gradients), *gradients)),
     ]
 
 
@@ -94,21 +106,28 @@ def places_of(network: nn.Module) -> Places:
     Raises:
         UserError: If there is no such layer.
     """
-    try:
-        classifier: str | None = find_classifier(network, "an editor")[0]
-    except UserError:  # it ends in another layer, or cannot be traced: its names tell
-        classifier = None
-    weighted = [
-        name for name, module in network.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) >= 2
-    ]
-    if classifier is None and weighted and isinstance(network.get_submodule(weighted[-1]), nn.Linear):
-        classifier = weighted[-1]
+    classifier, weighted = _classifier_of(network), _weighted(network)
     before = weighted[: weighted.index(classifier)] if classifier in weighted else weighted
     if not before:
         raise UserError(
             f"{type(network).__name__} has no layer before its classifier that gradients could change: name the layers"
         )
     return Places(classifier, before[-1].rpartition(".")[0] or before[-1])
+
+
+def _classifier_of(network: nn.Module) -> str | None:
+    try:
+        return find_classifier(network, "an editor")[0]
+    except UserError:  # it ends in another layer, or cannot be traced: its names tell
+        weighted = _weighted(network)
+        return weighted[-1] if weighted and isinstance(network.get_submodule(weighted[-1]), nn.Linear) else None
+
+
+def _weighted(network: nn.Module) -> list[str]:
+    """Return the names of the layers that have a weight matrix or kernels."""
+    return [
+        name for name, module in network.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) >= 2
+    ]
 
 
 @torch.no_grad()  # a rate may be learnt

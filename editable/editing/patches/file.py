@@ -1,6 +1,7 @@
 """The file of a patch, as ``docs/patch-format.md`` specifies it: format 2 is written, 1 and 2 are read."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +40,11 @@ class PatchContent(NamedTuple):
 
 
 def write_patch(path: str | Path, content: PatchContent) -> None:
-    """Write a patch as a safetensors file of format 2, whole or not at all; an existing file is replaced."""
+    """Write a patch as a safetensors file of format 2, whole or not at all; an existing file is replaced.
+
+    Raises:
+        UserError: If what an edit tells could not be read again.
+    """
     makers: list[Any] = []
     edits = []
     for edit in content.edits:
@@ -56,7 +61,11 @@ def write_patch(path: str | Path, content: PatchContent) -> None:
         "classes": classes,
         "versions": content.versions,
     }
-    texts = {name: json.dumps(some, ensure_ascii=False) for name, some in described.items()}
+    try:
+        texts = {name: json.dumps(_plain(some), ensure_ascii=False) for name, some in described.items()}
+        _read_edits(*(parse_json(texts[name], path) for name in ("edits", "makers", "classes")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"the patch is not written to '{path}', as nobody could read what it tells: {error}") from error
     texts |= {"format": FORMAT, "base": content.base, "edited": content.edited}
     tensors = {f"{name}:{part}": some for name, parts in content.changes.items() for part, some in parts.items()}
     write_tensors(path, tensors, texts)
@@ -122,13 +131,7 @@ def _read(described: Mapping[str, str], tensors: Mapping[str, Tensor], path: str
     )
     if not (_is_dict_of(versions, str) and _is_dict_of(tied, list) and all(map(_is_texts, tied.values()))):
         raise ValueError("versions or names are of another type")
-    if classes is not None and not _is_texts(classes):
-        raise ValueError("classes are no names")
-    records = []
-    for edit in edits:
-        if type(edit["made_by"]) is not int or not 0 <= edit["made_by"] < len(makers):
-            raise ValueError("it is not said who has made an edit")
-        records.append(EditRecord.of_plain({**edit, "made_by": makers[edit["made_by"]]}, classes))
+    records = _read_edits(edits, makers, classes)
     changes: dict[str, Parts] = {}
     for key, tensor in tensors.items():
         name, _, part = key.rpartition(":")
@@ -137,6 +140,31 @@ def _read(described: Mapping[str, str], tensors: Mapping[str, Tensor], path: str
         _check_parts(name, parts)
     made = tuple(AddedLayer.read(layer) for layer in layers)
     return PatchContent(changes, described["base"], described["edited"], tuple(records), made, tied, versions)
+
+
+def _read_edits(edits: Any, makers: Any, classes: Any) -> list[EditRecord]:
+    """Return the records that the file tells, with who has made each and the names of the classes apart."""
+    if classes is not None and not _is_texts(classes):
+        raise ValueError("classes are no names")
+    records = []
+    for edit in edits:
+        if type(edit["made_by"]) is not int or not 0 <= edit["made_by"] < len(makers):
+            raise ValueError("it is not said who has made an edit")
+        records.append(EditRecord.of_plain({**edit, "made_by": makers[edit["made_by"]]}, classes))
+    return records
+
+
+def _plain(some: Any) -> Any:
+    """Return a value as JSON holds it: numbers of other libraries as Python's, those that are not finite as text."""
+    if isinstance(some, Mapping):
+        return {str(key): _plain(value) for key, value in some.items()}
+    if isinstance(some, list | tuple):
+        return [_plain(value) for value in some]
+    if getattr(some, "ndim", None) == 0 and hasattr(some, "item"):
+        some = some.item()
+    if isinstance(some, float) and not math.isfinite(some):
+        return str(some)
+    return some
 
 
 def _check_parts(name: str, parts: Parts) -> None:

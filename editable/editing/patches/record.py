@@ -48,7 +48,7 @@ class EditRecord:
         outcome: Figures by their metrics' names.
         classes: Names of the network's classes, by label; none where nobody knew them.
         images: The edited images by name, if these are what was asked.
-        labels: The label asked for, for each of them.
+        labels: The label asked for, for each of them; where no image has a name, for each that was edited.
         harm: What it costs, with all edits before it in the same patch; none where nobody has looked.
         rows: The edit's own rows in layers that have them, numbers among the rows that the patch adds, by the layer's
             name; empty where it has none of its own.
@@ -104,7 +104,7 @@ class EditRecord:
             and isinstance(content["outcome"], dict)
             and all(_is_number(some) for some in content["outcome"].values())
             and _wholes(content["labels"])
-            and len(content["labels"]) in (0, len(content["images"]))
+            and (not content["images"] or len(content["labels"]) in (0, len(content["images"])))
             and isinstance(rows, dict)
             and all(_wholes(some) for some in rows.values())
             and (config is None or isinstance(config, str))

@@ -1,8 +1,10 @@
 """The file of a patch of format 2: whole, and whatever is wrong in it told in one sentence."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -36,6 +38,40 @@ def test_all_that_is_told_of_several_edits_comes_back(tmp_path: Path) -> None:
     assert first == EditRecord(**{**RECORD.__dict__, "outcome": {"drawdown": 0.25}})
     assert second == EditRecord(["b"], 5, classes=["cat", "dog"])
     assert EditPatch.load(tmp_path / "a.safetensors").record.asked == ["a.png: cat → dog", "b"]
+
+
+@pytest.mark.parametrize(
+    ("record", "read"),
+    [
+        (EditRecord(labels=[3, 0]), EditRecord(labels=[3, 0])),  # of images without names
+        (EditRecord(labels=[np.int64(3), torch.tensor(1)]), EditRecord(labels=[3, 1])),
+        (EditRecord(outcome={"drawdown": np.float32(0.25)}), EditRecord(outcome={"drawdown": 0.25})),
+        (
+            EditRecord(made_by={"radius": math.inf, "layers": ("a",)}),
+            EditRecord(made_by={"radius": "inf", "layers": ["a"]}),
+        ),
+    ],
+)
+def test_what_callers_put_into_a_record_comes_back(record: EditRecord, read: EditRecord, tmp_path: Path) -> None:
+    EditPatch.of(nn.Linear(2, 2), {"bias": torch.ones(2)}, record).save(tmp_path / "a.safetensors")
+    assert EditPatch.load(tmp_path / "a.safetensors").edits == (read,)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        EditRecord(labels=[-1]),
+        EditRecord(labels=["cat"]),
+        EditRecord(images=["a.png"], labels=[1, 2]),
+        EditRecord(classes=[0, 1]),
+        EditRecord(["a"], {"editor": nn.Linear(1, 1)}),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(record: EditRecord, tmp_path: Path) -> None:
+    patch = EditPatch.of(nn.Linear(2, 2), {"bias": torch.ones(2)}, record)
+    with pytest.raises(UserError, match=r"the patch is not written to '.*a.safetensors', as nobody could read"):
+        patch.save(tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def changed(path: Path, field: str, value: object) -> None:
