@@ -11,6 +11,7 @@ from editable.editing.editors.base import ForwardFunction, Inputs
 from editable.editing.editors.site import EditSite
 from editable.errors import UserError
 from editable.models import SplitNetwork
+from editable.models.split.tracing import computes_as_torchs
 from editable.rewriting import SecondMoment
 
 __all__ = ["LinearLayer", "reading", "require_finite_samples", "warn_of_missed"]
@@ -39,7 +40,8 @@ class LinearLayer:
         places = {name.rpartition(".")[0] for name in split.names}
         self.name = min(places)
         layer = split.network.get_submodule(self.name)
-        if len(places) > 1 or type(layer) is not nn.Linear or f"{self.name}.weight" not in split.names:
+        is_linear = isinstance(layer, nn.Linear) and computes_as_torchs(type(layer))
+        if len(places) > 1 or not is_linear or f"{self.name}.weight" not in split.names:
             raise UserError(
                 "this editor changes one linear layer, but the editable layers are "
                 f"{', '.join(split.names)}: name one linear layer, such as fc"

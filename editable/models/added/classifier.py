@@ -1,6 +1,6 @@
 """Find a network's classifier, the linear layer that gives its logits."""
 
-from torch import nn
+from torch import fx, nn
 
 from editable.errors import UserError
 from editable.models.split.modes import evaluation_mode
@@ -42,15 +42,24 @@ def _last_layer(network: nn.Module, what: str) -> str:
             f"{_linear_layers(network)}"
         ) from error
     for node in reversed(graph.nodes):
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" and node.users else None
-        if isinstance(module, nn.Linear):
-            return str(node.target)
+        name = _layer_at(network, node) if node.users else None
+        module = None if name is None else network.get_submodule(name)
+        if name is not None and type(module).forward is nn.Linear.forward:
+            return name
         if module is not None and next(module.parameters(), None) is not None:
             raise UserError(
                 f"{what} goes with a linear layer, but the last layer of {type(network).__name__}, "
-                f"'{node.target}', is a {type(module).__name__}: {_linear_layers(network)}"
+                f"'{name}', is a {type(module).__name__}: {_linear_layers(network)}"
             )
     raise UserError(f"{type(network).__name__} is not made of layers with a linear one at its end")
+
+
+def _layer_at(network: nn.Module, node: fx.Node) -> str | None:
+    """Return the name of the layer that a node runs; one that computes in its own way shows by its weight."""
+    if node.op == "call_module":
+        return str(node.target)
+    owner = str(node.target).rpartition(".")[0] if node.op == "get_attr" else ""
+    return owner if owner and isinstance(network.get_submodule(owner), nn.Linear) else None
 
 
 def _linear_layers(network: nn.Module) -> str:

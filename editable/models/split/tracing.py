@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from editable.models.logits import logits_of
 
-__all__ = ["UntraceableError", "find_plain_values", "trace_pure"]
+__all__ = ["UntraceableError", "computes_as_torchs", "find_plain_values", "trace_pure"]
 
 _OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.iadd: operator.add,
@@ -27,6 +27,12 @@ _OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.iand: operator.and_,
     operator.ior: operator.or_,
     operator.ixor: operator.xor,
+}
+
+# What a class may have of its own without another forward pass than the class above it.
+_NOT_COMPUTED = {
+    *("__init__", "__module__", "__doc__", "__annotations__", "__constants__", "__firstlineno__"),
+    *("__static_attributes__", "extra_repr", "reset_parameters", "get_extra_state", "set_extra_state"),
 }
 
 # What is read from a tensor without its values; the result is no tensor.
@@ -187,6 +193,9 @@ class _Tracer(fx.Tracer):
         self._whole = whole
         self.failed: str | None = None
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or computes_as_torchs(type(m))
+
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         path = self.path_of_module(m)
         if path in self._whole:
@@ -220,6 +229,16 @@ class _Tracer(fx.Tracer):
 
     def _is_state(self, tensor: Tensor) -> bool:
         return any(tensor is state for state in (*self.root.parameters(), *self.root.buffers()))
+
+
+def computes_as_torchs(kind: type[nn.Module]) -> bool:
+    """Return whether a class is one of torch's layers with nothing of its own in what it computes."""
+    for each in kind.__mro__:
+        if each.__module__.startswith("torch.nn.modules."):
+            return each is not nn.Module and not issubclass(each, nn.Sequential)
+        if not set(vars(each)) <= _NOT_COMPUTED:
+            return False
+    return False
 
 
 def _make_out_of_place(graph: fx.Graph, network: nn.Module) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision import models
 
+from editable.errors import UserError
 from editable.models import SplitNetwork
 from editable.models.added.classifier import find_classifier
 from editable.models.split.tracing import UntraceableError, find_plain_values, trace_pure
@@ -120,6 +121,43 @@ def test_what_is_edited_has_to_be_traced() -> None:
 
 def test_the_classifier_behind_a_body_that_cannot_be_traced_is_found() -> None:
     assert find_classifier(Parts(), "an editor")[0] == "head"
+
+
+class Named(nn.Linear):
+    """Somebody's own linear layer, which computes what torch's does."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+
+class Cosine(Named):
+    """Computes something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight / self.weight.norm(dim=1, keepdim=True))
+
+
+class Standardised(nn.Conv2d):
+    """Computes something else, though by torch's forward."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+def test_layers_of_ones_own_are_torchs_where_they_compute_the_same() -> None:
+    network = nn.Sequential(Named(4, 4), nn.ReLU(), Named(4, 3)).eval()
+    assert [str(node.target) for node in trace_pure(network).nodes if node.op == "call_module"] == ["0", "1", "2"]
+    assert find_classifier(network, "an editor")[0] == "2"
+    other = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Cosine(4, 3)).eval()
+    with pytest.raises(
+        UserError, match=r"goes with a linear layer, but the last layer of Sequential, '2', is a Cosine"
+    ):
+        find_classifier(other, "an editor")
+    convolution = nn.Sequential(Standardised(1, 2, 1), nn.Flatten()).eval()
+    assert [str(node.target) for node in trace_pure(convolution).nodes if node.op == "call_module"] == ["1"]
+    x = torch.randn(5, 1, 2, 2)
+    split = SplitNetwork(convolution, "0")
+    assert torch.equal(split.suffix(split.prefix(x), split.params), convolution(x))
 
 
 def test_constants_are_refused_and_not_stored() -> None:
