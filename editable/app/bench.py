@@ -34,6 +34,7 @@ from editable.editing.choosing.trials import Measured, key_of
 from editable.editing.choosing.tried import Harm
 from editable.errors import UserError
 from editable.models import SplitNetwork
+from editable.models.state_dicts import tensors_of
 
 __all__ = ["Asked", "Bench", "Broken", "Trial"]
 
@@ -166,7 +167,7 @@ class Bench:
         """
         before = list(self.patches)
         names = {name for patch in (*before, *patches) for name in _names(patch)}
-        own = self.network.state_dict()
+        own = tensors_of(self.network)
         values = {name: own[name].clone() for name in names if name in own}
         try:
             with self._alone:
@@ -176,7 +177,7 @@ class Bench:
                 self._exchange(before)
             raise
         finally:
-            own = self.network.state_dict()
+            own = tensors_of(self.network)
             changed = {name for name in names if not _same(values.get(name), own.get(name))}
             self._forget(changed, any(patch.layers for patch in (*before, *patches)))
 

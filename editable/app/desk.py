@@ -19,6 +19,7 @@ from editable.app.ledger import Ledger
 from editable.app.sight import Sight
 from editable.editing import EditPatch
 from editable.errors import UserError
+from editable.models.state_dicts import tensors_of
 
 __all__ = ["Busy", "Desk", "Job"]
 
@@ -92,7 +93,7 @@ class Desk:
         self._tell, self._alone = tell, alone
         self._unedited = Sight(unedited, bench.concept)
         self._now = Sight(bench.network, bench.concept)
-        self._state = {name: some.detach().cpu() for name, some in unedited.state_dict().items()}
+        self._state = {name: some.detach().cpu() for name, some in tensors_of(unedited).items()}
         self._predictions = bench.predictions.clone()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: deque[Job] = deque()

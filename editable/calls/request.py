@@ -22,6 +22,7 @@ from editable.editing.editors.objective import is_predicted
 from editable.errors import UserError
 from editable.models import SplitNetwork
 from editable.models.logits import require_logits
+from editable.models.state_dicts import tensors_of
 
 __all__ = ["Request"]
 
@@ -118,7 +119,7 @@ class Request:
             harm=kept.Harm("broken", len(harm.broken), harm.num_images, harm.bound, harm.level) if harm else None,
         )
         unedited = self.given if candidate.editor.own_layers is None else split.network
-        types = {name: value.dtype for name, value in unedited.state_dict().items()}
+        types = {name: value.dtype for name, value in tensors_of(unedited).items()}
         return Fix(
             self.asked,
             self.before,
@@ -156,7 +157,7 @@ class Request:
 
     def _edited_logits(self, split: SplitNetwork, made: Made) -> Tensor:
         """Return what the edited network gives for the images, in the network's own precision."""
-        own = self.given.state_dict()
+        own = tensors_of(self.given)
         rounded = {
             name: value.to(own[name].dtype).to(value.dtype) if name in own else value
             for name, value in made.params.items()

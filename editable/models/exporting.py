@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from editable.errors import UserError
 from editable.models.logits import logits_of
+from editable.models.state_dicts import tensors_of
 from editable.models.weights import write_weights
 
 __all__ = ["FORMATS", "ExportFormat"]
@@ -58,7 +59,8 @@ class StateDict(ExportFormat):
 
     def write(self, network: nn.Module, example: Tensor, path: Path, classes: Sequence[str] | None) -> None:
         """Write the state dict."""
-        torch.save({name: some.detach().clone() for name, some in network.state_dict().items()}, path)
+        tensors = {name: some.detach().clone() for name, some in tensors_of(network).items()}
+        torch.save({**network.state_dict(), **tensors}, path)
 
     def load(self, path: Path, network: nn.Module) -> Callable[[Tensor], Tensor]:
         """Put the weights into a copy."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from editable.models.tied import tied_names
 
-__all__ = ["FoundState", "entries", "find_state", "optional_names"]
+__all__ = ["FoundState", "entries", "find_state", "optional_names", "tensors_of"]
 
 State = Mapping[str, Tensor]
 
@@ -70,6 +70,11 @@ def find_state(network: nn.Module, content: Any) -> FoundState | None:
     return best._replace(left_out=best.left_out + others)
 
 
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network's state dict, without what modules keep there besides (``get_extra_state``)."""
+    return {name: some for name, some in network.state_dict().items() if isinstance(some, Tensor)}
+
+
 def optional_names(network: nn.Module) -> set[str]:
     """Return names that a file need not have: counters of batch normalisation, which came with torch 0.4.1."""
     return {name for name in network.state_dict() if name.endswith("num_batches_tracked")}
@@ -101,7 +106,7 @@ def _is_of_training(key: Any) -> bool:
 
 def _prefixes(network: nn.Module, state: State) -> list[str]:
     """Return what may stand before the network's names: nothing first, then a task's, then the shortest."""
-    expected = [name for name in network.state_dict() if name not in optional_names(network)]
+    expected = [name for name in tensors_of(network) if name not in optional_names(network)]
     found = {""}
     for name in expected[:1] + expected[-1:]:
         found |= {key.removesuffix(name) for key in state if key.endswith(f".{name}")}
@@ -110,7 +115,7 @@ def _prefixes(network: nn.Module, state: State) -> list[str]:
 
 def _behind(network: nn.Module, state: State, entry: str, prefix: str) -> FoundState:
     inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    expected, optional = network.state_dict(), optional_names(network)
+    expected, optional = tensors_of(network), optional_names(network)
     tied = tied_names(network)
     for name in expected:
         if name not in inside:

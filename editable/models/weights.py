@@ -16,7 +16,7 @@ from editable.atomic import write_atomically
 from editable.errors import UserError
 from editable.models.added.row_layer import RowLayer, row_counts
 from editable.models.fingerprint import fingerprint
-from editable.models.state_dicts import FoundState, entries, find_state, optional_names
+from editable.models.state_dicts import FoundState, entries, find_state, optional_names, tensors_of
 from editable.models.tied import spread_tied, tied_names
 
 __all__ = ["check_fit", "load_weights", "read_checkpoint", "read_state", "write_weights"]
@@ -53,7 +53,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     for name, rows in row_counts(network, found.state).items():
         cast(RowLayer, network.get_submodule(name)).resize(rows)
     with torch.no_grad():
-        for name, tensor in network.state_dict().items():
+        for name, tensor in tensors_of(network).items():
             if name in found.state:
                 tensor.copy_(found.state[name])
 
@@ -95,7 +95,7 @@ def write_weights(
         params: In place of its own parameters, by name; one under any name of a tensor is so under all.
         record: What the file tells of itself, as JSON holds it: its metadata ``record``.
     """
-    state = network.state_dict() | spread_tied(network, params or {})
+    state = tensors_of(network) | spread_tied(network, params or {})
     tensors = {name: some.detach().cpu().contiguous().clone() for name, some in state.items()}
     with write_atomically(Path(path)) as temporary:
         save_file(tensors, temporary, None if record is None else {"record": json.dumps(record)})
@@ -182,7 +182,7 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     Raises:
         UserError: If tensors are missing, left over or of another shape.
     """
-    expected, optional = network.state_dict(), optional_names(network)
+    expected, optional = tensors_of(network), optional_names(network)
     missing = [name for name in expected if name not in state and name not in optional]
     unexpected = [name for name in state if name not in expected]
     shapes = {name: tensor.shape for name, tensor in expected.items()}
@@ -210,7 +210,7 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
 
 def _check_values(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Refuse values that cannot be meant: they would give figures all the same."""
-    for name, own in network.state_dict().items():
+    for name, own in tensors_of(network).items():
         given = state.get(name)
         if given is None:
             continue

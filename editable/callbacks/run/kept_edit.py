@@ -12,6 +12,7 @@ from editable.callbacks.run.context import run_folder
 from editable.editing import EditPatch, EditRecord
 from editable.editing.patches.correction_log import append_corrections, entries_of, log_path
 from editable.errors import UserError
+from editable.models.state_dicts import tensors_of
 from editable.models.tied import spread_tied
 
 __all__ = ["config_of", "first_base", "log_folder", "put_edited", "write_edit", "write_patch"]
@@ -104,9 +105,10 @@ def put_edited(checkpoint: dict[str, Any], network: nn.Module, params: Mapping[s
         params: Edited parameters by name.
     """
     state = checkpoint["state_dict"]
-    own = {f"network.{name}": some for name, some in network.state_dict().items()}
-    if own.keys() != {name for name in state if name.startswith("network.")}:
-        for name in [name for name in state if name.startswith("network.")]:
+    own = {f"network.{name}": some for name, some in tensors_of(network).items()}
+    there = {name for name, some in state.items() if name.startswith("network.") and isinstance(some, Tensor)}
+    if own.keys() != there:
+        for name in there:
             del state[name]
         state |= {name: some.detach().clone() for name, some in own.items()}
     for name, tensor in spread_tied(network, params).items():

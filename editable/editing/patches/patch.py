@@ -16,7 +16,8 @@ from editable.errors import UserError
 from editable.models import fingerprint
 from editable.models.added.added_layers import AddedLayer, added_layers
 from editable.models.added.row_layer import row_groups
-from editable.models.tied import spread_tied, tied_names
+from editable.models.state_dicts import tensors_of
+from editable.models.tied import require_own_memory, spread_tied, tied_names
 
 __all__ = ["EditPatch"]
 
@@ -71,10 +72,12 @@ class EditPatch:
             record: What was asked and what came out, of one edit or of each.
 
         Raises:
-            UserError: If the network has no such parameter, or one of another shape, or a value is no finite number.
+            UserError: If the network has no such parameter, or one of another shape or with numbers in common with
+                another tensor, or a value is no finite number.
         """
-        own = {name: some.detach().cpu() for name, some in network.state_dict().items()}
+        own = {name: some.detach().cpu() for name, some in tensors_of(network).items()}
         _check_fit(params, own)
+        require_own_memory(network, params)
         tied = tied_names(network)
         given = {tied[name][0]: param.detach().to("cpu", own[name].dtype) for name, param in params.items()}
         changed = {name: value for name, value in given.items() if not same_bits(value, own[name])}
@@ -213,7 +216,7 @@ class EditPatch:
             UserError: If the network has other weights than the patch has left, the patch is damaged, or it is of
                 format 1, which does not tell what there was; nothing is changed then.
         """
-        own = {key: some.detach().cpu() for key, some in network.state_dict().items()}
+        own = {key: some.detach().cpu() for key, some in tensors_of(network).items()}
         _write(network, spread_tied(network, take_out_of(own, self, name)))
         for layer in reversed(self.layers):
             layer.take_out(network)
@@ -244,7 +247,8 @@ class EditPatch:
 
     def _values(self, network: nn.Module, name: str) -> dict[str, Tensor]:
         """Return the values that the patch gives to a network, by all names."""
-        own = {key: some.detach().cpu() for key, some in network.state_dict().items()}
+        own = {key: some.detach().cpu() for key, some in tensors_of(network).items()}
+        require_own_memory(network, self.changes)
         tied = {some: list(names[1:]) for some, names in tied_names(network).items() if some == names[0]}
         return put_into(own, self, name, tied)
 

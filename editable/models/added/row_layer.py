@@ -1,6 +1,6 @@
 """Layers with a row for each edit: how many there are is the weights' to say, not the layer's."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -50,19 +50,28 @@ def row_counts(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int
     return found
 
 
-def row_groups(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the tensors that have a row for each edit, by the layer's name, in the names of a state dict.
+def row_groups(state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return the names of the tensors that have a row for each edit, by the layer's name.
+
+    Layers that are called alike, such as a network's own ``keys`` and ``values``, are none: a layer of rows has as many
+    in each of its tensors, and its first key and value are zeros.
 
     Args:
-        names: Of all tensors; no network is needed.
+        state: A state dict, or edited parameters; no network is needed.
     """
-    known = dict.fromkeys(names)
     found: dict[str, list[str]] = {}
     for kind in RowLayer.__subclasses__():
-        for name in known:
+        for name in state:
             if name.endswith(f".{kind.rows[0]}") or name == kind.rows[0]:
                 layer = name.removesuffix(kind.rows[0])
                 group = [layer + part for part in kind.rows]
-                if all(part in known for part in group):
+                if all(part in state for part in group) and _has_rows([state[part] for part in group]):
                     found[layer.removesuffix(".")] = group
     return found
+
+
+def _has_rows(parts: Sequence[Tensor]) -> bool:
+    """Return whether tensors are those of a layer of rows: of one length, with zeros in the first row of matrices."""
+    if any(part.ndim == 0 for part in parts) or len({len(part) for part in parts}) != 1 or not len(parts[0]):
+        return False
+    return not any(part[0].any() for part in parts if part.ndim == 2)

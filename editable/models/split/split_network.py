@@ -19,7 +19,7 @@ from editable.models.split.edit_form import SharedKernel, edit_form, kernels_of
 from editable.models.split.modes import attention_for, evaluating, evaluation_mode
 from editable.models.split.subgraph import as_function
 from editable.models.split.tracing import trace_pure
-from editable.models.tied import tied_names
+from editable.models.tied import require_own_memory, tied_names
 
 __all__ = ["Features", "SplitNetwork", "require_splittable"]
 
@@ -66,7 +66,7 @@ class SplitNetwork:
 
     Raises:
         UserError: If a pattern matches nothing, the network is compiled or scripted, no editable parameter has an
-            influence on the output, or weights are NaN or infinite.
+            influence on the output, one has numbers in common with another tensor, or weights are NaN or infinite.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -84,6 +84,7 @@ class SplitNetwork:
         self.network = network
         self.names = _each_once(network, select_parameters(network, patterns))
         check_weights(network, self.names)
+        require_own_memory(network, self.names)
         _refuse_scripted(network, self.names)
         self._moved: frozenset[str] = frozenset()  # nodes of the prefix found unfit to be features, by `_check_cut`
         self._checked = False

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import editable
 from editable.editing import GD, Editor, EditPatch, EditRecord
 from editable.errors import UserError
-from editable.models import SplitNetwork, cifar_resnet
+from editable.models import SplitNetwork, cifar_resnet, load_weights, write_weights
+from editable.models.state_dicts import tensors_of
 
 RECORD = EditRecord(["a.png: cat → dog"], {"rule": "GD"}, "3 test images", {"drawdown": 0.25})
 
@@ -265,3 +267,30 @@ def test_a_patch_is_told_in_a_line() -> None:
         f"EditPatch(bias; {patch.num_bytes / 1e6:.3f} MB; for {patch.base}, leaves {patch.edited}; cat → dog)"
     )
     assert "changes nothing" in repr(EditPatch.of(network, {}))
+
+
+class Counting(nn.Linear):
+    """Keeps something in the state dict that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"calls": 3}
+
+
+def test_what_modules_keep_besides_tensors_is_let_be(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), Counting(8, 3)).eval()
+    images, labels = torch.randn(30, 3, 2, 2), torch.randint(3, (30,))
+    asked = int(network(images[:1]).argmax() + 1) % 3
+    fix = editable.edit(network, images[0], asked, judge=(images[1:], labels[1:]))
+    fix.patch.save(tmp_path / "fix.safetensors")
+    before = {name: value.clone() for name, value in tensors_of(network).items()}
+    patch = EditPatch.load(tmp_path / "fix.safetensors")
+    patch.apply_(network)
+    assert int(network(images[:1]).argmax()) == asked
+    write_weights(tmp_path / "weights.safetensors", network)
+    patch.revert_(network)
+    assert all(torch.equal(value, before[name]) for name, value in tensors_of(network).items())
+    load_weights(network, tmp_path / "weights.safetensors")
+    assert int(network(images[:1]).argmax()) == asked

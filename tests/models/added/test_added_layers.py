@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from editable.editing import EditPatch
 from editable.errors import UserError
 from editable.models import add_codebook, add_extra_layer, add_neurons, cifar_resnet
 from editable.models.added.added_layers import AddedLayer, added_layers
@@ -121,3 +122,25 @@ def test_what_describes_no_layer(change: dict[str, object]) -> None:
     assert AddedLayer.read(copy.deepcopy(layer.written)) == layer
     with pytest.raises((ValueError, TypeError)):
         AddedLayer.read({**layer.written, **change})
+
+
+class Memory(nn.Module):
+    """A network's own, which calls its parameters as a layer of neurons does."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.keys, self.values = nn.Linear(8, 6), nn.Parameter(torch.randn(rows, 4))
+
+
+@pytest.mark.parametrize("rows", [6, 3])
+def test_other_layers_with_the_same_names_have_no_rows(rows: int) -> None:
+    network = nn.Sequential(nn.Linear(2, 8), Memory(rows))
+    assert row_groups(network.state_dict()) == {}
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    patch = EditPatch.of(network, {"1.values": torch.ones(rows, 4)})
+    assert patch.record.rows == {}
+    assert list(patch.changes) == ["1.values"]
+    patch.apply_(network)
+    assert torch.equal(network[1].values, torch.ones(rows, 4))
+    patch.revert_(network)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
