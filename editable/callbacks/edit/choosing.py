@@ -1,7 +1,6 @@
 """The editor ``auto``: which one costs least is found on one half of the test images, and told of the other half."""
 
 import copy
-import hashlib
 from collections.abc import Iterable
 from contextlib import closing
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from editable.callbacks.run.context import image_data, network_of, require_float
 from editable.callbacks.run.edit_loop import progress_bars
 from editable.callbacks.run.placed import place, training_images
 from editable.calls.judge import halves
-from editable.data.images.same_images import SameImages
+from editable.data.images.same_images import SameImages, digest
 from editable.editing import BaseEditor
 from editable.editing.choosing.candidates import Candidate, candidates_for
 from editable.editing.choosing.trials import JudgingImages, Trials
@@ -41,11 +40,11 @@ class ImagesThatChose:
 
     def add(self, images: Tensor) -> None:
         """Take images [N, C, H, W], as the network gets them."""
-        self._digests.update(map(_digest, images))
+        self._digests.update(map(digest, images))
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return which images of a batch [N, C, H, W] have chosen, bool [N], on the CPU."""
-        return torch.tensor([bool(self._digests) and _digest(image) in self._digests for image in batch])
+        return torch.tensor([bool(self._digests) and digest(image) in self._digests for image in batch])
 
 
 class ChosenEditor(NamedTuple):
@@ -126,8 +125,3 @@ def _own(pl_module: LightningModule, evaluation: DrawdownEvaluation) -> list[Can
     if editor is None or layers is None:
         return []
     return [Candidate(editor, tuple([layers] if isinstance(layers, str) else layers))]
-
-
-def _digest(image: Tensor) -> bytes:
-    levels = image.detach().cpu().float().contiguous()
-    return hashlib.blake2b(levels.numpy().tobytes(), digest_size=16).digest()

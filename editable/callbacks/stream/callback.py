@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import Progress as Bars
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
 import editable.callbacks.stream.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
@@ -26,6 +26,7 @@ from editable.callbacks.stream.parts import Halves, Parts, divide
 from editable.callbacks.stream.records import records
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
 from editable.data import AugmentedViews, EditStream, NaturalMistakeEdits
+from editable.data.images.same_images import ImageGroups
 from editable.data.modules.changed_views import CHANGES, ChangedViews
 from editable.data.modules.image_names import image_names
 from editable.editing import (
@@ -160,9 +161,11 @@ class CorrectionStream(Subcommand):
             if self.references == "train":
                 references = image_data(trainer, WHAT).unaugmented_training_images()
                 take_up(references)  # which may set up a layer of the editor's own, that features are read behind
-            base = _measure(evaluator, loader, progress)
+            groups = ImageGroups(loader)
+            base = _measure(evaluator, groups, len(dataset), progress)  # type: ignore[arg-type]
             certify = self.budget is not None
-            parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, certify, self.held_out)
+            first = torch.tensor(groups.first)
+            parts = divide(base, self._bound, self.num_edits, self.halves, self.seed, certify, self.held_out, first)
             if self.budget is not None:
                 self.budget.require_stream(len(parts.certifying), 1)
             if self.references == "rest":
@@ -170,7 +173,7 @@ class CorrectionStream(Subcommand):
                 before = fingerprint(split.network.state_dict())
                 take_up(references)
                 if fingerprint(split.network.state_dict()) != before:
-                    _measure(evaluator, loader, progress)
+                    _measure(evaluator, loader, len(dataset), progress)  # type: ignore[arg-type]
             number = len(parts.edits.indices)
             views = self.evaluation.make_views(trainer, dataset)
             changes = ChangedViews(dataset, self.seed)
@@ -241,10 +244,12 @@ class CorrectionStream(Subcommand):
             if number <= len(done.success):
                 continue
             state, success, seconds = evaluator.correct_together(number)
-            decision = self._decide(evaluator, parts, state) if number == points[-1] else None
-            kept = decision is None or decision.kept
+            decision = None
+            if state is not None and number == points[-1]:
+                decision = self._decide(evaluator, parts, state)
+            kept = state is not None and (decision is None or decision.kept)
             bound = float("nan") if decision is None else decision.bound
-            state = state if kept else evaluator.start
+            state = state if state is not None and kept else evaluator.start
             for _ in range(number - last):
                 done = done.with_correction(state, success, kept, seconds / number, bound)
             done = done._replace(
@@ -352,14 +357,16 @@ class CorrectionStream(Subcommand):
             self.seed,
             self._certificate(evaluator, parts, done),
             list(image_data(trainer, WHAT).classes),
+            len(parts.copies),
         )
 
 
-def _measure(evaluator: StreamEvaluator, loader: DataLoader, progress: Bars) -> BasePredictions:
+def _measure(
+    evaluator: StreamEvaluator, batches: Iterable[tuple[Tensor, Tensor]], number: int, progress: Bars
+) -> BasePredictions:
     """Run the unedited network over all test images."""
-    number = len(loader.dataset)  # type: ignore[arg-type]
     task = progress.add_task("images through the unedited network", total=number)
-    return evaluator.measure_base(loader, number, lambda done: progress.advance(task, done))
+    return evaluator.measure_base(batches, number, lambda done: progress.advance(task, done))
 
 
 def _look(evaluator: StreamEvaluator, parts: Parts, done: Progress) -> StreamPoint:

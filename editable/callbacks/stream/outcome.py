@@ -92,6 +92,7 @@ class StreamOutcome:
         seed: Of order and halves.
         certificate: What is promised, where a budget was given.
         classes: Class names by label; none where they are unknown.
+        num_copies: Number of images that do not judge, since they are the same as one that is corrected or chooses.
     """
 
     protocol: Literal["stream", "together"]
@@ -115,6 +116,7 @@ class StreamOutcome:
     seed: int
     certificate: Certificate | None = None
     classes: list[str] | None = None
+    num_copies: int = 0
 
     def values(self) -> dict[str, float]:
         """Return all figures after the last correction by their metrics' names; what there is none of is left out."""

@@ -22,12 +22,14 @@ class Parts(NamedTuple):
         rest: Those of their half that are not corrected.
         certifying: Those by which it is decided whether a correction is kept; none without a budget.
         judged: Those that neither are corrected nor choose anything.
+        copies: Those in none of these parts, since they are the same as an image that is corrected or chooses.
     """
 
     edits: Edits
     rest: Tensor
     certifying: Tensor
     judged: Tensor
+    copies: Tensor
 
 
 def divide(
@@ -38,6 +40,7 @@ def divide(
     seed: int,
     certify: bool,
     held_out: int = 0,
+    first: Tensor | None = None,
 ) -> Parts:
     """Divide test images into halves, and choose from the first of them what is corrected.
 
@@ -53,6 +56,8 @@ def divide(
         certify: Whether half of the images that are not corrected certify, and the others judge.
         held_out: Number of corrections that another stream reports, the first ones in the order. Those behind them are
             made; of the images of the same half that neither corrects, one half judges, and the other is the rest.
+        first: For each image the position of the first one that is the same, int64 [N]: what is the same as an image
+            that is corrected or chooses does not judge. By default, all are different.
 
     Raises:
         UserError: If there is nothing to correct or nothing to judge by, or fewer corrections than are asked for.
@@ -63,20 +68,29 @@ def divide(
         order = torch.cat([torch.arange(0, number, 2), torch.arange(1, number, 2)])
     own, others = order[: (number + 1) // 2].sort().values, order[(number + 1) // 2 :].sort().values
     edits = _choose(base, stream, own, num_edits, seed, held_out)
-    corrected = torch.zeros(number, dtype=torch.bool)
-    corrected[edits.indices] = True
-    rest, others = own[~corrected[own]], others[~corrected[others]]
+    first = torch.arange(number) if first is None else first
+    all_edits, considered = edits.indices, torch.cat([own, others])
+    rest = _without(own, edits.indices, first)
+    others = _without(others, torch.cat([edits.indices, rest]), first)
     if held_out:
-        edits = Edits(edits.indices[held_out:], edits.labels[held_out:])
+        edits, considered = Edits(edits.indices[held_out:], edits.labels[held_out:]), own
         mixed = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed + 2))]
         rest, others = (part.sort().values for part in mixed.tensor_split(2))
+        others = _without(others, rest, first)
     certifying = others[:0]
     if certify:
         mixed = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(seed + 1))]
         certifying, others = (part.sort().values for part in mixed.tensor_split(2))
+        others = _without(others, certifying, first)
     if not len(others):
         raise UserError(f"of {number} test images none is left to judge corrections by: test on more images (data)")
-    return Parts(edits, rest, certifying, others)
+    copies = considered[~torch.isin(considered, torch.cat([all_edits, rest, certifying, others]))]
+    return Parts(edits, rest, certifying, others, copies)
+
+
+def _without(images: Tensor, others: Tensor, first: Tensor) -> Tensor:
+    """Return positions of images of which none is the same as one of others."""
+    return images[~torch.isin(first[images], first[others])]
 
 
 def _choose(

@@ -120,6 +120,9 @@ def describe(outcome: StreamOutcome) -> list[str]:
         f"{_percent(outcome.error_before, 2)} were mistaken before and {_percent(last.error, 2)} are now: "
         f"{_percent(last.broken, 2)} are broken, {_percent(last.mended, 2)} mended.",
     ]
+    if outcome.num_copies:
+        left_out = "1 further image judges" if outcome.num_copies == 1 else f"{outcome.num_copies} further images judge"
+        sentences.append(f"{left_out} nothing: the same picture is corrected, or chooses, under another name.")
     if last.generality == last.generality:
         sentences.append(
             f"Of {outcome.num_views} further views of each corrected image ({outcome.augmentation}), "

@@ -1,11 +1,43 @@
 """Images that are the same as others, pixel by pixel, wherever they come from."""
 
+import hashlib
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
-__all__ = ["SameImages"]
+__all__ = ["ImageGroups", "SameImages", "digest"]
 
 LOOKED_AT = 64  # pixels by which most images are told apart; the rest is compared where these agree
+
+
+def digest(image: Tensor) -> bytes:
+    """Return what an image is known by, the same for the same levels on every device."""
+    levels = image.detach().cpu().float().contiguous()
+    return hashlib.blake2b(levels.numpy().tobytes(), digest_size=16).digest()
+
+
+class ImageGroups:
+    """Notes, while batches pass by, which of their images are the same; they are kept as digests.
+
+    Args:
+        batches: Batches (images [B, C, H, W], labels [B]), which are handed on.
+
+    Attributes:
+        first: For each image so far the position of the first one that is the same.
+    """
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        self._batches = batches
+        self._known: dict[bytes, int] = {}
+        self.first: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches, and look at their images."""
+        for images, labels in self._batches:
+            for image in images:
+                self.first.append(self._known.setdefault(digest(image), len(self.first)))
+            yield images, labels
 
 
 class SameImages:

@@ -261,8 +261,12 @@ class StreamEvaluator:
         return after, bool(result.success), seconds
 
     @full_precision()
-    def correct_together(self, number: int) -> tuple[StreamState, bool, float]:
-        """Make the first ``number`` corrections in one edit of the unedited network; returned as by :meth:`correct`."""
+    def correct_together(self, number: int) -> tuple[StreamState | None, bool, float]:
+        """Make the first ``number`` corrections in one edit of the unedited network.
+
+        Returns:
+            As of :meth:`correct`; no state where NaN or infinite weights are left.
+        """
         some = self._samples[:number]
         features = tuple(map(torch.cat, zip(*(own for own, _ in some), strict=True)))
         labels = torch.cat([own for _, own in some])
@@ -271,7 +275,7 @@ class StreamEvaluator:
             result = self.editor(self.split.suffix, self._base, features, labels)
         seconds = time.perf_counter() - start
         if not _is_finite(result.params):
-            return self.start, False, seconds
+            return None, False, seconds
         return StreamState(_laid_out(result.params), {}), bool(result.success), seconds
 
     def cost(self, params: Mapping[str, Tensor], indices: Tensor) -> Cost:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from editable.callbacks import CorrectionStream, DrawdownEvaluation
-from editable.data import AugmentedViews, NaturalMistakeEdits, RandomLabelEdits
+from editable.data import AugmentedViews, DigitsDataModule, NaturalMistakeEdits, RandomLabelEdits
 from editable.data.modules.changed_views import ChangedViews
-from editable.editing import Editor, EditSite, RMSProp
+from editable.editing import GD, Editor, EditSite, RMSProp
 from editable.errors import UserError
 from editable.models import SplitNetwork, add_codebook, load_weights
 from editable.tasks import ClassificationTask
@@ -180,6 +181,42 @@ class Nothing(Editor):
             .forward(forward, params, inputs, targets)
             ._replace(params={name: param.detach().clone() for name, param in params.items()})
         )
+
+
+class Diverging(Editor):
+    """Leaves weights that are no numbers."""
+
+    def forward(self, forward, params, inputs, targets):
+        result = super().forward(forward, params, inputs, targets)
+        return result._replace(params={name: param * math.nan for name, param in result.params.items()})
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN or infinite, and was taken back")
+@pytest.mark.parametrize("protocol", ["stream", "together"])
+@pytest.mark.parametrize("budget", [None, 0.5])
+def test_corrections_that_leave_no_numbers_are_not_kept(protocol, budget, tmp_path):
+    evaluation = {"editor": Diverging(GD(0.1), 3), "editable_layers": ["3"]}
+    metrics = run(make_stream(evaluation=evaluation, num_edits=3, protocol=protocol, budget=budget), tmp_path)
+    assert metrics["stream_error"] == metrics["stream_error_before"]
+    assert [row["kept"] for row in csv.DictReader((tmp_path / "corrections.csv").open())] == ["0", "0", "0"]
+    assert not (tmp_path / "corrections.safetensors").exists()
+    assert metrics.get("stream_num_refused") == (None if budget is None else 3)
+
+
+def test_copies_of_corrected_images_do_not_judge(tmp_path):
+    """The digits at even positions stand at the odd ones behind them, too; what judges is none of the corrected."""
+    images, labels = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(80) % 10
+    images[1::2] = images[::2]
+    images[41:60:2] = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    class Twice(DigitsDataModule):
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            self.test_dataset = TensorDataset(images, labels)
+
+    metrics = run(make_stream(num_edits=5), tmp_path, module=Twice(train_limit=150, augmentation="none"))
+    assert metrics["stream_num_judged"] == 10
+    assert "30 further images judge nothing: the same picture" in (tmp_path / "report.md").read_text()
 
 
 def test_an_editor_that_returns_the_unedited_network_is_seen(tmp_path):

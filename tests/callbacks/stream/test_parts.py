@@ -87,6 +87,36 @@ def test_held_out_corrections_share_nothing_with_what_is_reported(number, seed, 
     assert abs(len(rest) - len(certifying) - len(judged)) <= 1
 
 
+@given(**SETTINGS, held_out=st.sampled_from([0, 2]))
+def test_the_same_image_is_not_on_two_sides(number, seed, halves, certify, stream, held_out):
+    """Whatever is corrected or chooses, and whatever judges, are different images."""
+    first = torch.randint(number // 2, (number,), generator=torch.Generator().manual_seed(seed))
+    try:
+        parts = divide(base(number), stream, 3, halves, seed, certify, held_out, first)
+    except UserError:  # nothing is left
+        assume(False)
+    corrected, rest, certifying, judged = ({int(first[i]) for i in some} for some in all_of(parts))
+    assert judged.isdisjoint(corrected | rest | certifying)
+    assert corrected.isdisjoint(rest | certifying)
+    together = [i for some in all_of(parts) for i in some]
+    assert len(set(together)) == len(together)
+    if not held_out:
+        assert sorted(together + parts.copies.tolist()) == list(range(number))
+    assert all(int(first[i]) in corrected | rest | certifying for i in parts.copies.tolist()) or held_out
+
+
+def test_copies_of_corrected_images_do_not_judge():
+    some = base(40)
+    plain = divide(some, NaturalMistakeEdits(), 4, "even", 0, False)
+    image, other = int(plain.edits.indices[0]), int(plain.judged[0])
+    first = torch.arange(40)
+    first[[image, other]] = min(image, other)
+    parts = divide(some, NaturalMistakeEdits(), 4, "even", 0, False, first=first)
+    assert parts.copies.tolist() == [other]
+    assert parts.judged.tolist() == plain.judged[1:].tolist()
+    assert parts.edits.indices.tolist() == plain.edits.indices.tolist()
+
+
 def test_ten_of_forty():
     longer, shorter = (divide(base(300), NaturalMistakeEdits(), n, "random", 7, False) for n in (40, 10))
     assert shorter.edits.indices.tolist() == longer.edits.indices[:10].tolist()
