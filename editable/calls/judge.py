@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
@@ -28,7 +29,8 @@ class Judge:
 
     Args:
         given: A loader, whose data set is read in order, a data set with a length, or images [N, C, H, W] with labels
-            [N]. Items and batches are pairs, or mappings such as those of Hugging Face's data sets.
+            [N], tensors, arrays or lists of numbers. Items and batches are pairs, or mappings such as those of Hugging
+            Face's data sets.
         name: What they are called in messages.
 
     Raises:
@@ -46,10 +48,8 @@ class Judge:
                 "num_workers": given.num_workers,
                 "collate_fn": given.collate_fn,
             }
-        elif isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(some, Tensor) for some in given):
-            if len(given[0]) != len(given[1]):
-                raise UserError(f"{name} has {len(given[0])} images and {len(given[1])} labels: give one for each")
-            dataset = TensorDataset(*given)
+        elif isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], Tensor | np.ndarray):
+            dataset = _in_tensors(*given, name)
         if (
             isinstance(dataset, IterableDataset)
             or not hasattr(dataset, "__getitem__")
@@ -70,10 +70,21 @@ class Judge:
         """Yield images [B, C, H, W] and labels, int64 [B], of some positions in their order; by default of all.
 
         Raises:
-            UserError: If a batch is no pair of images and labels.
+            UserError: If images make no batch, or a batch is no pair of images and labels.
         """
         dataset = self.dataset if positions is None else Subset(self.dataset, list(positions))
-        for batch in DataLoader(dataset, shuffle=False, **self._options):
+        batches = iter(DataLoader(dataset, shuffle=False, **self._options))
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (TypeError, RuntimeError) as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(
+                    f"{self.name} gives images that make no batch ({reason}): they have to be tensors of one size, as "
+                    "a data set's transform makes them"
+                ) from error
             yield self._pair(batch)
 
     def _pair(self, batch: Any) -> tuple[Tensor, Tensor]:
@@ -91,6 +102,22 @@ class Judge:
         if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(images):
             raise UserError(f"{self.name} must give one whole number as the label of each image, got {_kind(labels)}")
         return images, labels.long()
+
+
+def _in_tensors(images: Any, labels: Any, name: str) -> TensorDataset:
+    """Return images and labels, each given as a whole, as a data set."""
+    try:
+        images, labels = (
+            some if isinstance(some, Tensor) else torch.as_tensor(np.asarray(some)) for some in (images, labels)
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{name} must give images and one whole number for each as its label, got {_kind(labels)}"
+        ) from error
+    if not images.ndim or not labels.ndim or len(images) != len(labels):
+        counts = [len(some) if some.ndim else 1 for some in (images, labels)]
+        raise UserError(f"{name} has {counts[0]} images and {counts[1]} labels: give one for each")
+    return TensorDataset(images.float() if images.is_floating_point() else images, labels)
 
 
 def class_names(network: nn.Module, judge: Judge | None) -> list[str] | None:

@@ -77,6 +77,8 @@ class Request:
         self._together = torch.cat([self.images, more.flatten(0, 1)])
         self._targets = torch.cat([self.asked, self.asked.repeat_interleave(views)])
         judging = None
+        for given in filter(None, (self.judge, self._references)):
+            self._check(given)
         if self.judge is not None:
             self._judged, rest = halves(len(self.judge), self._references is None, seed)
             self._rest = rest.tolist()
@@ -85,6 +87,14 @@ class Request:
         self._trials = Trials(
             self.network, self._make, self._placed, len(self.images), judging, measured=self._measured
         )
+
+    def _check(self, given: Judge) -> None:
+        """Refuse images that the network cannot take, before a candidate is blamed for it."""
+        images, _ = next(iter(given.batches([0])))
+        try:
+            logits_on(self.network, images)
+        except UserError as error:
+            raise UserError(f"{given.name} has images that do not fit: {error}") from error
 
     @property
     def positions(self) -> Tensor:

@@ -24,9 +24,15 @@ def check_weights(network: nn.Module, edited: Collection[str] = ()) -> None:
         edited: Names of the parameters that gradients are asked for.
 
     Raises:
-        UserError: If a parameter is NaN or infinite, a buffer NaN, or an edited parameter is no floating-point number.
+        UserError: If parameters were made in inference mode, one is NaN or infinite, a buffer NaN, or an edited
+            parameter is no floating-point number.
     """
     parameters = dict(network.named_parameters())
+    if any(parameter.is_inference() for parameter in parameters.values()):
+        raise UserError(
+            f"the parameters of {type(network).__name__} were made under torch.inference_mode(), where nothing can be "
+            "edited: make or load it outside"
+        )
     for name in edited:
         dtype = network.get_parameter(name).dtype
         if not dtype.is_floating_point:

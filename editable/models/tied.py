@@ -93,8 +93,8 @@ def _overlap(first: Tensor, second: Tensor) -> bool:
 def _extent(tensor: Tensor) -> tuple[int, int]:
     """Return the first byte of a tensor in its storage, and the one behind the last."""
     last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    start = tensor.storage_offset()
-    return start * tensor.element_size(), (start + last + 1) * tensor.element_size()
+    start = int(tensor.storage_offset())
+    return start * tensor.element_size(), (start + int(last) + 1) * tensor.element_size()
 
 
 def _places_of(tensor: Tensor) -> Tensor:

@@ -184,6 +184,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"images": X[:1], "labels": [int(Y[0])]}, "there is nothing to edit"),
     ({"judge": (X, Y + 5)}, "judge has the label 7, which is none of the network's"),
     ({"images": torch.zeros(1, 1, 8, 8)}, r"Sequential cannot take images \[1, 8, 8\] \("),
+    ({"judge": (X[:, :1], Y)}, r"judge has images that do not fit: Sequential cannot take images \[1, 8, 8\]"),
+    ({"references": (X[:, :, :4], Y)}, r"references has images that do not fit: .* \[3, 4, 8\]"),
+    ({"labels": 10**30}, "a label is the name or the number of a class, got 1000000000000"),
     ({"network": nn.Flatten()}, "Flatten has no layer before its classifier"),
 ]
 
@@ -195,6 +198,14 @@ def test_mistakes_end_in_one_sentence(network: nn.Sequential, wrong: list[int], 
     first = [given.pop(name) for name in ("network", "images", "labels")]
     with pytest.raises(UserError, match=message):
         editable.edit(*first, **given)
+
+
+def test_a_network_of_inference_mode_is_refused():
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 3))
+        asked = int(network(X[:1]).argmin())
+    with pytest.raises(UserError, match=r"were made under torch.inference_mode\(\), where nothing can be edited"):
+        editable.edit(network, X[0], asked, judge=(X, Y))
 
 
 def test_what_no_candidate_can_do_is_said(network: nn.Sequential):

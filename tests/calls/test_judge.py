@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
@@ -35,6 +36,8 @@ class Dicts(Dataset[dict[str, Any]]):
         (IMAGES, LABELS),
         TensorDataset(IMAGES, LABELS),
         Dicts(),
+        (IMAGES.numpy(), LABELS.numpy()),
+        (IMAGES.double(), LABELS.tolist()),
         DataLoader(TensorDataset(IMAGES, LABELS), batch_size=3, shuffle=True),
         DataLoader(Dicts(), batch_size=2, num_workers=0),
     ],
@@ -60,6 +63,8 @@ class Endless(IterableDataset[Any]):
         (5, "got a int"),
         (TensorDataset(IMAGES[:0], LABELS[:0]), "judge has no images"),
         ((IMAGES, LABELS[:3]), "judge has 7 images and 3 labels"),
+        ((IMAGES, 3), "judge has 7 images and 1 labels"),
+        ((IMAGES, ["cat"] * 7), "one whole number for each as its label, got list"),
     ],
 )
 def test_what_cannot_judge(given: Any, message: str):
@@ -75,6 +80,8 @@ def test_what_cannot_judge(given: Any, message: str):
         (TensorDataset(IMAGES, LABELS.float()), r"one whole number .* got torch.float32 \[7\]"),
         (TensorDataset(IMAGES, LABELS[:, None]), r"one whole number .* got torch.int64 \[7, 1\]"),
         ([{"x": IMAGES[0]}], r"got \['x'\]"),
+        ([(IMAGES[0], 1), (IMAGES[0, :, :1], 2)], "images that make no batch .*: they have to be tensors of one size"),
+        ([(Image.new("RGB", (2, 2)), 1)], "images that make no batch .*: they have to be tensors of one size"),
     ],
 )
 def test_what_is_no_pair(given: Any, message: str):

@@ -87,7 +87,7 @@ class CodebookEditor(BaseEditor):
 
     Raises:
         UserError: If a number is out of its range; at a network without a codebook, or whose codebook reads other
-            layers.
+            layers or has other settings.
     """
 
     own_layers = ("codebook",)
@@ -141,6 +141,7 @@ class CodebookEditor(BaseEditor):
         if codebook is None:
             raise UserError(f"{type(network).__name__} has no codebook: furnish it first, or give it add_codebook")
         self._require_layers(network)
+        self._require_settings(codebook)
         with evaluation_mode(network), reading(codebook) as read:
             for images, _ in site.image_batches(self.num_references):
                 network(images)
@@ -299,6 +300,22 @@ class CodebookEditor(BaseEditor):
                 raise UserError(
                     f"{type(network).__name__} has a codebook already, which reads {', '.join(module.layers)}, but "
                     f"layers names {', '.join(self.layers)}: name those that it reads, or none"
+                )
+
+    def _require_settings(self, codebook: Codebook) -> None:
+        """Refuse settings that a codebook which is there has otherwise: its rows were made with them."""
+        own = {"margin": (codebook.margin, self.margin)}
+        if len(codebook.thresholds) > 1:
+            if self.strength > 0 or codebook.strengths.any():
+                own |= {"radius": (float(codebook.radius), self.radius), "power": (float(codebook.power), self.power)}
+            if self.layer_weights is not None:
+                for space, weight in zip(codebook.spaces.children(), self.layer_weights, strict=False):
+                    own["layer_weights"] = (space.get_buffer("weight").item(), weight / sum(self.layer_weights))
+        for name, (there, asked) in own.items():
+            if not math.isclose(there, asked, rel_tol=1e-5):
+                raise UserError(
+                    f"the codebook that is there has a {name} of {there:.6g}, but {asked:.6g} is asked for: give "
+                    "further edits what it has, or take out the edits that it holds"
                 )
 
     def _set_up(self, codebook: Codebook, features: Tensor) -> None:

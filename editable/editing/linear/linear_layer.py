@@ -40,8 +40,12 @@ class LinearLayer:
         places = {name.rpartition(".")[0] for name in split.names}
         self.name = min(places)
         layer = split.network.get_submodule(self.name)
-        is_linear = isinstance(layer, nn.Linear) and computes_as_torchs(type(layer))
-        if len(places) > 1 or not is_linear or f"{self.name}.weight" not in split.names:
+        if (
+            len(places) > 1
+            or not isinstance(layer, nn.Linear)
+            or not computes_as_torchs(type(layer))
+            or f"{self.name}.weight" not in split.names
+        ):
             raise UserError(
                 "this editor changes one linear layer, but the editable layers are "
                 f"{', '.join(split.names)}: name one linear layer, such as fc"

@@ -44,7 +44,7 @@ def _last_layer(network: nn.Module, what: str) -> str:
     for node in reversed(graph.nodes):
         name = _layer_at(network, node) if node.users else None
         module = None if name is None else network.get_submodule(name)
-        if name is not None and type(module).forward is nn.Linear.forward:
+        if name is not None and isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
             return name
         if module is not None and next(module.parameters(), None) is not None:
             raise UserError(

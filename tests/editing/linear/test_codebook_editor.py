@@ -517,3 +517,26 @@ def test_mistakes():
     assert CodebookEditor(layers=["fc"]).furnish(site.split.network) is site.split.network
     with pytest.raises(UserError, match="Sequential has no 'hiden'"):
         CodebookEditor(layers=["hiden"]).furnish(small_network())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"margin": 5.0}, "has a margin of 1, but 5 is asked for"),
+        ({"strength": 0.5, "radius": 0.9}, "has a radius of 0.1, but 0.9 is asked for"),
+        ({"strength": 0.5, "power": 3.0}, "has a power of 1, but 3 is asked for"),
+    ],
+)
+def test_settings_that_a_codebook_has_otherwise_are_refused(settings: dict[str, float], message: str):
+    """Its rows were made with its own; where nothing speaks to others, radius and power are of no account."""
+    editor, site = bound()
+    x = vectors(3)
+    rows = edit(editor, site, x, other_labels(small_network(), x)).params
+    codebook = site.split.network.codebook
+    codebook.resize(4)
+    with torch.no_grad():
+        for name, value in rows.items():
+            site.split.network.get_parameter(name).copy_(value)
+    with pytest.raises(UserError, match=message):
+        CodebookEditor(**settings).at(EditSite(SplitNetwork(site.split.network, "codebook"), references))
+    CodebookEditor(radius=0.9).at(EditSite(SplitNetwork(site.split.network, "codebook"), references))
