@@ -26,6 +26,14 @@ KEYS = {
     "protocols": {"title", "command", "options", "search"},
     "editors": {"title", "editor", "layers", "around", "callbacks", "options", "search", "protocols", "networks"},
 }
+TYPES: dict[str, list[type]] = {
+    **dict.fromkeys(("title", "weights", "made_by", "command", "around"), [str]),
+    **dict.fromkeys(("options", "training", "names"), [dict]),
+    **dict.fromkeys(("network", "data", "editor", "search"), [dict, str]),
+    **dict.fromkeys(("protocols", "networks", "callbacks"), [list]),
+    "layers": [list, str],
+}
+IN_WORDS = {str: "text", dict: "names with something behind each", list: "a list"}
 NEEDED = {
     "networks": ("title", "network", "data"),
     "protocols": ("title", "command", "options", "search"),
@@ -256,7 +264,7 @@ def _config(network: Mapping[str, Any], protocol: Mapping[str, Any], editor: Map
     }
     if editor.get("callbacks"):
         config["trainer"] = {"callbacks": editor["callbacks"]}
-    for options in (protocol["options"], network.get("options") or {}, editor.get("options") or {}):
+    for options in (protocol["options"] or {}, network.get("options") or {}, editor.get("options") or {}):
         config = merge(config, _of_command(options, protocol["command"]))
     return config
 
@@ -289,7 +297,8 @@ def with_constants(config: Mapping[str, Any], constants: Mapping[str, Any]) -> d
 def _arguments(node: Any, name: str) -> dict[str, Any]:
     if not isinstance(node, dict) or "class_path" not in node:
         raise UserError(f"the search names the constant '{name}', but the editor has no part of that name")
-    arguments: dict[str, Any] = node.setdefault("init_args", {})
+    arguments: dict[str, Any] = node.get("init_args") or {}
+    node["init_args"] = arguments
     return arguments
 
 
@@ -326,6 +335,10 @@ def _entries(sections: Mapping[str, Any], kind: str, path: str | Path) -> dict[s
         if not name.replace("_", "").replace("-", "").isalnum():
             raise UserError(f"{where} must be called by letters, digits, - and _: it names a file")
         require_keys(_mapping(entry, where), KEYS[kind], where)
+        for key, value in entry.items():
+            if value is not None and not isinstance(value, tuple(TYPES[key])):
+                right = " or ".join(IN_WORDS[some] for some in TYPES[key])
+                raise UserError(f"{where} has {value!r:.80} as its {key}, which must be {right}")
         missing = [key for key in NEEDED[kind] if key not in entry]
         if missing:
             raise UserError(f"{where} has no '{missing[0]}'")

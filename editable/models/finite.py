@@ -28,7 +28,7 @@ def check_weights(network: nn.Module, edited: Collection[str] = ()) -> None:
             parameter is no floating-point number.
     """
     parameters = dict(network.named_parameters())
-    if any(parameter.is_inference() for parameter in parameters.values()):
+    if any(_has_values(some) and some.is_inference() for some in parameters.values()):
         raise UserError(
             f"the parameters of {type(network).__name__} were made under torch.inference_mode(), where nothing can be "
             "edited: make or load it outside"

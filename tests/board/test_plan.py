@@ -155,7 +155,13 @@ def with_value(value: Any, *way: str) -> Callable[[dict[str, Any]], None]:
         (with_value(["alone"], "editors", "gd", "protocols"), "has the protocol 'alone', which is none"),
         (with_value(["alone"], "editors", "gd", "networks"), "has the network 'alone', which is none"),
         (with_value("trades", "page"), "has the page 'trades': known are harm, trade"),
-        (with_value([1], "networks", "digits", "training"), "the training of 'digits' must have names"),
+        (with_value([1], "networks", "digits", "training"), r"has \[1\] as its training, which must be names"),
+        (with_value([1], "networks", "digits", "options"), r"has \[1\] as its options, which must be names"),
+        (with_value(["a"], "networks", "digits", "names"), r"has \['a'\] as its names, which must be names"),
+        (with_value(5, "networks", "digits", "weights"), "has 5 as its weights, which must be text"),
+        (with_value([1], "protocols", "stream", "options"), r"has \[1\] as its options, which must be names"),
+        (with_value(5, "editors", "gd", "networks"), "has 5 as its networks, which must be a list"),
+        (with_value("X", "editors", "gd", "callbacks"), "has 'X' as its callbacks, which must be a list"),
         (with_value({"rule.rate.x": [1]}, "editors", "gd", "search"), "names the constant 'rule.rate.x'"),
         (with_value({"max_steps": 3}, "editors", "gd", "search"), "needs a list of values of max_steps, got 3"),
         (with_value({}, "editors", "a/b"), "'a/b' among the editors of 'board.yaml' must be called by letters"),
@@ -170,6 +176,15 @@ def test_what_cannot_be_meant(change: Callable[[dict[str, Any]], None], message:
     change(board)
     with pytest.raises(UserError, match=message):
         Board.read(write(Path("board.yaml"), board))
+
+
+def test_nothing_in_place_of_options_is_none_of_them():
+    board = content()
+    board["protocols"]["stream"]["options"] = None
+    board["editors"]["gd"]["editor"] = {"class_path": "editable.editing.MinimalHarmEditor", "init_args": None}
+    board["editors"]["gd"]["search"] = {"margin": [0.5]}
+    some = cell(board)
+    assert with_constants(some.config, {"margin": 0.5})["evaluation"]["editor"]["init_args"] == {"margin": 0.5}
 
 
 def test_no_yaml():

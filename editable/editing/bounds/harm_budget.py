@@ -82,6 +82,9 @@ class HarmBudget:
         """Check the ranges."""
         if self.counts not in ("broken", "changed"):
             raise UserError(f"counts must be 'broken' or 'changed', got {self.counts!r}")
+        for name in ("level", "budget"):
+            if getattr(self, name) is None:
+                raise UserError(f"{name} must be a number in (0, 1), got None")
         require_within("(0, 1)", level=self.level)
         require_within("[0, 1)", budget=self.budget)
         if self.budget == 0:

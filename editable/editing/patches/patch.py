@@ -80,6 +80,7 @@ class EditPatch:
         require_own_memory(network, params)
         tied = tied_names(network)
         given = {tied[name][0]: param.detach().to("cpu", own[name].dtype) for name, param in params.items()}
+        _check_finite(given)
         changed = {name: value for name, value in given.items() if not same_bits(value, own[name])}
         after = own | spread_tied(network, changed)
         layers = [
@@ -321,5 +322,11 @@ def _check_fit(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
             raise UserError(
                 f"{what} has '{name}' of shape {list(value.shape)}, the network of shape {list(own[name].shape)}"
             )
+    _check_finite(values)
+
+
+def _check_finite(values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise UserError(f"{what} has {int((~value.isfinite()).sum())} values in '{name}' that are NaN or infinite")
+            number = int((~value.isfinite()).sum())
+            raise UserError(f"the edit has {number} values in '{name}' that are NaN or infinite in {value.dtype}")

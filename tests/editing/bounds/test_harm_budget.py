@@ -88,6 +88,9 @@ def test_a_budget_of_nothing_and_other_mistakes():
         HarmBudget(counts="mended")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="budget must be in"):
         HarmBudget(1.0)
+    for name in ("budget", "level"):
+        with pytest.raises(UserError, match=f"{name} must be a number in .* got None"):
+            HarmBudget(**{name: None})
     with pytest.raises(UserError, match="at least one"):
         candidate_bounds(torch.zeros(0), 10)
 

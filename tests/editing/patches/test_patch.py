@@ -165,6 +165,10 @@ def test_values_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     bias[3] = value
     with pytest.raises(UserError, match=r"the edit has 1 values in 'fc.bias' that are NaN or infinite"):
         EditPatch.of(make_network(), {"fc.bias": bias})
+    with pytest.raises(
+        UserError, match=r"the edit has 10 values in 'fc.bias' that are NaN or infinite in torch.float16"
+    ):
+        EditPatch.of(make_network().half(), {"fc.bias": torch.full((10,), 1e5)})
     write_patch(tmp_path / "edit.safetensors", {"fc.bias": bias})
     with pytest.raises(UserError, match=r"edit.safetensors' has 1 values in 'fc.bias'"):
         EditPatch.load(tmp_path / "edit.safetensors")
