@@ -26,14 +26,14 @@ KEYS = {
     "protocols": {"title", "command", "options", "search"},
     "editors": {"title", "editor", "layers", "around", "callbacks", "options", "search", "protocols", "networks"},
 }
-TYPES: dict[str, list[type]] = {
-    **dict.fromkeys(("title", "weights", "made_by", "command", "around"), [str]),
-    **dict.fromkeys(("options", "training", "names"), [dict]),
-    **dict.fromkeys(("network", "data", "editor", "search"), [dict, str]),
-    **dict.fromkeys(("protocols", "networks", "callbacks"), [list]),
-    "layers": [list, str],
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("title", "weights", "made_by", "command", "around"), (str,)),
+    **dict.fromkeys(("options", "training", "names"), (dict,)),
+    **dict.fromkeys(("network", "data", "editor", "search"), (dict, str)),
+    **dict.fromkeys(("protocols", "networks", "callbacks"), (list,)),
+    "layers": (list, str),
 }
-IN_WORDS = {str: "text", dict: "names with something behind each", list: "a list"}
+IN_WORDS: dict[type, str] = {str: "text", dict: "names with something behind each", list: "a list"}
 NEEDED = {
     "networks": ("title", "network", "data"),
     "protocols": ("title", "command", "options", "search"),
@@ -336,7 +336,7 @@ def _entries(sections: Mapping[str, Any], kind: str, path: str | Path) -> dict[s
             raise UserError(f"{where} must be called by letters, digits, - and _: it names a file")
         require_keys(_mapping(entry, where), KEYS[kind], where)
         for key, value in entry.items():
-            if value is not None and not isinstance(value, tuple(TYPES[key])):
+            if value is not None and not isinstance(value, TYPES[key]):
                 right = " or ".join(IN_WORDS[some] for some in TYPES[key])
                 raise UserError(f"{where} has {value!r:.80} as its {key}, which must be {right}")
         missing = [key for key in NEEDED[kind] if key not in entry]
