@@ -14,6 +14,9 @@ State = Mapping[str, Tensor]
 ENTRIES = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights", "params")
 """Keys under which checkpoints have a state dict, those that are looked at first; averages (``ema``) come last."""
 
+AVERAGES = ("ema", "avg", "average", "swa", "shadow")
+"""Parts of the names that running averages of a network have."""
+
 
 class FoundState(NamedTuple):
     """A state dict inside a file.
@@ -45,8 +48,9 @@ def find_state(network: nn.Module, content: Any) -> FoundState | None:
 
     Looked for, in this order: a state dict at the top, or under one of :data:`ENTRIES` or another key, but none of an
     optimizer or a scheduler; names as they are, behind ``network.`` (a task's checkpoint), or behind any other prefix
-    (``module.``, ``_orig_mod.``, ``model.`` and such, also several). A name that is missing is made up for by another
-    name of the same tensor, as ``safetensors.save_model`` leaves them out.
+    (``module.``, ``_orig_mod.``, ``model.`` and such, also several). Of a network and its running average
+    (:data:`AVERAGES`) the network is taken. A name that is missing is made up for by another name of the same tensor,
+    as ``safetensors.save_model`` leaves them out.
 
     Args:
         network: The network to be loaded.
@@ -92,7 +96,7 @@ def entries(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str,
 
     def rank(key: Any) -> tuple[bool, int]:
         name = str(key).lower()
-        return "ema" in name or "average" in name, ENTRIES.index(name) if name in ENTRIES else len(ENTRIES)
+        return _is_average(name), ENTRIES.index(name) if name in ENTRIES else len(ENTRIES)
 
     for key in sorted((some for some in content if not _is_of_training(some)), key=rank):
         yield from entries(content[key], f"{path}.{key}" if path else str(key), depth + 1)
@@ -104,13 +108,19 @@ def _is_of_training(key: Any) -> bool:
     return isinstance(key, int) or any(part in str(key).lower() for part in ("optim", "scheduler"))
 
 
+def _is_average(name: str) -> bool:
+    return any(part in name.lower() for part in AVERAGES)
+
+
 def _prefixes(network: nn.Module, state: State) -> list[str]:
-    """Return what may stand before the network's names: nothing first, then a task's, then the shortest."""
+    """Return what may stand before the network's names: nothing, a task's, the shortest, averages' (``ema.``) last."""
     expected = [name for name in tensors_of(network) if name not in optional_names(network)]
     found = {""}
     for name in expected[:1] + expected[-1:]:
         found |= {key.removesuffix(name) for key in state if key.endswith(f".{name}")}
-    return sorted(found, key=lambda prefix: (prefix != "", prefix != "network.", len(prefix), prefix))
+    return sorted(
+        found, key=lambda prefix: (prefix != "", prefix != "network.", _is_average(prefix), len(prefix), prefix)
+    )
 
 
 def _behind(network: nn.Module, state: State, entry: str, prefix: str) -> FoundState:

@@ -184,6 +184,15 @@ AVERAGE = "beside them left out"
         (lambda state: {"model_ema": zeros(state), "model": state}, f"1 others {AVERAGE} .model_ema"),
         (lambda state: {"state_dict": state, "state_dict_ema": zeros(state)}, f"1 others {AVERAGE} .state_dict_ema"),
         (lambda state: {**state, **behind("ema.")(zeros(state))}, rf"\d+ others {AVERAGE} .ema."),
+        (lambda state: {**behind("ema.")(zeros(state)), **behind("model.")(state)}, r"'model.', and \d+ others"),
+        (lambda state: {**behind("avg.")(zeros(state)), **behind("model.")(state)}, r"'model.', and \d+ others"),
+        (
+            lambda state: {"state_dict": {**behind("ema_net.")(zeros(state)), **behind("classifier.")(state)}},
+            "'classifier.'",
+        ),
+        (lambda state: {"swa_model": zeros(state), "zmodel": state}, rf"'zmodel', and 1 others {AVERAGE} .swa_model"),
+        (lambda state: {"shadow": zeros(state), "weights_raw": state}, "entry 'weights_raw'"),
+        (behind("ema."), "behind the prefix 'ema.'"),  # an average alone is taken
     ],
 )
 def test_checkpoints_as_people_have_them(tmp_path: Path, wrap: Callable[[State], Any], said: str) -> None:
