@@ -24,6 +24,7 @@ from editable.callbacks.run.context import image_data, network_of, require_gradi
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.site.sets import validation_images
 from editable.data import ImageDataModule
 from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_key, name_text
 from editable.data.concepts.class_images import ClassImages
@@ -197,11 +198,7 @@ class NewClass(Subcommand):
         shared = learnt_from & {path.resolve() for path in self.test_images.paths}
         if shared:
             raise UserError(f"the image {min(shared)} is to learn from and to judge by: it can be only one of the two")
-        if self.pool == "val" and data.tests_on_validation:
-            raise UserError(
-                "the data are tested on their validation images, which negatives must not be taken from: set pool to "
-                "train"
-            )
+        self._pool_images(data)
         block = LayerBlock(classifier_of(network_of(pl_module)), self.settings.layer)
         self.settings = replace(self.settings, layer=block.layer, components=components)
         make_filter_examples(block, read_class_images(self.settings.images, [0], data, pl_module.device)[0])
@@ -307,9 +304,7 @@ class NewClass(Subcommand):
         if self.pool == "train":
             images: Dataset = data.unaugmented_training_images()
         else:
-            data.setup("validate")
-            assert data.val_dataset is not None, "setup raises where there are no validation images"
-            images = data.val_dataset
+            images = validation_images(data, "which negatives must not be taken from: set pool to train")
         generator = torch.Generator().manual_seed(self.settings.seed)
         order = torch.randperm(len(images), generator=generator)  # type: ignore[arg-type]
         return Subset(images, order[: self.num_pool_images].sort().values.tolist())

@@ -73,8 +73,8 @@ class RankOneRewrite(Subcommand):
             rule's own, which any rewrite was made to correct.
         trial_rules: Further exemplars of the same concept, which neither make nor choose a rewrite; on them all routes
             and solvers are compared, see :mod:`editable.callbacks.rewrite.routes`.
-        choose_on: Other images to choose by: the data module's ``val`` images, or ``half`` of the test images, drawn by
-            seed; then the other half is reported.
+        choose_on: Other images to choose by: the data module's ``val`` images, unless these are the test images for
+            want of others, or ``half`` of the test images, drawn by seed; then the other half is reported.
         max_drop: Largest drop in accuracy on the images that choose, a fraction.
         photographs: Folder of real images of the new concept, ``<class>/<image>``; they choose nothing.
         memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.

@@ -70,14 +70,15 @@ def rewrite_images(
         seed: Of the halves of the test images.
 
     Raises:
-        UserError: If there are no validation images to choose by, or the folder is no folder of labelled images.
+        UserError: If there are no validation images to choose by, or these are the test images, or the folder is no
+            folder of labelled images.
     """
     choosing = {"target": manipulated_images([validation_rule or rule], data)}
     reported = test_images
     if choose_on == "half":
         choosing["others"], reported = halves(test_images, seed)
     elif choose_on == "val":
-        choosing["others"] = validation_images(data)
+        choosing["others"] = validation_images(data, "which must not choose a rewrite too: set choose_on to half")
     reporting = {"report": reported, "exemplars": manipulated_images([rule], data)}
     if validation_rule is not None:
         reporting["held_out"] = choosing["target"]

@@ -39,8 +39,8 @@ class MomentSettings:
     """Which images the second moment of a layer's keys is taken over, and how it is kept away from zero.
 
     Args:
-        split: Unaugmented ``train`` images, ``val`` images, or ``test`` images: where a command divides these, the part
-            that chooses, never the part that is reported.
+        split: Unaugmented ``train`` images, ``val`` images, unless these are the test images for want of others, or
+            ``test`` images: where a command divides these, the part that chooses, never the part that is reported.
         num_images: Largest number of images, drawn by seed.
         positions: Number of positions of each image, drawn by seed; null takes all.
         regularisation: Of the second moment; by default 1e-4 of its mean eigenvalue is added to each.
@@ -76,12 +76,16 @@ class MomentSettings:
         Args:
             trainer: Of the run.
             choosing: Some of the test images, which are taken in place of all of them.
+
+        Raises:
+            UserError: If there are no such images, or validation images are asked for that are the test images.
         """
         data = image_data(trainer, "a second moment")
         if self.split == "train":
             dataset: Dataset = data.unaugmented_training_images()
         elif self.split == "val":
-            dataset = validation_images(data)
+            which = "which moment.split=val must not take: set it to train, or to test, but for a reported half"
+            dataset = validation_images(data, which)
         else:
             dataset = data.test_dataset if choosing is None else choosing
         cache = None if self.cache is None else Path(self.cache)

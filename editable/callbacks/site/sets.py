@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from editable.data import ImageDataModule, RewriteRule
+from editable.errors import UserError
 
 __all__ = ["halves", "manipulated_images", "original_images", "validation_images"]
 
@@ -19,10 +20,20 @@ def original_images(rules: list[RewriteRule], data: ImageDataModule) -> Dataset:
     return _dataset(rules, data, [rule.originals for rule in rules])
 
 
-def validation_images(data: ImageDataModule) -> Dataset:
-    """Return the data module's validation images."""
+def validation_images(data: ImageDataModule, which: str) -> Dataset:
+    """Return the data module's validation images, for what must not be done with images that are reported.
+
+    Args:
+        data: The data module.
+        which: What must not be done with them, and what to set, for the message: ``which must not choose: set …``.
+
+    Raises:
+        UserError: If there are none, or the data are tested on them, for want of test images.
+    """
     data.setup("validate")
     assert data.val_dataset is not None, "setup raises where there are no validation images"
+    if data.tests_on_validation:
+        raise UserError(f"the data are tested on their validation images, {which}")
     return data.val_dataset
 
 

@@ -1,8 +1,10 @@
 """The images that choose among rewrites are never those that are reported."""
 
+import pytest
 import torch
 
 from editable.callbacks.rewrite.image_sets import rewrite_images
+from editable.errors import UserError
 from tests.callbacks.rewrite.runs import make_data, rule, trial_rules
 
 
@@ -31,6 +33,17 @@ def test_validation_images_choose_and_all_test_images_are_reported(root):
     choosing, reporting = rewrite_images(data.test_dataset, data, rule(root), choose_on="val")
     assert choosing["others"] is data.val_dataset
     assert reporting["report"] is data.test_dataset
+
+
+def test_validation_images_that_are_the_test_images_choose_nothing(root, tmp_path):
+    (tmp_path / "val").symlink_to(root / "test")
+    data = make_data(tmp_path)
+    data.setup("test")
+    with pytest.raises(UserError, match=r"tested on their validation images, .*: set choose_on to half"):
+        rewrite_images(data.test_dataset, data, rule(root), choose_on="val")
+    choosing, reporting = rewrite_images(data.test_dataset, data, rule(root), choose_on="half")
+    assert not set(choosing["others"].indices) & set(reporting["report"].indices)
+    assert list(rewrite_images(data.test_dataset, data, rule(root)).choosing) == ["target"]  # nothing to choose
 
 
 def test_further_sets(root):

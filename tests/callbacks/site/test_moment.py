@@ -48,6 +48,15 @@ def test_no_validation_images(root):
         images(MomentSettings("val"), data)
 
 
+def test_validation_images_that_are_reported(root, tmp_path):
+    (tmp_path / "train").symlink_to(root / "train")
+    data = make_data(tmp_path, validation_fraction=0.2)
+    choosing = TensorDataset(torch.zeros(2, 3, 8, 8))
+    with pytest.raises(UserError, match=r"moment\.split=val must not take: set it to train, or to test"):
+        images(MomentSettings("val"), data, choosing)
+    assert images(MomentSettings("test"), data, choosing).dataset is choosing
+
+
 def test_number_of_images_and_seed(root):
     data = make_data(root)
     drawn = images(MomentSettings("test", num_images=5, seed=3), data).drawn.indices

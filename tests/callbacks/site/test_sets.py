@@ -40,4 +40,15 @@ def test_halves_are_disjoint_complete_and_drawn_by_seed():
 
 def test_no_validation_images(root):
     with pytest.raises(UserError, match="validation"):
-        validation_images(make_data(root, validation_fraction=0.0))
+        validation_images(make_data(root, validation_fraction=0.0), "")
+
+
+def test_validation_images_that_are_the_test_images_are_refused(root, tmp_path):
+    (tmp_path / "train").symlink_to(root / "train")
+    with pytest.raises(UserError, match="tested on their validation images, which must not"):
+        validation_images(make_data(tmp_path, validation_fraction=0.2), "which must not")
+    (tmp_path / "val").symlink_to(root / "test")
+    with pytest.raises(UserError, match="tested on their validation images, which must not"):
+        validation_images(make_data(tmp_path), "which must not")
+    (tmp_path / "test").symlink_to(root / "test")
+    assert len(validation_images(make_data(tmp_path), "")) == 8
