@@ -12,6 +12,7 @@ from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
@@ -80,8 +81,9 @@ class EditableTrainer(Trainer):
 
     Checkpoints are whole at every moment, the last weights of a fit are in ``checkpoints/last.ckpt``, and a fit goes on
     exactly from any checkpoint; one whose weights become NaN ends; see :mod:`editable.interruptions`. What it measures,
-    it measures without TF32. Without a logger or with ``fast_dev_run``, and without ``default_root_dir``, nothing is
-    written into the working directory: what callbacks leave goes into a temporary folder, and with it.
+    it measures without TF32, and in a fit that averages weights (Lightning's ``WeightAveraging``), of their average.
+    Without a logger or with ``fast_dev_run``, and without ``default_root_dir``, nothing is written into the working
+    directory: what callbacks leave goes into a temporary folder, and with it.
 
     Args:
         precision: Lightning's, or ``auto``: what training is fastest in on this device, by a measured table, 32-true or
@@ -178,12 +180,17 @@ def _device_type(accelerator: Any) -> str:
 
 
 def _add_callbacks(settings: dict[str, Any], kept_precision: KeptPrecision) -> None:
-    """Add those of every run to the user's; Lightning's default checkpoint is not made where there is another."""
+    """Add those of every run to the user's; Lightning's default checkpoint is not made where there is another.
+
+    Averages of weights come behind all but checkpoints, which Lightning moves last: they put the average away when a
+    validation ends, and whatever measures the network then, edits for example, is to find what was validated.
+    """
     given = settings.get("callbacks") or []
     callbacks = [given] if isinstance(given, Callback) else list(given)
     if settings.get("enable_checkpointing") in (None, True):
         callbacks.append(LastCheckpoint())
-    settings["callbacks"] = [*callbacks, ExactResume(), EndsWhereItDiverges(), kept_precision]
+    callbacks += [ExactResume(), EndsWhereItDiverges(), kept_precision]
+    settings["callbacks"] = sorted(callbacks, key=lambda callback: isinstance(callback, WeightAveraging))
 
 
 def _method(name: str, kind: type[Subcommand]) -> Callable[..., None]:

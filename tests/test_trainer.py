@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch import nn
 
-from editable.callbacks import RunReport
+from editable.callbacks import DrawdownEvaluation, RunReport
 from editable.cli import main
 from editable.data import DigitsDataModule
+from editable.editing import Editor, RMSProp
 from editable.errors import UserError
 from editable.models import cifar_resnet
 from editable.tasks import ClassificationTask
@@ -151,3 +155,27 @@ def test_what_is_measured_is_measured_in_full_precision(loop: str, tmp_path: Pat
         assert outside == [before]
     else:
         assert inside == [EXACT]
+
+
+def test_edits_in_a_fit_are_of_the_averaged_weights_that_are_validated_and_saved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, data = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), DigitsDataModule()
+    evaluation = DrawdownEvaluation(1, val_num_edits=1, editor=Editor(RMSProp(1e-3), 1), editable_layers=["1"])
+    trainer = EditableTrainer(
+        logger=False, default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, limit_train_batches=3,
+        num_sanity_val_steps=0, callbacks=[EMAWeightAveraging(decay=0.999), evaluation], enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(ClassificationTask(network, optimizer=lambda params: torch.optim.SGD(params, lr=1.0)), data)
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=False)
+
+    batches = data.val_dataloader()
+
+    def error(entry: str) -> float:
+        network.load_state_dict({name.removeprefix("network."): value for name, value in saved[entry].items()})
+        images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
+        return (network.eval()(images).argmax(1) != labels).float().mean().item()
+
+    assert error("state_dict") != error("current_model_state")
+    assert trainer.callback_metrics["val_error"].item() == pytest.approx(error("state_dict"))
+    assert trainer.callback_metrics["val_scoring_error"].item() == pytest.approx(error("state_dict"))
