@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,8 +38,9 @@ class EditableFineTuningTask(EditableTrainingTask):
             ``{extra_layer: 1.0e-3}``. The last pattern that matches counts; all other parameters have the optimizer's.
         trainable_layers: Which parameters are trained, by name pattern; by default all.
         statistics: Of BatchNorm in the base term: of the ``batch`` (published), or the ``running`` ones of the
-            original, which then stay as they are. With these, and no trainable parameter before the editable ones,
-            everything up to there is computed once for the original, the network and the edited network.
+            original, which then stay as they are, so that ``StochasticWeightAveraging`` is refused. With these, and no
+            trainable parameter before the editable ones, everything up to there is computed once for the original, the
+            network and the edited network.
         weights: Weights of the original, a ``.safetensors`` file or a checkpoint of tensors.
 
     Further arguments: see :class:`EditableTrainingTask` and :class:`ClassificationTask`.
@@ -110,15 +112,27 @@ class EditableFineTuningTask(EditableTrainingTask):
         """Move the original to the device of the network.
 
         Raises:
-            UserError: If the run that is resumed had another original, or as in :class:`EditableTrainingTask`.
+            UserError: If the run that is resumed had another original, ``StochasticWeightAveraging`` would make
+                statistics anew that are to stay, or as in :class:`EditableTrainingTask`.
         """
         super().on_fit_start()
+        self._check_averaging()
         if self._resumed_teacher not in (None, fingerprint(self.teacher.state_dict())):
             raise UserError(
                 "the checkpoint belongs to the fine-tuning of another network than this one: resume it with the "
                 "weights that it started from"
             )
         self.teacher.to(self.device, next(self.network.parameters()).dtype)
+
+    def _check_averaging(self) -> None:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        averages = [some for some in callbacks if isinstance(some, StochasticWeightAveraging)]
+        if self.statistics == "running" and averages and averages[0].pl_module_contains_batch_norm(self):
+            raise UserError(
+                f"statistics=running keeps BatchNorm's statistics as they are, but {type(averages[0]).__name__} sets "
+                "them to 0 and 1, for an epoch on batch statistics to make them anew: take EMAWeightAveraging, or "
+                "statistics=batch"
+            )
 
     def unedited_pass(self, images: Tensor) -> tuple[Tensor, Features]:
         """Run the unedited network, with the statistics asked for, and its prefix with running statistics."""

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
 from torch.func import functional_call
 
@@ -186,6 +186,29 @@ def test_resuming_with_another_original_is_refused(fit, tmp_path):
     fit(1, "first")
     with pytest.raises(UserError, match="another network"):
         fit(2, "second", tmp_path / "first" / "last.ckpt", seed=1)
+
+
+def fit_with_averages(make_trainer, network, layer, statistics):
+    task = EditableFineTuningTask(network, Editor(RMSProp(1e-2), 1), [layer], 0.0, 0.0, statistics=statistics)
+    average = StochasticWeightAveraging(swa_lrs=1e-5, swa_epoch_start=1)
+    trainer = make_trainer(callbacks=[average], limit_train_batches=1, limit_val_batches=0)
+    trainer.fit(task, DigitsDataModule(batch_size=32, train_limit=100))
+
+
+def test_statistics_that_are_to_stay_are_not_averaged_anew(make_trainer):
+    with pytest.raises(UserError, match=r"statistics=running .* StochasticWeightAveraging .* take EMAWeightAveraging"):
+        fit_with_averages(make_trainer, digits_network(0), "3", "running")
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "statistics"),
+    [
+        (digits_network(0), "3", "batch"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "1", "running"),
+    ],
+)
+def test_other_statistics_may_be_averaged_anew(make_trainer, network, layer, statistics):
+    fit_with_averages(make_trainer, network, layer, statistics)
 
 
 @pytest.mark.parametrize(
