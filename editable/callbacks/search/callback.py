@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 import editable.callbacks.search.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
@@ -18,7 +18,9 @@ from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progres
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.search.outcome import SearchOutcome
+from editable.callbacks.search.reported import ReportedEdits
 from editable.callbacks.search.unfinished import STATE, UnfinishedSearch
+from editable.data import ImageDataModule
 from editable.data.edits.edit_streams import Edits, EditStream, HeldOutEdits, RandomLabelEdits
 from editable.editing import (
     BasePredictions,
@@ -42,9 +44,9 @@ class LearningRateSearch(Subcommand):
     asks for a uniformly random label on a random input that no reported edit uses: on the test images, none of the
     first 1000 of the published permutation, nor more of them where ``evaluation.num_edits`` is larger. Validation
     images are other images than those reported on, so there any may be drawn, unless the data set has no test images
-    and is tested on its validation images. A test set too small for both kinds of edits is refused: take ``split=val``.
-    An edit succeeds where the label asked for is predicted, strictly above all others; its drawdown is that on images
-    other than its own input.
+    and is tested on its validation images, or some of them. A test set too small for both kinds of edits is refused:
+    take ``split=val``. An edit succeeds where the label asked for is predicted, strictly above all others; its drawdown
+    is that on images other than its own input.
 
     Logs, of the chosen rate, ``search_learning_rate``, ``search_drawdown``, ``search_drawdown_half_width``,
     ``search_success_rate`` and ``search_num_steps``, and beside them ``search_num_edits``, ``search_num_rates``,
@@ -201,10 +203,16 @@ class LearningRateSearch(Subcommand):
     def _draw_edits(self, base: BasePredictions, trainer: Trainer, dataset: Dataset) -> Edits:
         """Draw the held-out edits; see the class."""
         stream: EditStream = RandomLabelEdits(self.seed)
-        if self.split == "test" or getattr(datamodule_of(trainer), "tests_on_validation", False):
+        data = datamodule_of(trainer)
+        if self.split == "test" or getattr(data, "tests_on_validation", False):
             num_reported = max(RandomLabelEdits.published_num_edits, self.evaluation.num_edits)
-            stream = HeldOutEdits(self.evaluation.edits, num_reported, self.seed)
-            stream = stream.bind(dataset, getattr(datamodule_of(trainer), "classes", None))
+            classes = getattr(data, "classes", None)
+            if self.split == "val" and isinstance(data, ImageDataModule):
+                positions = data.tested_validation_images  # fewer than all where the data have a test_limit
+                reported = self.evaluation.edits.bind(Subset(dataset, positions.tolist()), classes)
+                stream = HeldOutEdits(ReportedEdits(reported, positions), num_reported, self.seed)
+            else:
+                stream = HeldOutEdits(self.evaluation.edits, num_reported, self.seed).bind(dataset, classes)
         try:
             return stream(base.labels, base.predictions, base.num_classes, self.num_edits)
         except UserError as error:

@@ -158,6 +158,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._split("test") is None
 
     @property
+    def tested_validation_images(self) -> Tensor:
+        """Positions of the validation images that are the test images, for want of others, int64 ``[N]``, ascending."""
+        return self._tested(self._validation_images())
+
+    @property
     def training_size(self) -> tuple[int, int]:
         """Height and width of the crops that augmentation takes, in pixels; here those of all images."""
         return self.image_shape[1:]
@@ -279,8 +284,11 @@ class ImageDataModule(LightningDataModule, ABC):
         images = own if own is not None else self._validation_images()
         if self.test_limit is None:
             return images
+        return some_of(images, self._tested(images))
+
+    def _tested(self, images: Dataset) -> Tensor:
         positions = torch.arange(len(images))  # type: ignore[arg-type]
-        return some_of(images, limit(positions, self.test_limit, self.seed, "test"))
+        return limit(positions, self.test_limit, self.seed, "test")
 
     def _setup_training(self) -> None:
         images, _ = self._training_parts()

@@ -12,9 +12,11 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
+from torch import nn
 
 from editable.callbacks import DrawdownEvaluation, LearningRateSearch
-from editable.data import NaturalMistakeEdits
+from editable.callbacks.search.reported import ReportedEdits
+from editable.data import NaturalMistakeEdits, RandomLabelEdits
 from editable.editing import (
     BaseEditor,
     EditEvaluator,
@@ -40,6 +42,7 @@ from tests.callbacks.search.searches import (
     make_search,
     run,
 )
+from tests.data.modules.test_image_data_module import GreyLevels
 from tests.editing.reference import gd, rmsprop, textbook_edit
 from tests.tasks.reference import LAYERS, NUM_CLASSES, small_network
 
@@ -350,6 +353,36 @@ def test_validation_images_that_are_test_images_keep_the_reported_edits_apart(ma
     trainer = make_trainer(precision="64-true", callbacks=[make_search()])
     with pytest.raises(UserError, match=r"of these 60 inputs 0 are left .* lower search\.num_edits"):
         trainer.validate(ClassificationTask(network), datamodule=TestedOnValidation(), verbose=False)
+
+
+def test_of_validation_images_some_of_which_are_the_test_images_only_others_are_edited(make_trainer, monkeypatch):
+    data = GreyLevels(own=("train", "val"), count=60, test_limit=20)  # image i has the value i, the network's classes
+    data.setup("test")
+    reported = {int(image[0, 0, 0]) for image, _ in data.test_dataset}
+    edited = []
+    score = EditEvaluator.score
+
+    def watched(self, images, indices, *rest, **named):
+        edited.append({int(images[index][0][0, 0, 0]) for index in indices.tolist()})
+        return score(self, images, indices, *rest, **named)
+
+    monkeypatch.setattr(EditEvaluator, "score", watched)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    search = make_search(make_evaluation(editable_layers=["1"]), num_edits=40, min_success=0, lowest=1, highest=1)
+    make_trainer(callbacks=[search]).validate(ClassificationTask(network), datamodule=data, verbose=False)
+    assert edited == [set(range(60)) - reported]
+
+
+def test_reported_edits_are_those_of_the_test_images():
+    positions = torch.arange(1, 3000, 2)  # 1500 test images among 3000
+    labels = torch.arange(3000) % NUM_CLASSES
+    random = np.random.RandomState(9)
+    expected = [positions[place].item() for place in random.permutation(1500)[:1000]]
+    edits = ReportedEdits(RandomLabelEdits(), positions)(labels, labels, NUM_CLASSES, 1000)
+    assert edits.indices.tolist() == expected
+    assert edits.labels.tolist() == random.randint(0, NUM_CLASSES, 1000).tolist()
+    mistakes = ReportedEdits(NaturalMistakeEdits(), positions)(labels, 0 * labels, NUM_CLASSES)
+    assert mistakes.indices.tolist() == [place for place in positions.tolist() if labels[place]]
 
 
 def test_held_out_from_whatever_is_reported(tmp_path, monkeypatch):

@@ -138,6 +138,15 @@ def test_validation_images_are_the_test_images_where_there_are_none():
     assert places(held_out.test_dataloader()) == places(held_out.val_dataloader())
 
 
+@pytest.mark.parametrize(("own", "limit"), [(("train", "val"), 15), (("train",), 5), (("train",), None)])
+def test_which_validation_images_are_the_test_images(own, limit):
+    data = GreyLevels(own=own, test_limit=limit)
+    data.setup("validate")
+    data.setup("test")
+    validated = torch.tensor(places(data.val_dataloader()))
+    assert validated[data.tested_validation_images].tolist() == places(data.test_dataloader())
+
+
 def test_train_limit_leaves_validation_as_it_is():
     few, all_ = GreyLevels(own=("train",), train_limit=10), GreyLevels(own=("train",))
     few.setup("fit")
