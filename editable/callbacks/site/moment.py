@@ -30,6 +30,7 @@ from editable.rewriting import (
 __all__ = ["MomentImages", "MomentSettings"]
 
 REFERENCE_IMAGES = 256  # for solvers that hold the network in place on some images
+KNOWN_BY = 4  # images, by what the network makes of which a kept second moment is known
 
 Split = Literal["train", "val", "test"]
 
@@ -44,7 +45,8 @@ class MomentSettings:
         num_images: Largest number of images, drawn by seed.
         positions: Number of positions of each image, drawn by seed; null takes all.
         regularisation: Of the second moment; by default 1e-4 of its mean eigenvalue is added to each.
-        cache: Folder for second moments, which are used again for the same network and images; null keeps none.
+        cache: Folder for second moments, which are used again for the same network (its weights, and what it computes
+            up to the layer) and images; null keeps none.
         seed: Of the draws.
 
     Raises:
@@ -134,8 +136,11 @@ class MomentImages:
     @cached_property
     def references(self) -> Tensor:
         """Some of them, [n, C, H, W]."""
+        return self._first(REFERENCE_IMAGES)
+
+    def _first(self, number: int) -> Tensor:
         drawn = self.drawn
-        return torch.stack([torch.as_tensor(drawn[index][0]) for index in range(min(REFERENCE_IMAGES, len(drawn)))])
+        return torch.stack([torch.as_tensor(drawn[index][0]) for index in range(min(number, len(drawn)))])
 
     def second_moment(
         self, block: LayerBlock, memory: Memory, architecture: Architecture, progress: Callable[[int], object]
@@ -155,6 +160,7 @@ class MomentImages:
             return collect()
         identity: dict[str, str | int] = {
             "weights": fingerprint(block.upstream_state),
+            "inputs": _inputs_identity(block, self._first(KNOWN_BY)),
             "layer": block.layer,
             "architecture": architecture,
             "precision": str(block.weight.dtype),
@@ -166,3 +172,19 @@ class MomentImages:
         }
         name = f"{block.layer}-{architecture}-{identity['weights']}"  # networks do not displace one another
         return cached_second_moment(self.cache, identity, collect, name)
+
+
+@torch.no_grad()
+def _inputs_identity(block: LayerBlock, images: Tensor) -> str:
+    """Return what tells networks of the same weights apart, with other activations for example: what a layer reads.
+
+    Two norms of it, of four digits, which rounding on another device or in other batches leaves as they are: the plain
+    one, and one in which each value has a weight of its own, drawn by seed, so that their order counts.
+
+    Args:
+        block: The layer.
+        images: As the network takes them, [N, C, H, W].
+    """
+    inputs = block.inputs(images.to(block.weight.device)).cpu().double().flatten()
+    weights = torch.rand(len(inputs), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return f"{inputs.norm():.4g} {(weights * inputs).norm():.4g}"

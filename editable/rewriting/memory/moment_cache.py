@@ -26,9 +26,9 @@ def cached_second_moment(
 
     Args:
         folder: Where the file ``<name>.safetensors`` lies or shall lie.
-        identity: All that the second moment depends on: fingerprints of the weights that lead to the layer and of the
-            data, the layer, the architecture of its memory, the preprocessing, the number of images, the number of
-            positions and their seed. Two are the same if all their entries are, as text.
+        identity: All that the second moment depends on: fingerprints of the weights that lead to the layer, of what is
+            computed with them and of the data, the layer, the architecture of its memory, the preprocessing, the number
+            of images, the number of positions and their seed. Two are the same if all their entries are, as text.
         collect: Computes the second moment; called only where needed.
         name: Tells apart second moments that shall lie side by side, such as those of several layers.
 

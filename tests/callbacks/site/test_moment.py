@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from editable.callbacks.site.moment import MomentImages, MomentSettings
+from editable.callbacks.site.moment import MomentImages, MomentSettings, _inputs_identity
 from editable.errors import UserError
 from editable.rewriting import LayerBlock, Regularisation, collect_second_moment, make_memory
 from tests.callbacks.site.constant_images import make_data
+from tests.warned import no_warning
 
 
 def images(settings: MomentSettings, data, choosing=None) -> MomentImages:
@@ -20,8 +21,19 @@ def images(settings: MomentSettings, data, choosing=None) -> MomentImages:
     return settings.images(trainer, choosing)
 
 
-def collected(moment: MomentImages, network: nn.Module):
-    block = LayerBlock(network, "0")
+class Scaled(nn.Module):
+    """Multiplies by a factor that is no parameter."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+def collected(moment: MomentImages, network: nn.Module, layer: str = "0"):
+    block = LayerBlock(network, layer)
     memory = make_memory(tuple(block.weight.shape), block.geometry, "pixel")
     return moment.second_moment(block, memory, "pixel", lambda images: None)
 
@@ -114,6 +126,38 @@ def test_no_moment_of_other_images_is_used(network, tmp_path: Path):
     assert not torch.equal(found.mean, first.mean)
     with pytest.warns(UserWarning, match="was made with batch_size '10' in place of '30'"):
         collected(replace(moment, dataset=TensorDataset(other), batch_size=30), network)
+
+
+def test_no_moment_of_another_network_of_the_same_weights_is_used(tmp_path: Path):
+    choosing = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    moment = MomentImages(TensorDataset(choosing), 20, None, 0, 10, tmp_path)
+    first = nn.Conv2d(3, 4, 1)
+
+    def network(activation: nn.Module) -> nn.Module:
+        return nn.Sequential(first, activation, nn.Conv2d(4, 2, 1)).eval()
+
+    collected(moment, network(nn.ReLU()), "2")
+    with pytest.warns(UserWarning, match="was made with inputs '.*' in place of"):
+        found = collected(moment, network(nn.Tanh()), "2")
+    keys = first(choosing).detach().double().tanh().permute(0, 2, 3, 1).reshape(-1, 4)
+    torch.testing.assert_close(found.mean, keys.T @ keys / len(keys), rtol=1e-5, atol=1e-6)
+    with no_warning():
+        again = collected(moment, network(nn.Tanh()), "2")
+    assert torch.equal(again.mean, found.mean)
+
+
+def test_what_a_layer_reads_is_known_but_for_rounding():
+    """Other devices and other sizes of batches round otherwise, and values in another order are others."""
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def identity(factor: float = 1.0, order: tuple[int, ...] = (0, 1, 2)) -> str:
+        block = LayerBlock(nn.Sequential(Scaled(factor), nn.Conv2d(3, 4, 3, padding=1)).eval(), "1")
+        return _inputs_identity(block, images[:, list(order)])
+
+    assert identity() == identity(1 + 1e-6) == identity(1 - 1e-6)
+    assert identity() != identity(1.01)
+    assert identity() != identity(order=(1, 0, 2))
+    assert identity().split()[0] == identity(order=(1, 0, 2)).split()[0] == f"{images.norm():.4g}"
 
 
 def test_regularisation():
