@@ -181,6 +181,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"level": 1.0}, "level must be in"),
     ({"seed": -1}, "seed must be at least 0"),
     ({"editor": editable.editors.Editor(editable.editors.RMSProp(1e-3)), "layers": "head"}, "head"),
+    ({"editor": editable.editors.CodebookEditor(), "layers": "5"}, "layer of its own, 'codebook', but layers names 5"),
     ({"images": X[:1], "labels": [int(Y[0])]}, "there is nothing to edit"),
     ({"judge": (X, Y + 5)}, "judge has the label 7, which is none of the network's"),
     ({"images": torch.zeros(1, 1, 8, 8)}, r"Sequential cannot take images \[1, 8, 8\] \("),

@@ -87,12 +87,19 @@ def layers_for(editor: BaseEditor, network: nn.Module, layers: str | Sequence[st
     gradients.
 
     Raises:
-        UserError: If there is no such layer.
+        UserError: If there is no such layer, or the editor changes another one of its own.
     """
+    named = None if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
     if editor.own_layers is not None:
-        return tuple(editor.own_layers)
-    if layers is not None:
-        return (layers,) if isinstance(layers, str) else tuple(layers)
+        own = tuple(editor.own_layers)
+        if named not in (None, own):
+            raise UserError(
+                f"{type(editor).__name__} changes a layer of its own, '{', '.join(own)}', but layers names "
+                f"{', '.join(map(str, named))}: leave it out"
+            )
+        return own
+    if named is not None:
+        return named
     classifier, block = places_of(network)
     return (classifier if classifier is not None and needs_place(editor) else block,)
 

@@ -91,7 +91,9 @@ def test_layers_of_an_editor() -> None:
     """Its own, those that are given, or by what it needs."""
     gradients, form, book = Editor(GD(0.1)), MinimalHarmEditor(), CodebookEditor()
     assert book.own_layers
-    assert layers_for(book, TOP, "3") == tuple(book.own_layers)
+    assert layers_for(book, TOP) == layers_for(book, TOP, book.own_layers) == tuple(book.own_layers)
+    with pytest.raises(UserError, match="CodebookEditor changes a layer of its own, 'codebook', but layers names 3"):
+        layers_for(book, TOP, "3")
     assert layers_for(form, TOP, "3") == ("3",)
     assert layers_for(gradients, TOP, ["0", "3"]) == ("0", "3")
     assert layers_for(form, TOP) == ("5",)
