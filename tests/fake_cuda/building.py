@@ -48,19 +48,25 @@ def library() -> Path:
         raise RuntimeError(reason)
     folder = _folder()
     if not folder.exists():
+        import fcntl  # only where there can be such a device
+
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-            environment = {name: value for name, value in os.environ.items() if name != SWITCH}
-            command = [sys.executable, str(Path(__file__).resolve()), made]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"the fake CUDA device could not be compiled:\n{done.stdout}{done.stderr}")
-            try:
-                Path(made, "whole").rename(folder)
-            except OSError:  # another process was faster
-                if not folder.exists():
-                    raise
+        with (folder.parent / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one compiles, and the others wait
+            if not folder.exists():
+                _make(folder)
     return folder / _file_name()
+
+
+def _make(folder: Path) -> None:
+    """Compile in a process of its own, into a folder that is there whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        environment = {name: value for name, value in os.environ.items() if name != SWITCH}
+        command = [sys.executable, str(Path(__file__).resolve()), made]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the fake CUDA device could not be compiled:\n{done.stdout}{done.stderr}")
+        Path(made, "whole").rename(folder)
 
 
 def _torch() -> Path:
