@@ -57,7 +57,8 @@ class SpuriousScan(Subcommand):
             the part of the other classes' images that is given to a class: it finds what a replacement stands for.
         min_found: Least number of images with the concept in a class; classes with fewer are not ranked, save
             by what is taken.
-        resume: Folder of a scan that was interrupted: its finished images are taken over.
+        resume: Folder of a scan that was interrupted: its finished images are taken over. Networks, concept, images,
+            precision and batch size must be the same.
 
     Attributes:
         outcome: Once it has run: the changes of each class in ``outcome.network`` and ``outcome.edited``, the ranking
@@ -101,7 +102,7 @@ class SpuriousScan(Subcommand):
             load_weights(edited, self.edited)
             self._networks.append(edited.eval())
         if self.resume is not None:
-            read_records(Path(self.resume), self._identity(data))
+            read_records(Path(self.resume), self._identity(trainer))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the concept, and count what that does to each class."""
@@ -158,7 +159,7 @@ class SpuriousScan(Subcommand):
 
     def _scan(self, shares: ImageShares, folder: Path, trainer: Trainer) -> ScanRecords:
         """Return the records of all images; those of this process are kept on disk as they come."""
-        identity = self._identity(image_data(trainer, WHAT))
+        identity = self._identity(trainer)
         finished = [] if self.resume is None else [read_records(Path(self.resume), identity)]
         done = [position for records in finished for position in records.positions.tolist()]
         every = range(len(shares.labels))
@@ -191,8 +192,9 @@ class SpuriousScan(Subcommand):
             )
         return look_at(logits, labels[positions], positions, found)
 
-    def _identity(self, data: ImageDataModule) -> dict[str, Any]:
+    def _identity(self, trainer: Trainer) -> dict[str, Any]:
         """Return what the records depend on, as JSON holds it."""
+        data = image_data(trainer, WHAT)
         weights = [fingerprint(network.state_dict()) for network in self._networks]
         return {
             "weights": weights[0],
@@ -200,4 +202,6 @@ class SpuriousScan(Subcommand):
             "concept": dict(self.concept.settings),
             "num_images": len(data.test_dataset),
             "images": images_identity(data.test_dataset),
+            "precision": str(trainer.precision),
+            "batch_size": data.batch_size,  # rounding differs with it
         }

@@ -233,6 +233,8 @@ def test_another_scan_cannot_be_resumed(root, whole, tmp_path):
         "edited": {"edited": str(tmp_path / "edited.safetensors")},
         "concept": {"concept": make_concept(root, size=2)},
         "images": {"data": {"mean": [0.3, 0.3, 0.3]}},
+        "precision": {"parallel": {"precision": "bf16-mixed"}},
+        "batch_size": {"data": {"batch_size": 6}},
     }
     for number, (name, settings) in enumerate(others.items()):
         with pytest.raises(UserError, match=f"was another one, with {name} "):
