@@ -105,7 +105,7 @@ class DrawdownEvaluation(Callback):
         edited_views: Number of further augmented views of each input that an edit shall give the same label, so that
             it holds for more than the input itself; 0 edits the input alone, as published.
         resume: Folder of a test that was interrupted, whose finished edits are taken over. Network, edits, editor,
-            scoring and number of processes must be the same.
+            scoring, views and number of processes must be the same.
 
     Attributes:
         results: What came out, by stage: ``test``, or ``val`` of the last validation. A report keeps them in the run's
@@ -269,10 +269,21 @@ class DrawdownEvaluation(Callback):
         """
         if not self.generality_views + self.edited_views:
             return None
+        return AugmentedViews(
+            dataset, self.generality_views + self.edited_views, self._augmentation(trainer), self.generality_seed
+        )
+
+    def view_settings(self, trainer: Trainer) -> dict[str, Any]:
+        """Return what views depend on besides the images, by option; what was not given is what is taken for it."""
+        names = ("generality_views", "generality_seed", "edited_views")
+        made = self.generality_views + self.edited_views
+        augmentation = self._augmentation(trainer) if made else "none"
+        return {name: getattr(self, name) for name in names} | {"generality_augmentation": augmentation}
+
+    def _augmentation(self, trainer: Trainer) -> str:
         datamodule = datamodule_of(trainer)
         trained_with = datamodule.augmentation if isinstance(datamodule, ImageDataModule) else "none"
-        augmentation = self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
-        return AugmentedViews(dataset, self.generality_views + self.edited_views, augmentation, self.generality_seed)
+        return self.generality_augmentation or ("crop_flip" if trained_with == "none" else trained_with)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what is done of an interrupted test, and say that it can be gone on with."""
@@ -291,8 +302,8 @@ class DrawdownEvaluation(Callback):
         dataset: Dataset,
     ) -> EditProgress | None:
         """Return what is finished of a test already, and begin to keep what is done of it."""
-        names = ("edits_at_once", "image_stride", "sensitive_margin", "generality_views", "generality_augmentation")
-        settings = {name: getattr(self, name) for name in (*names, "generality_seed", "edited_views")}
+        settings = {name: getattr(self, name) for name in ("edits_at_once", "image_stride", "sensitive_margin")}
+        settings |= self.view_settings(trainer)
         layers = list(self.editable_layers_for(pl_module))
         settings |= {"editable_layers": layers, "processes": trainer.world_size}
         if needs_place(evaluator.editor):

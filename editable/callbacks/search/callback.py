@@ -67,7 +67,7 @@ class LearningRateSearch(Subcommand):
             images.
         seed: Seed of the held-out edits.
         resume: Folder of a search that was interrupted, or that had another grid: its finished learning rates are taken
-            over. Network, edits, editor and scoring must be the same.
+            over. Network, edits, editor, edited views and scoring must be the same.
 
     Attributes:
         rates: The learning rates that are searched, in ascending order.
@@ -248,8 +248,7 @@ class LearningRateSearch(Subcommand):
             "counted": "strict success, harm on images that are not edited",
         }
         if self.evaluation.edited_views:
-            of_views = ("generality_views", "generality_augmentation", "generality_seed", "edited_views")
-            settings["views"] = {name: getattr(self.evaluation, name) for name in of_views}
+            settings["views"] = self.evaluation.view_settings(trainer)
         return json.loads(json.dumps(settings))
 
 

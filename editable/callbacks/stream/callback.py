@@ -84,8 +84,8 @@ class CorrectionStream(Subcommand):
         held_out: Number of corrections that another stream with the same seed reports, its first ones. Those behind
             them are made, and judged by images of the half that is corrected: constants of an editor may be chosen
             by what comes out, since nothing has a part in it that the other stream tells of.
-        resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits
-            and editor must be the same.
+        resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits,
+            editor and views must be the same.
         log: Folder of the log of corrections, to which each that is kept adds a line: by default ``corrections`` beside
             the runs (docs/patch-format.md); ``false`` for none.
 
@@ -182,7 +182,7 @@ class CorrectionStream(Subcommand):
             for index, label in zip(*(some.tolist() for some in parts.edits), strict=True):
                 evaluator.add(_correction(dataset, views, changes, index, label, self.evaluation.edited_views))
                 progress.advance(task)
-            identity = self._identity(pl_module, editor, base, parts, dataset, references)
+            identity = self._identity(trainer, pl_module, editor, base, parts, dataset, references)
             self._unfinished = UnfinishedStream(run_folder(trainer), identity)
             done = Progress.start(evaluator.start)
             if self.resume is not None:
@@ -301,6 +301,7 @@ class CorrectionStream(Subcommand):
 
     def _identity(
         self,
+        trainer: Trainer,
         pl_module: LightningModule,
         editor: BaseEditor,
         base: BasePredictions,
@@ -309,7 +310,6 @@ class CorrectionStream(Subcommand):
         references: Dataset,
     ) -> dict[str, Any]:
         """Return what the outcome depends on, as JSON holds it."""
-        names = ("generality_views", "generality_augmentation", "generality_seed", "edited_views")
         return {
             "protocol": self.protocol,
             "weights": fingerprint(network_of(pl_module).state_dict()),
@@ -321,7 +321,7 @@ class CorrectionStream(Subcommand):
             "budget": self.budget and asdict(self.budget),
             "editor": editor.description(),
             "editable_layers": list(self.evaluation.editable_layers_for(pl_module) or ()),
-            **{name: getattr(self.evaluation, name) for name in names},
+            **self.evaluation.view_settings(trainer),
         }
 
     def _outcome(

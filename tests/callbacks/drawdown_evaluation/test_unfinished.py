@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch import nn
 
 from editable.callbacks import DrawdownEvaluation, EvaluatedEdits, RunReport
 from editable.callbacks.drawdown_evaluation.unfinished import NAME
+from editable.data import DigitsDataModule
 from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.errors import Interrupted, UserError
 from editable.tasks import ClassificationTask
 from tests.callbacks.drawdown_evaluation.reference import ALPHA, MAX_STEPS, data_for, make_editor
+from tests.quiet_trainer import quiet_trainer
 from tests.tasks.reference import LAYERS, loader, small_network
 
 SETTINGS = {"num_edits": 9, "edits_at_once": 2, "generality_views": 2}
@@ -105,6 +108,28 @@ def test_another_evaluation_cannot_be_resumed(make_trainer, tmp_path, name):
     interrupted(make_trainer, tmp_path / "killed")
     with pytest.raises(UserError, match=rf"was another one, with {name} .* in place of"):
         run(make_trainer, tmp_path / "other", resume=str(tmp_path / "killed"), **DIFFERENT[name])
+
+
+def run_digits(folder: Path, augmentation: str, editor: Editor, **settings) -> None:
+    """Evaluate three edits, each judged by two views as the data module augments where nothing is given."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
+    settings = {"edits_at_once": 1, "editable_layers": ["1"], "generality_views": 2, **settings}
+    evaluation = DrawdownEvaluation(3, editor=editor, **settings)
+    trainer = quiet_trainer(precision="64-true", callbacks=[evaluation], default_root_dir=folder)
+    data = DigitsDataModule(test_limit=20, augmentation=augmentation)
+    trainer.test(ClassificationTask(network), data, verbose=False)
+
+
+def test_views_of_another_augmentation_are_another_evaluation(tmp_path):
+    editor = StopsBehind(RMSProp(ALPHA), MAX_STEPS)
+    editor.groups_left = 1
+    with pytest.raises(Interrupted):
+        run_digits(tmp_path / "killed", "shift", editor)
+    resume = {"resume": str(tmp_path / "killed")}
+    with pytest.raises(UserError, match="with generality_augmentation 'shift' in place of 'crop_flip'"):
+        run_digits(tmp_path / "other", "none", make_editor(), **resume)
+    run_digits(tmp_path / "named", "none", make_editor(), generality_augmentation="shift", **resume)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no tensors"])

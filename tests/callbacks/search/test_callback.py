@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 import re
+import warnings
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 
 from editable.callbacks import DrawdownEvaluation, LearningRateSearch
 from editable.callbacks.search.reported import ReportedEdits
-from editable.data import NaturalMistakeEdits, RandomLabelEdits
+from editable.data import DigitsDataModule, NaturalMistakeEdits, RandomLabelEdits
 from editable.editing import (
     BaseEditor,
     EditEvaluator,
@@ -44,6 +45,7 @@ from tests.callbacks.search.searches import (
 )
 from tests.data.modules.test_image_data_module import GreyLevels
 from tests.editing.reference import gd, rmsprop, textbook_edit
+from tests.quiet_trainer import quiet_trainer
 from tests.tasks.reference import LAYERS, NUM_CLASSES, small_network
 
 NAMES = ["3.weight", "3.bias", "4.weight", "4.bias"]
@@ -269,6 +271,25 @@ def test_another_search_cannot_be_resumed(killed, tmp_path, name):
     with pytest.raises(UserError, match=rf"was another one, with {name} .* in place of .*") as error:
         run(search, network, images, labels, tmp_path / "other")
     assert "\n" not in str(error.value)
+
+
+def test_edited_views_of_another_augmentation_are_another_search(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    def search(name, augmentation, **settings):
+        evaluation = make_evaluation(editable_layers=["1"], generality_views=0, edited_views=1)
+        callback = make_search(evaluation, lowest=0.1, highest=1.0, num_edits=2, min_success=0.0, **settings)
+        trainer = quiet_trainer(callbacks=[callback], default_root_dir=tmp_path / name)
+        data = DigitsDataModule(train_limit=64, validation_fraction=0.02, augmentation=augmentation)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the best of two rates is at an end
+            trainer.validate(ClassificationTask(network), data, verbose=False)
+        return callback.outcome.rates
+
+    rates = search("whole", "shift")
+    assert search("resumed", "shift", resume=str(tmp_path / "whole")) == rates
+    with pytest.raises(UserError, match=r"with views .*'generality_augmentation': 'shift'.* in place of .*'crop_flip'"):
+        search("other", "none", resume=str(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", "[]"])

@@ -94,6 +94,7 @@ DIFFERENT = {
     "editor": ({}, {"editor": MinimalHarmEditor(num_references=100, margin=0.2)}, {}),
     "editable_layers": ({}, {"editable_layers": ["3.weight"]}, {}),
     "generality_seed": ({}, {"generality_seed": 1}, {}),
+    "generality_augmentation": ({}, {}, {"module": {"augmentation": "shift"}}),
     "generality_views": ({}, {"generality_views": 4}, {}),
     "edited_views": ({}, {"edited_views": 2}, {}),
 }
