@@ -85,7 +85,7 @@ class CorrectionStream(Subcommand):
             them are made, and judged by images of the half that is corrected: constants of an editor may be chosen
             by what comes out, since nothing has a part in it that the other stream tells of.
         resume: Folder of a stream that was interrupted, which goes on from its last correction. Network, images, edits,
-            editor and views must be the same.
+            editor, views and seed must be the same.
         log: Folder of the log of corrections, to which each that is kept adds a line: by default ``corrections`` beside
             the runs (docs/patch-format.md); ``false`` for none.
 
@@ -312,6 +312,7 @@ class CorrectionStream(Subcommand):
         """Return what the outcome depends on, as JSON holds it."""
         return {
             "protocol": self.protocol,
+            "seed": self.seed,  # of the changes by which corrections are judged, too
             "weights": fingerprint(network_of(pl_module).state_dict()),
             "labels": fingerprint({"labels": base.labels}),
             "images": images_identity(dataset),

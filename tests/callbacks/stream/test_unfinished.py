@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from editable.callbacks.stream import unfinished
+from editable.data import TableEdits
 from editable.editing import MinimalHarmEditor, StreamEvaluator
 from editable.errors import UserError
 from tests.callbacks.stream.campaign import killed_and_resumed
@@ -118,8 +119,16 @@ def test_another_stream_cannot_be_resumed(killed, tmp_path, name):
 
 
 def test_another_seed_is_another_stream(killed, tmp_path):
-    with pytest.raises(UserError, match="was another one, with edits"):
+    with pytest.raises(UserError, match="was another one, with seed 0 in place of 1"):
         run(make_stream(seed=1, resume=str(killed)), tmp_path, reported=False)
+
+
+def test_another_seed_draws_other_changes_of_what_a_table_says(tmp_path, monkeypatch):
+    (tmp_path / "edits.csv").write_text("image,label\n0,1\n2,3\n4,5\n")
+    settings = {"edits": TableEdits(str(tmp_path / "edits.csv")), "num_edits": None}
+    interrupted(make_stream(**settings), tmp_path / "killed", 2, monkeypatch)
+    with pytest.raises(UserError, match="was another one, with seed 0 in place of 1"):
+        run(make_stream(seed=1, resume=str(tmp_path / "killed"), **settings), tmp_path / "run", reported=False)
 
 
 def spoil(path: Path, how: str) -> None:
