@@ -23,7 +23,7 @@ from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules
 from editable.callbacks.site.sets import halves
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
@@ -86,7 +86,8 @@ class FewShotRules(Subcommand):
         moment: The images for second moments, and how these are regularised; ``test`` stands for the half that chooses.
         memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
         seed: Of the halves of the test images; draw number d of the photographs has seed + d.
-        resume: Folder of a study that was interrupted: the rules that it has tested are taken over.
+        resume: Folder of a study that was interrupted: the rules that it has tested are taken over. Network,
+            photographs and images, those of second moments too, must be the same.
         log: Folder of the log of corrections, to which a rule that is kept adds a line: by default ``corrections``
             beside the runs (docs/patch-format.md); ``false`` for none.
 
@@ -177,7 +178,8 @@ class FewShotRules(Subcommand):
         known = KnownImages(normalised, self.known.masks, self.known.labels(data.classes))
         choosing, reported = self._halves(trainer)
         others = {"choose": choosing, "report": _without(reported, known.images)}
-        identity = self._identity(network, photographs, labels, known, others)
+        moment = self.moment.images(trainer, choosing)
+        identity = self._identity(network, photographs, labels, known, others, moment)
         finished = [] if self.resume is None else read_rules(Path(self.resume), identity)
         unfinished = UnfinishedRules(run_folder(trainer), identity, finished)
         budget = budget_in_bytes(pl_module.device, self.memory_budget)
@@ -283,18 +285,22 @@ class FewShotRules(Subcommand):
         return trials
 
     def _identity(
-        self, network: nn.Module, photographs: Dataset, labels: Tensor, known: KnownImages, others: Mapping[str, Subset]
+        self,
+        network: nn.Module,
+        photographs: Dataset,
+        labels: Tensor,
+        known: KnownImages,
+        others: Mapping[str, Subset],
+        moment: MomentImages,
     ) -> dict[str, Any]:
         """Return what a rule depends on besides its way and its photographs, as JSON holds it."""
-        moment = self.moment
         return {
             "weights": fingerprint(network.state_dict()),
             "photographs": images_identity(photographs),
             "labels": fingerprint({"labels": labels}),
             "known": fingerprint(known._asdict()),
             **{name: images_identity(images) for name, images in others.items()},
-            "moment": [moment.split, moment.num_images, moment.positions, moment.seed],
-            "regularisation": str(moment.regularised),
+            **self.moment.identity(moment),
             "editors": [editor.description() for editor in self.editors],
             "strengths": sorted(self.strengths),
             "max_drop": self.max_drop,

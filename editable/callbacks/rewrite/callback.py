@@ -79,7 +79,8 @@ class RankOneRewrite(Subcommand):
         photographs: Folder of real images of the new concept, ``<class>/<image>``; they choose nothing.
         memory_budget: In GiB, for features of images; by default half of what a CUDA device has left, 4 elsewhere.
         seed: Of the halves of the test images; that of the second moment's draws is its own.
-        resume: Folder of a run that was interrupted: its finished candidates are taken over.
+        resume: Folder of a run that was interrupted: its finished candidates are taken over. Network,
+            candidates, rule and images, those of second moments too, must be the same.
         log: Folder of the log of corrections, to which a rewrite adds a line: by default ``corrections`` beside the
             runs (docs/patch-format.md); ``false`` for none.
 
@@ -150,7 +151,7 @@ class RankOneRewrite(Subcommand):
         if self.resume is not None:
             check_trials(Path(self.resume))
             if self._has_choice:
-                read_trials(Path(self.resume), self._identity(network_of(pl_module), self._sets))
+                read_trials(Path(self.resume), self._identity(trainer, network_of(pl_module), self._sets))
 
     def on_test_batch_end(
         self,
@@ -252,7 +253,7 @@ class RankOneRewrite(Subcommand):
 
         Harm is counted on other images than the exemplars.
         """
-        identity = self._identity(network, images)
+        identity = self._identity(trainer, network, images)
         finished = [] if self.resume is None else read_trials(Path(self.resume), identity)
         folder = run_folder(trainer)  # on every rank
 
@@ -276,16 +277,16 @@ class RankOneRewrite(Subcommand):
     def _moment_images(self, trainer: Trainer, images: RewriteImages) -> MomentImages:
         return self.moment.images(trainer, images.choosing.get("others") if self.choose_on == "half" else None)
 
-    def _identity(self, network: nn.Module, images: RewriteImages) -> dict[str, Any]:
+    def _identity(self, trainer: Trainer, network: nn.Module, images: RewriteImages) -> dict[str, Any]:
         """Return what the outcomes of candidates depend on."""
         return trials_identity(
             network,
             self.candidates,
             self.keys,
             self.architecture,
-            self.moment,
-            self.rule,
-            (self.validation_rule or self.rule).manipulated,
+            self.moment.identity(self._moment_images(trainer, images)),
+            rule_images(self.rule, image_data(trainer, "a rewrite")),
+            images_identity(images.choosing["target"]),
             self.choose_on,
             images_identity(images.choosing["others"]),
             self.seed,

@@ -1,19 +1,18 @@
 """Finished candidates in files, and the identity that says whether an interrupted run may go on from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn
 from editable.callbacks.rewrite.trials import RewriteTrial, solver_label
 from editable.callbacks.run.kept_json import read_kept, write_kept
 from editable.callbacks.run.same_run import require_same_run
-from editable.callbacks.site.moment import MomentSettings
+from editable.callbacks.site.rule_images import RuleImages
 from editable.callbacks.site.set_errors import SetErrors
-from editable.data import RewriteRule
 from editable.errors import UserError
 from editable.models import fingerprint
 from editable.rewriting import Architecture
@@ -29,9 +28,9 @@ def trials_identity(
     candidates: Candidates,
     keys: str,
     architecture: Architecture,
-    moment: MomentSettings,
-    rule: RewriteRule,
-    target: Tensor,
+    moment: Mapping[str, Any],
+    rule: RuleImages,
+    target: str,
     choose_on: ChooseOn,
     others: str,
     seed: int,
@@ -43,9 +42,9 @@ def trials_identity(
         candidates: All that are tried.
         keys: What a key is the mean of.
         architecture: Of the memory.
-        moment: Which images the second moment is taken over.
+        moment: What second moments depend on.
         rule: Exemplars that make the rewrites.
-        target: Images with the new concept that choose, [n, C, H, W].
+        target: What images with the new concept that choose are recognised by.
         choose_on: What the other images that choose are, ...
         others: ... and what they are recognised by.
         seed: Of their draw.
@@ -57,10 +56,9 @@ def trials_identity(
         "routes": candidates.routes,
         "keys": keys,
         "architecture": architecture,
-        "regularisation": str(moment.regularised),
-        "rule": fingerprint({"images": rule.manipulated, "masks": rule.masks}),
-        "target": fingerprint({"images": target}),
-        "moment": [moment.split, moment.num_images, moment.positions, moment.seed],
+        "rule": fingerprint(rule._asdict()),
+        "target": target,
+        **moment,
         "choose_on": [choose_on, others],
         "seed": seed,
     }

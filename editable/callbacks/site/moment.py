@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import Trainer
@@ -102,6 +102,11 @@ class MomentSettings:
             trainer.world_size,
         )
 
+    def identity(self, images: "MomentImages") -> dict[str, Any]:
+        """Return what rules that are made with second moments over some images depend on, as JSON holds it."""
+        settings = {"split": self.split, "regularisation": str(self.regularised), "processes": images.world_size}
+        return {f"moment.{name}": value for name, value in {**settings, **images.identity}.items()}
+
 
 @dataclass(frozen=True)
 class MomentImages:
@@ -134,6 +139,17 @@ class MomentImages:
         return Subset(self.dataset, order[: self.count].sort().values.tolist())
 
     @cached_property
+    def identity(self) -> dict[str, str | int]:
+        """What a second moment over them depends on besides network and layer."""
+        return {
+            "num_images": len(self.drawn),
+            "batch_size": self.batch_size,  # the order of additions, and with it the last bits
+            "positions": str(self.positions),
+            "seed": self.seed,
+            "images": images_identity(self.drawn),
+        }
+
+    @cached_property
     def references(self) -> Tensor:
         """Some of them, [n, C, H, W]."""
         return self._first(REFERENCE_IMAGES)
@@ -164,11 +180,7 @@ class MomentImages:
             "layer": block.layer,
             "architecture": architecture,
             "precision": str(block.weight.dtype),
-            "images": images_identity(drawn),
-            "num_images": len(drawn),
-            "batch_size": self.batch_size,  # the order of additions, and with it the last bits
-            "positions": str(self.positions),
-            "seed": self.seed,
+            **self.identity,
         }
         name = f"{block.layer}-{architecture}-{identity['weights']}"  # networks do not displace one another
         return cached_second_moment(self.cache, identity, collect, name)

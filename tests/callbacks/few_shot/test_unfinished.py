@@ -1,6 +1,8 @@
 """A study that was interrupted goes on with the rules that it has tested, or refuses those of another one."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from editable.callbacks.few_shot.workbench import Workbench
 from editable.editing import MinimalHarmEditor
 from editable.errors import UserError
 from tests.callbacks.few_shot.bright_ground import save_all
-from tests.callbacks.few_shot.test_callback import run
+from tests.callbacks.few_shot.test_callback import MOMENT, run
 
 SETTINGS = {"shots": [1, None], "strengths": [1.0], "editors": [MinimalHarmEditor()], "max_drop": 1.0}
 
@@ -68,6 +70,17 @@ def test_rules_of_another_study_are_refused(
 ):
     with pytest.raises(UserError, match=f"few_shot.resume: .*{sentence}"):
         run(root, tmp_path / "other", resume=str(interrupted), **SETTINGS | settings)
+
+
+def test_other_images_of_the_second_moment_are_another_study(root: Path, tmp_path: Path):
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    settings = {"shots": [None], "strengths": [1.0], "moment": replace(MOMENT, split="train")}
+    with pytest.warns(UserWarning, match="fewer than the 6 entries of a key"):
+        run(here, tmp_path / "whole", **settings)
+    (here / "train" / "grey" / "0.png").write_bytes((here / "train" / "grey" / "1.png").read_bytes())
+    with pytest.raises(UserError, match=r"with moment\.images '\w+' in place of '\w+'"):
+        run(here, tmp_path / "other", resume=str(tmp_path / "whole"), **settings)
 
 
 def test_what_is_no_study(root: Path, tmp_path: Path):

@@ -120,6 +120,25 @@ def test_an_interrupted_run_goes_on(several, network, root, tmp_path, monkeypatc
         run(network, root, tmp_path / "third", resume=str(tmp_path / "first"), **settings)
 
 
+def test_other_images_of_the_second_moment_are_another_rewrite(network, root, tmp_path):
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    settings = {"strengths": [0.5, 1.0], "choose_on": "half", "max_drop": 1.0}
+    whole = run(network, here, tmp_path / "whole", report=False, **settings)
+    settings["resume"] = str(tmp_path / "whole")
+    resumed = run(network, here, tmp_path / "resumed", report=False, **settings)
+    assert resumed.outcome.trials == whole.outcome.trials  # their seconds, too: nothing is measured again
+    (here / "train" / "dark" / "038.png").write_bytes((here / "train" / "dark" / "036.png").read_bytes())
+    with pytest.raises(UserError, match=r"are of another rewrite, with moment\.images '\w+' in place of '\w+'"):
+        run(network, here, tmp_path / "other", report=False, **settings)
+    exemplar = here / "train" / "dark" / "000.png"
+    pixels = np.asarray(Image.open(exemplar)).copy()
+    pixels[SIZE // 2 :] //= 2  # what the new concept covers: the manipulated image is the same
+    Image.fromarray(pixels).save(exemplar)
+    with pytest.raises(UserError, match=r"are of another rewrite, with rule '\w+' in place of '\w+'"):
+        run(network, here, tmp_path / "covered", report=False, **settings)
+
+
 def test_baselines_are_compared(network, root, tmp_path):
     solvers = [
         FineTuning("local", 1e-2, max_steps=5),
