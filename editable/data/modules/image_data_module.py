@@ -199,6 +199,7 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             UserError: the rank has fewer images than one batch.
         """
+        self._shared_out(self.train_dataset, "training image")
         sampler = self._training_sampler()
         if len(sampler) < self.batch_size:
             callbacks = getattr(self.trainer, "callbacks", ())
@@ -210,22 +211,38 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._loader(self.train_dataset, ResumableLoader, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Return the loader of validation images; an empty list where there is no validation."""
-        return [] if self.val_dataset is None else self._loader(self.val_dataset)
+        """Return the loader of validation images; an empty list where there is no validation.
+
+        Raises:
+            UserError: there are fewer images than ranks.
+        """
+        if self.val_dataset is None:
+            return []
+        self._shared_out(self.val_dataset, "validation image")
+        return self._loader(self.val_dataset)
 
     def test_dataloader(self) -> DataLoader:
         """Return the loader of test images, this rank's part only.
 
         No image is repeated to give all ranks as many, as Lightning would do by itself, so that errors are exact.
         Ranks may differ by a batch, which is harmless: without training there is no message in a step.
+
+        Raises:
+            UserError: there are fewer images than ranks.
         """
-        ranks = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        ranks = self._shared_out(self.test_dataset, "test image")
         sampler = UnrepeatedDistributedSampler(self.test_dataset, shuffle=False, **ranks) if ranks else None
         return self._loader(self.test_dataset, sampler=sampler)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of test images, or of those that :meth:`predict_on` was given."""
-        return self._loader(self.test_dataset if self._predicted is None else self._predicted)
+        """Return the loader of test images, or of those that :meth:`predict_on` was given.
+
+        Raises:
+            UserError: there are fewer images than ranks.
+        """
+        dataset = self.test_dataset if self._predicted is None else self._predicted
+        self._shared_out(dataset, "image")
+        return self._loader(dataset)
 
     def predict_on(self, images: Dataset[tuple[Tensor, int]]) -> None:
         """Let ``predict`` run over other images, stored as the data set's own are.
@@ -313,6 +330,21 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"{self.image_shape[1]}×{self.image_shape[2]}: set image_size to bring them to one size."
             )
         self.image_shape = shape
+
+    def _shared_out(self, dataset: Dataset, what: str) -> dict[str, Any] | None:
+        """Return how many ranks share a data set out, and which one this is; none where it is not shared out.
+
+        Raises:
+            UserError: there is not one image for each.
+        """
+        ranks = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        number: int = len(dataset)  # type: ignore[arg-type]
+        if ranks and number < ranks["num_replicas"]:
+            raise UserError(
+                f"{number} {what}{'s' if number > 1 else ''} for {ranks['num_replicas']} processes: set "
+                f"trainer.devices to {number}{' or fewer' if number > 1 else ''}"
+            )
+        return ranks
 
     def _training_sampler(self) -> EpochSampler:
         if self.trainer is None:

@@ -9,6 +9,7 @@ from torch.utils.data import SequentialSampler
 from editable.data import DigitsDataModule, ImageDataModule
 from editable.data.images.images import ArrayImages
 from editable.errors import UserError
+from tests.quiet_trainer import quiet_trainer
 
 
 class GreyLevels(ImageDataModule):
@@ -178,6 +179,24 @@ def test_batch_larger_than_the_training_images():
     data.setup("fit")
     with pytest.raises(UserError, match="batch_size is 8, but must be at most 7, the number of training images"):
         data.train_dataloader()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_fewer_images_than_processes(stage, number):
+    """Each process needs an image, whichever part of the data set is shared out; as many as there are do."""
+    data = GreyLevels(batch_size=1, count=number)
+    data.setup(stage)
+    make = getattr(data, f"{'train' if stage == 'fit' else stage.removesuffix('idate')}_dataloader")
+    fit_loop = quiet_trainer().fit_loop
+    data.trainer = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": number, "rank": 0}, fit_loop=fit_loop)
+    assert len(make().dataset) == number
+    data.trainer.distributed_sampler_kwargs["num_replicas"] = number + 1
+    said = "1 (.* )?image for 2 processes: set trainer.devices to 1"
+    if number == 3:
+        said = "3 (.* )?images for 4 processes: set trainer.devices to 3 or fewer"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        make()
 
 
 def test_parts_are_loaded_once():
