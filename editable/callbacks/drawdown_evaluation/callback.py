@@ -5,12 +5,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 import editable.callbacks.drawdown_evaluation.report as report
+from editable.callbacks.drawdown_evaluation.ahead import check_edits, check_network
+from editable.callbacks.drawdown_evaluation.drawn import drawn_images
 from editable.callbacks.drawdown_evaluation.measures import measure_edits
 from editable.callbacks.drawdown_evaluation.outcome import EvaluatedEdits
 from editable.callbacks.drawdown_evaluation.unfinished import (
@@ -40,8 +41,8 @@ from editable.callbacks.run.edit_loop import (
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.outcome_file import write_outcome
 from editable.callbacks.run.placed import place, training_images
-from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits, denormalise
-from editable.data.edits.edit_streams import Edits
+from editable.data import AugmentedViews, EditStream, ImageDataModule, RandomLabelEdits
+from editable.data.edits.edit_streams import Edits, NothingToEdit
 from editable.data.turns import Turns
 from editable.editing import (
     BaseEditor,
@@ -54,14 +55,10 @@ from editable.editing import (
     split_for,
 )
 from editable.errors import Interrupted, UserError, require_at_least, require_positive, require_seed, require_within
-from editable.models import ScoringSettings, SplitNetwork, select_parameters
-from editable.models.selection import is_quantised
+from editable.models import ScoringSettings
 from editable.models.sharded import is_sharded
-from editable.models.split.split_network import require_splittable
 
 __all__ = ["DrawdownEvaluation"]
-
-DRAWN = 24
 
 
 class DrawdownEvaluation(Callback):
@@ -83,7 +80,8 @@ class DrawdownEvaluation(Callback):
 
     Args:
         num_edits: Number of edits in ``test``; 0 evaluates none.
-        val_num_edits: Number of edits in validation; 0 evaluates none.
+        val_num_edits: Number of edits in validation; 0 evaluates none. In a fit, a validation that has nothing to edit,
+            as mistakes of a network that makes none, goes without these figures.
         val_every_n_epochs: Evaluate edits in every n-th epoch of a training run.
         edits: Which input gets which label: ``RandomLabelEdits`` (published, the default), ``NaturalMistakeEdits`` or
             ``TableEdits``, a table of one's own.
@@ -157,19 +155,27 @@ class DrawdownEvaluation(Callback):
         self.generality_augmentation, self.edited_views = generality_augmentation, edited_views
         self.resume = None if resume is None else Path(resume)
         self._unfinished: UnfinishedEdits | None = None
+        self._said_nothing_to_edit = False
         self.results: dict[str, EvaluatedEdits] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
         if self.num_edits:
             self.check(pl_module, trainer.test_loop.inference_mode)
+            check_edits(trainer, self.edits, trainer.test_dataloaders, "evaluation.num_edits", self.num_edits)
             if self.resume is not None:
                 require_kept(self.resume)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for what would make the first validation fail, hours before it where there is no sanity check."""
+        if trainer.val_dataloaders is not None:
+            self.on_validation_start(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the evaluation fail, before anything is computed."""
         if self.val_num_edits:
             self.check(pl_module, validates_alone(trainer) and trainer.validate_loop.inference_mode)
+            check_edits(trainer, self.edits, trainer.val_dataloaders, "evaluation.val_num_edits", self.val_num_edits)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate edits on the test set."""
@@ -195,28 +201,8 @@ class DrawdownEvaluation(Callback):
         """Raise a :class:`UserError` where edits cannot be made."""
         require_tensors(pl_module.trainer, "an evaluation of edits")
         require_gradients(inference_mode, "an edit needs gradients")
-        if self.editor_for(pl_module) is None:
-            raise UserError(
-                f"{type(pl_module).__name__} brings no editor: name one in evaluation.editor, "
-                "or set evaluation.num_edits to 0"
-            )
-        if self.editable_layers_for(pl_module) is None:
-            raise UserError(
-                f"{type(pl_module).__name__} brings no editable layers: name them in evaluation.editable_layers, "
-                "such as [layer3], or set evaluation.num_edits to 0"
-            )
-        network = network_of(pl_module)
-        require_splittable(network)
-        if is_sharded(network) and self.resume is not None:
-            raise UserError(
-                "evaluation.resume: where processes share the parameters out, nothing is kept to go on from"
-            )
-        if self.editor_for(pl_module).own_layers is not None or is_sharded(network):
-            split_for(self.editor_for(pl_module), network, self.editable_layers_for(pl_module))
-            return
-        select_parameters(network, self.editable_layers_for(pl_module))  # raises for names that match nothing
-        if any(map(is_quantised, network.modules())):
-            SplitNetwork(network, self.editable_layers_for(pl_module)).require_gradients()
+        editor, layers = self.editor_for(pl_module), self.editable_layers_for(pl_module)
+        check_network(pl_module, editor, layers, resumed=self.resume is not None)
 
     def editor_for(self, pl_module: LightningModule) -> Any:
         """Return the editor that was given or else the task's own."""
@@ -312,6 +298,16 @@ class DrawdownEvaluation(Callback):
         self._unfinished = UnfinishedEdits(run_folder(trainer), trainer.global_rank, identity)
         return None if self.resume is None else read_progress(self.resume, trainer.global_rank, identity)
 
+    def _go_on_without(self, stage: str, number: int) -> None:
+        """Leave out the figures of a validation that has nothing to edit, and say so once: training goes on."""
+        self.results.pop(stage, None)
+        if not self._said_nothing_to_edit:
+            rank_zero_warn(
+                f"the network makes no mistake on the {number} validation images, so there is none to correct: this "
+                "validation, and any other without a mistake, is left without figures of edits"
+            )
+        self._said_nothing_to_edit = True
+
     def _evaluate(
         self,
         trainer: Trainer,
@@ -329,7 +325,13 @@ class DrawdownEvaluation(Callback):
         with closing(evaluator), progress_bars(trainer) as progress:
             task = progress.add_task(f"{stage} images through the unedited network", total=num_images)
             base = evaluator.measure_base(lambda images: progress.advance(task, images))
-            edits = stream(base.labels, base.predictions, base.num_classes, num_edits)
+            try:
+                edits = stream(base.labels, base.predictions, base.num_classes, num_edits)
+            except NothingToEdit:
+                if stage == "test" or validates_alone(trainer):
+                    raise
+                self._go_on_without(stage, len(base.labels))
+                return
             own = slice(rank, None, num_shares)
             task = progress.add_task(f"{stage} edits", total=len(edits.indices[own]))
             finished = None
@@ -368,7 +370,6 @@ class DrawdownEvaluation(Callback):
         values = {f"{start}{name}": float(value) for name, value in of_images.items()}
         values |= {f"{start}{kind}{name}": float(value) for name, value in of_edits.items()}
         pl_module.log_dict(values, sync_dist=True)
-        drawn = torch.stack([torch.as_tensor(loader.dataset[index][0]) for index in edits.indices[:DRAWN].tolist()])
         self.results[stage] = EvaluatedEdits(
             stage,
             edits.indices,
@@ -381,19 +382,10 @@ class DrawdownEvaluation(Callback):
             self.generality_views,
             self.edited_views,
             views.augmentation if views else "none",
-            _for_figure(drawn, datamodule_of(trainer)),
+            drawn_images(loader.dataset, edits.indices, datamodule_of(trainer)),
             getattr(datamodule_of(trainer), "classes", None),
             estimate,
         )
         if self._unfinished is not None:  # all processes have got here: they have told each other their outcomes
             self._unfinished.remove()
             self._unfinished = None
-
-
-def _for_figure(images: Tensor, datamodule: Any) -> Tensor:
-    """Return images in [0, 1], [n, C, H, W], with the data module's normalisation taken back."""
-    mean, std = (getattr(datamodule, name, None) for name in ("mean", "std"))
-    if mean is None or std is None:
-        low, high = images.amin(), images.amax()
-        return (images - low) / (high - low).clamp_min(1e-12)
-    return denormalise(images, mean, std)

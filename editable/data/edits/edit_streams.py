@@ -11,7 +11,15 @@ from torch.utils.data import Dataset
 
 from editable.errors import UserError, require_at_least, require_seed
 
-__all__ = ["EditStream", "Edits", "HeldOutEdits", "NaturalMistakeEdits", "RandomLabelEdits", "random_training_edits"]
+__all__ = [
+    "EditStream",
+    "Edits",
+    "HeldOutEdits",
+    "NaturalMistakeEdits",
+    "NothingToEdit",
+    "RandomLabelEdits",
+    "random_training_edits",
+]
 
 
 class Edits(NamedTuple):
@@ -24,6 +32,10 @@ class Edits(NamedTuple):
 
     indices: Tensor
     labels: Tensor
+
+
+class NothingToEdit(UserError):
+    """A network that makes no mistake has none to correct: it may have been otherwise a while before."""
 
 
 class EditStream(ABC):
@@ -50,6 +62,10 @@ class EditStream(ABC):
             UserError: If it names what is not there.
         """
         return self
+
+    def most_edits(self, num_inputs: int) -> int | None:
+        """Return how many edits of so many inputs may be asked for; none, as here, where it takes any number."""
+        return None
 
     @abstractmethod
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
@@ -87,6 +103,10 @@ class RandomLabelEdits(EditStream):
         require_seed(seed=seed)
         self.seed = seed
 
+    def most_edits(self, num_inputs: int) -> int:
+        """Return the number of inputs, of which each is edited once."""
+        return num_inputs
+
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
         """Choose the edits; see :meth:`EditStream.__call__`. Of ``labels``, only the number matters."""
         num_inputs = len(labels)
@@ -118,11 +138,11 @@ class NaturalMistakeEdits(EditStream):
         self.seed = seed
 
     def __call__(self, labels: Tensor, predictions: Tensor, num_classes: int, num_edits: int | None = None) -> Edits:
-        """Choose the edits; see :meth:`EditStream.__call__`. No mistake at all raises a ``UserError``."""
+        """Choose the edits; see :meth:`EditStream.__call__`. No mistake at all raises :class:`NothingToEdit`."""
         labels, predictions = labels.cpu(), predictions.cpu()
         mistakes = (predictions != labels).nonzero().flatten()
         if len(mistakes) == 0:
-            raise UserError(
+            raise NothingToEdit(
                 f"The network makes no mistake on these {len(labels)} inputs, so there is none to correct: "
                 "use more inputs, or RandomLabelEdits."
             )

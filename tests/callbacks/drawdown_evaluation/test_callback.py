@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from editable.callbacks import DrawdownEvaluation, RunReport
 from editable.callbacks.drawdown_evaluation.report import describe
-from editable.data import AugmentedViews, DigitsDataModule, NaturalMistakeEdits
+from editable.data import AugmentedViews, DigitsDataModule, NaturalMistakeEdits, RandomLabelEdits, TableEdits
 from editable.editing import Editor, RMSProp, SamplingSettings
 from editable.errors import UserError
 from editable.models import ScoringSettings
@@ -207,6 +207,49 @@ def test_natural_mistakes_in_validation(make_trainer):
     trainer = make_trainer(precision="64-true", callbacks=[evaluation])
     (metrics,) = trainer.validate(ClassificationTask(network), loader(images, labels), verbose=False)
     assert metrics.keys() >= {"val_mistake_drawdown", "val_mistake_generality", "val_scoring_error", "val_num_images"}
+
+
+def test_a_validation_without_a_mistake_does_not_end_a_fit(make_trainer):
+    """Mistakes of the first epoch alone: the other two go without figures of edits, and say so once."""
+    network = small_network()
+    images, labels = data_for(network)
+    evaluation = make_evaluation(0, val_num_edits=3, edits=NaturalMistakeEdits())
+    trainer = make_trainer(precision="64-true", max_epochs=3, callbacks=[evaluation])
+    task = ClassificationTask(network, optimizer=lambda params: torch.optim.SGD(params, lr=0.0))
+    seen = []
+    evaluate = evaluation._evaluate
+
+    def in_turn(trainer, pl_module, stage, dataloaders, number):
+        if trainer.current_epoch >= 1:
+            dataloaders = loader(images, network.eval()(images).argmax(dim=1))
+        evaluate(trainer, pl_module, stage, dataloaders, number)
+        seen.append("val" in evaluation.results)
+
+    evaluation._evaluate = in_turn
+    with pytest.warns(UserWarning, match="makes no mistake on the 40 validation images, so there is none") as warned:
+        trainer.fit(task, loader(*images_and_labels(16)), loader(images, labels))
+    assert sum("makes no mistake" in str(one.message) for one in warned) == 1
+    assert seen == [True, False, False]
+    assert "val_mistake_drawdown" in trainer.callback_metrics
+    with pytest.raises(UserError, match="makes no mistake on these 40 inputs"):
+        trainer.validate(task, loader(images, network.eval()(images).argmax(dim=1)), verbose=False)
+
+
+@pytest.mark.parametrize("sanity", [0, 1])
+@pytest.mark.parametrize("edits", [RandomLabelEdits(), "table"])
+def test_edits_that_cannot_be_had_end_a_fit_before_it_trains(make_trainer, sanity, edits, tmp_path):
+    message = r"^evaluation\.val_num_edits is 360, but must be from 1 to 359, the number of inputs$"
+    if edits == "table":
+        (tmp_path / "edits.csv").write_text("image,label\n359,1\n")
+        edits, message = TableEdits(str(tmp_path / "edits.csv")), "has the image '359', which is none of the 359 images"
+    evaluation = make_evaluation(0, val_num_edits=360, edits=edits, editable_layers=["1"])
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    before = copy.deepcopy(network.state_dict())
+    trainer = make_trainer(callbacks=[evaluation], num_sanity_val_steps=sanity)
+    with pytest.raises(UserError, match=message):
+        trainer.fit(ClassificationTask(network), DigitsDataModule(validation_fraction=0.25))
+    assert trainer.global_step == 0
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
 def test_views_are_of_stored_images_under_the_augmentation_of_training(make_trainer):
