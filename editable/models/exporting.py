@@ -16,7 +16,7 @@ from editable.models.logits import logits_of
 from editable.models.state_dicts import tensors_of
 from editable.models.weights import write_weights
 
-__all__ = ["FORMATS", "ExportFormat"]
+__all__ = ["FORMATS", "ExportFormat", "format_of"]
 
 CLASSES = "classes.json"
 
@@ -26,11 +26,13 @@ class ExportFormat(ABC):
 
     Attributes:
         suffix: Of the file's name.
+        other_suffixes: Others by which readers take a file for one of this format.
         tolerance: Largest difference of a logit from the network's own, relative to the largest logit of its image or
             1, that is taken for rounding.
     """
 
     suffix: str
+    other_suffixes: tuple[str, ...] = ()
     tolerance: float
 
     @abstractmethod
@@ -56,6 +58,7 @@ class StateDict(ExportFormat):
     """Weights by name, as ``torch.save`` writes them and ``torch.load(…, weights_only=True)`` reads them."""
 
     suffix, tolerance = ".pt", 0.0
+    other_suffixes = (".pth", ".ckpt")
 
     def write(self, network: nn.Module, example: Tensor, path: Path, classes: Sequence[str] | None) -> None:
         """Write the state dict."""
@@ -141,6 +144,12 @@ FORMATS: dict[str, ExportFormat] = {
     "torch_export": TorchExport(),
     "onnx": Onnx(),
 }
+
+
+def format_of(path: Path) -> str | None:
+    """Return the name of the format that a file is taken for by its suffix; none where it is no format's."""
+    suffix = path.suffix.lower()
+    return next((name for name, form in FORMATS.items() if suffix in (form.suffix, *form.other_suffixes)), None)
 
 
 class _Logits(nn.Module):

@@ -16,7 +16,7 @@ from editable.callbacks.run.context import image_data, network_of, run_folder
 from editable.callbacks.run.subcommand import Subcommand
 from editable.errors import UserError
 from editable.models import evaluation_mode, logits_of
-from editable.models.exporting import FORMATS
+from editable.models.exporting import FORMATS, format_of
 
 __all__ = ["NetworkExport"]
 
@@ -38,14 +38,14 @@ class NetworkExport(Subcommand):
     Args:
         format: Of the file.
         file: Where it goes; by default ``exported`` with the format's suffix in the run's folder. One that is there is
-            not replaced.
+            not replaced; a suffix that is another format's is refused.
 
     Attributes:
         outcome: What came out; none before it has run.
 
     Raises:
-        UserError: When it runs, if the file is there already, the network cannot be written so, or the file computes
-            something else.
+        UserError: If the file's suffix is another format's; when it runs, if the file is there already, the network
+            cannot be written so, or the file computes something else.
     """
 
     command = "export"
@@ -60,6 +60,12 @@ class NetworkExport(Subcommand):
             raise UserError(f"export.format is {format!r}, but must be one of {', '.join(FORMATS)}")
         self.format = format
         self.file = None if file is None else Path(file)
+        taken_for = None if self.file is None else format_of(self.file)
+        if taken_for not in (None, format):
+            raise UserError(
+                f"export.file is '{file}', whose suffix says {taken_for}, but export.format is {format}: name the file "
+                f"…{FORMATS[format].suffix}, or set export.format to {taken_for}"
+            )
         self.outcome: ExportOutcome | None = None
         self._written: Path | None = None
         self._run: Callable[[Tensor], Tensor] | None = None

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from editable.callbacks.export import report
+from editable.callbacks.export import NetworkExport, report
 from editable.callbacks.export.outcome import ExportOutcome
 from editable.callbacks.run.outcome_file import read_outcome
 from editable.cli import main
+from editable.errors import UserError
 from editable.models.exporting import FORMATS
 from tests.callbacks.edit.commands import QUIET, digits, network, predictions, run
 from tests.callbacks.edit.conftest import Edited
@@ -68,12 +69,35 @@ def test_a_file_that_computes_something_else_is_not_left(
     assert "nothing was left" in next(Path("runs").rglob("report.md")).read_text()
 
 
+SUFFIXES = {
+    "state_dict": (".pt", ".pth", ".ckpt", ".PT"),
+    "safetensors": (".safetensors",),
+    "torch_export": (".pt2",),
+    "onnx": (".onnx",),
+}
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_a_suffix_of_another_format_is_refused(form):
+    """A reader would take the file for something that it is not; a suffix of none is anybody's."""
+    for other, suffixes in SUFFIXES.items():
+        for name in (f"network{suffix}" for suffix in suffixes):
+            if other == form:
+                assert NetworkExport(form, name).file == Path(name)
+                continue
+            with pytest.raises(UserError, match=f"'{name}', whose suffix says {other}, but export.format is {form}: "):
+                NetworkExport(form, name)
+    for name in ("network", "network.bin"):
+        assert NetworkExport(form, name).file == Path(name)
+
+
 BAD = [
     (["--export.format=pickle"], "pickle"),
     (["--export.format"], "export.format"),
-    (["--export.file=nowhere/some.pt"], "there is no folder 'nowhere'"),
-    (["--export.file=there.pt"], "'there.pt' is there already and would be overwritten"),
+    (["--export.file=nowhere/some.safetensors"], "there is no folder 'nowhere'"),
+    (["--export.file=there.bin"], "'there.bin' is there already and would be overwritten"),
     (["--export.file=."], "is there already"),
+    (["--export.file=some.pt"], "export.format is safetensors: name the file ….safetensors, or set export.format to"),
     (["--export.fole=some.pt"], "fole"),
     (["--patches=none.safetensors"], "there is no edit patch at 'none.safetensors'"),
     (["--ckpt_path=none.ckpt"], "none.ckpt"),
@@ -89,11 +113,11 @@ def test_mistakes_end_in_one_sentence(
     message: str,
     capsys: pytest.CaptureFixture,
 ):
-    Path("there.pt").write_text("mine")
+    Path("there.bin").write_text("mine")
     line = error_line(["export", f"--config={CONFIG}", *QUIET, f"--ckpt_path={trained}", *options], capsys)
     assert any(some in line for some in message.split("|")), line
-    assert Path("there.pt").read_text() == "mine"
-    assert sorted(path.name for path in Path().iterdir()) == ["there.pt"], "nothing is left"
+    assert Path("there.bin").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["there.bin"], "nothing is left"
 
 
 def test_help(capsys: pytest.CaptureFixture):
