@@ -13,6 +13,7 @@ from editable.callbacks.new_class.trial import NewClassTrial, TrialSettings
 from editable.data import ImageDataModule
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.frame import Frame
+from editable.data.images.grey import to_grey
 from editable.errors import UserError
 from editable.rewriting import LayerBlock
 from editable.rewriting.new_class.class_discriminant import Discriminant, class_statistics
@@ -168,6 +169,8 @@ def read_class_images(
     """Return images of a class as a data module's networks take them, [n, C, H, W], and masks, [n, H, W]."""
     frame = Frame(getattr(data, "image_size", None), getattr(data, "resize_size", None))
     stored, masks = images.read(positions, frame)
+    if data.image_shape[0] == 1:
+        stored = torch.stack([to_grey(image) for image in stored])
     return data.normalisation(stored).to(device), masks.to(device)
 
 

@@ -34,6 +34,11 @@ def check_rules(rules: Iterable[RewriteRule | None], data: ImageDataModule) -> N
     for rule in filter(None, rules):
         rule.labels(data.classes)
         size, expected = list(rule.originals.shape[1:]), list(data.image_shape)
+        if size[0] != expected[0]:
+            raise UserError(
+                f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: a "
+                "rule is of images in colour, so give the data module a mean and std of three numbers"
+            )
         if size != expected:
             raise UserError(
                 f"the rule's exemplars are {size} (channels, height, width), the data module's images {expected}: "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from editable.data.images.grey import GreyImages
 from editable.data.images.images import LabelledImages
 from editable.data.modules.augmentations import ALTERNATING, AUGMENTATIONS, make_augmentation, make_erasure
 from editable.data.modules.splits import hold_out, limit, some_of
@@ -256,11 +257,15 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return stored images, of this data set or from elsewhere, as the network gets them in evaluation.
 
         Args:
-            images: data set of ``(image, label)``; image ``[C, H, W]``, uint8 in 0..255 or float32 in 0..1.
+            images: data set of ``(image, label)``; image ``[C, H, W]``, uint8 in 0..255 or float32 in 0..1. Those in
+                colour are made grey where the data set's own are.
 
         Raises:
             UserError: their size or number of channels is another than that of the data set's own images.
         """
+        own_channels = getattr(self, "image_shape", (None,))[0]
+        if own_channels == 1 and isinstance(images, LabelledImages) and len(images[0][0]) == 3:
+            images = GreyImages(images)
         self._see_shape(images)
         return EvaluationImages(images, self.resize, self.normalisation, self.classes)
 

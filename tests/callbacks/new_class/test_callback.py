@@ -3,10 +3,12 @@
 import csv
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -163,6 +165,27 @@ def test_discriminants_are_judged_and_kept_as_a_network_whose_old_logits_are_unt
     twice = grow_classes(grown, layer, logit="discriminant")
     assert torch.equal(twice(images)[:, :3], logits)
     assert twice.new_logits[1].discriminants.weight.shape[0] == 4
+
+
+def test_images_of_the_new_class_are_made_grey_where_the_data_are(root, tmp_path):
+    """By the luma of Pillow, those to learn from, to make parts of and to judge by."""
+    network = make_network()
+    network[0] = nn.Conv2d(1, 6, 3, padding=1)
+    data = make_data(root, mean=[0.4], std=[0.25])
+    done = run(root, tmp_path, network.eval(), data, num_positives=None, component_masks=str(root / "parts.json"))
+
+    def by_hand(folder):
+        pixels = [np.asarray(Image.open(path).convert("L")) for path in sorted((root / folder).glob("*.png"))]
+        return (torch.from_numpy(np.stack(pixels))[:, None].double() / 255 - 0.4) / 0.25
+
+    (trial,) = done.callback.trials
+    half_a_level = 0.51 / 255 / 0.25  # Pillow rounds to levels
+    torch.testing.assert_close(trial.positives.double(), by_hand("new/learn"), rtol=0, atol=half_a_level)
+    loaders = SimpleNamespace(datamodule=data, test_dataloaders=data.test_dataloader())
+    *_, new = done.callback._test_images(loaders, 2).datasets
+    judged = torch.stack([image for image, _ in new])
+    torch.testing.assert_close(judged.double(), by_hand("new/judge"), rtol=0, atol=1e-5)
+    assert {"new_class_auc", "new_class_auc_compositional"} <= done.metrics.keys()
 
 
 def test_the_same_seed_gives_the_same_outcome(root, first_run, tmp_path):

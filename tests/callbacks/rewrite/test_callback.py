@@ -13,7 +13,8 @@ from torch.func import functional_call
 
 from editable.callbacks.rewrite.routes import RouteComparison
 from editable.callbacks.site.moment import MomentSettings
-from editable.data import RewriteRule
+from editable.callbacks.site.rule_images import check_rules
+from editable.data import ImageFolderDataModule, RewriteRule
 from editable.editing import EditPatch
 from editable.errors import UserError
 from editable.rewriting import ClosedForm, FineTuning, LambdaDescent, SmoothDescent
@@ -255,6 +256,13 @@ def test_a_rule_of_another_size(network, root, tmp_path):
     small = RewriteRule(str(root / "masks.json"), texture=str(root / "blue.png"), image_size=8)
     with pytest.raises(UserError, match=r"exemplars are \[3, 8, 8\] .* images \[3, 16, 16\]"):
         run(network, root, tmp_path, rule=small)
+
+
+def test_a_rule_on_grey_images(root):
+    data = ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, mean=[0.5], std=[0.25])
+    data.setup("test")
+    with pytest.raises(UserError, match=r"exemplars are \[3, 16, 16\] .* images \[1, 16, 16\]: a rule is of .* colour"):
+        check_rules([rule(root)], data)
 
 
 def test_inference_mode(network, root, tmp_path):
