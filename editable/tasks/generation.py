@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -37,7 +38,8 @@ class GenerationTask(LightningModule):
     features are what ``feature_network`` returns or, without one, the pixels themselves on a scale of 0 to 1: a
     generator that matches nothing but mean and covariance of the pixels would be at 0. It is not the Inception
     distance (FID) of published tables; only values with the same features and numbers of images compare. It is above 0
-    also between two samples of one distribution, the more so the fewer they are.
+    also between two samples of one distribution, the more so the fewer they are. Of a single image there is none: it is
+    left out, with a warning.
 
     Args:
         network: The generator, from latent vectors [N, …] to images [N, C, H, W] in [−1, 1].
@@ -89,6 +91,7 @@ class GenerationTask(LightningModule):
         features = nn.Flatten() if feature_network is None else feature_network.requires_grad_(False)
         self._scale = (0.5, 0.5) if feature_network is None else (1.0, 0.0)
         self.frechet_distance = self._make_distance(features)
+        self._said_left_out = False
         self.samples: Tensor | None = None
         """First images of the last validation or test, [n, C, H, W] in [0, 1], n ≤ 64, always of the same latents."""
 
@@ -222,9 +225,22 @@ class GenerationTask(LightningModule):
             self.frechet_distance.update(images * factor + offset, real=real)
 
     def _log_distance(self, stage: str) -> None:
-        distance = self.frechet_distance.compute()  # over all ranks
-        self.log(f"{stage}_frechet_distance", distance, prog_bar=True)
+        number = self.frechet_distance.real_features_num_samples.clone()
+        if self.trainer.strategy.reduce(number, reduce_op="sum") < 2:
+            self._leave_out(stage)
+        else:
+            distance = self.frechet_distance.compute()  # over all ranks
+            self.log(f"{stage}_frechet_distance", distance, prog_bar=True)
         self.frechet_distance.reset()
+
+    def _leave_out(self, stage: str) -> None:
+        """Say once that there is no distance; a sanity check may look at fewer images than there are."""
+        if not (self._said_left_out or self.trainer.sanity_checking):
+            rank_zero_warn(
+                f"{stage}_frechet_distance is left out: it needs the covariance of two images at least, and one was "
+                "looked at"
+            )
+            self._said_left_out = True
 
 
 def _trainable(network: nn.Module) -> list[nn.Parameter]:

@@ -101,6 +101,21 @@ def test_features_of_a_network_in_place_of_pixels(make_trainer):
     assert float(trainer.callback_metrics["val_frechet_distance"]) == pytest.approx(frechet(*pair), rel=1e-3)
 
 
+def test_of_a_single_image_there_is_no_distance(make_trainer):
+    """It is left out, with one warning for all validations; a sanity check of one image says nothing."""
+    trained = task()
+    trainer = make_trainer(max_epochs=2, num_sanity_val_steps=1)
+    with pytest.warns(UserWarning, match="val_frechet_distance is left out: it needs the covariance") as warned:
+        trainer.fit(trained, loader(), loader(1))
+    assert sum("left out" in str(one.message) for one in warned) == 1
+    assert "val_frechet_distance" not in trainer.callback_metrics
+    one_by_one = DataLoader(TensorDataset(images(3, 2), torch.zeros(3)))
+    make_trainer(num_sanity_val_steps=1).fit(trained, loader(), one_by_one)
+    assert "val_frechet_distance" in trained.trainer.callback_metrics
+    with pytest.warns(UserWarning, match="test_frechet_distance is left out"):
+        assert make_trainer().test(task(), loader(1), verbose=False) == [{}]
+
+
 def test_resumed_training_ends_where_uninterrupted_training_does(make_trainer, tmp_path: Path):
     whole, first, second = task(), task(), task()
     make_trainer(max_epochs=2).fit(whole, loader())
