@@ -135,13 +135,13 @@ class _ImageFinder:
 
 
 def _paths_of(images: Dataset) -> list[str]:
-    """Return the files of images, where they are read from files each time."""
+    """Return the files of images; none where they are of none."""
     if isinstance(images, EvaluationImages):
         return _paths_of(images.images)
     if isinstance(images, Subset):
         paths = _paths_of(images.dataset)
         return [paths[index] for index in images.indices] if paths else []
-    return [str(path) for path in getattr(images, "paths", ())]
+    return [str(path) for path in getattr(images, "paths", None) or ()]
 
 
 def read_edit_rows(table: str) -> list[EditRow]:

@@ -34,7 +34,8 @@ class GreyImages(LabelledImages):
 
     def __init__(self, images: LabelledImages) -> None:
         super().__init__(images.labels)
-        self.images, self.names = images, images.names
+        self.images = images
+        self.take_names(images)
 
     def read(self, index: int) -> Tensor:
         """Return the image ``[1, H, W]`` at position ``index``."""

@@ -34,9 +34,11 @@ class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
 
     Attributes:
         names: of the images, ``N`` of them, by which masks and tables know them; ``None`` where they have none.
+        paths: the files that they are of, ``N`` of them, kept in memory or not; ``None`` where they are of none.
     """
 
     names: Sequence[str] | None = None
+    paths: Sequence[str | Path] | None = None
 
     def __init__(self, labels: Tensor) -> None:
         self.labels = labels
@@ -46,6 +48,10 @@ class LabelledImages(Dataset[tuple[Tensor, int]], ABC):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.read(index), int(self.labels[index])
+
+    def take_names(self, images: "LabelledImages") -> None:
+        """Be known by the names and the files of other images, which these are made of one by one."""
+        self.names, self.paths = images.names, images.paths
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
@@ -100,6 +106,8 @@ class ImageFiles(LabelledImages):
         labels: class indices, int64 ``[N]``.
         size: height and width in pixels that every image must have; ``None`` allows any.
     """
+
+    paths: Sequence[str | Path]
 
     def __init__(self, paths: Sequence[str | Path], labels: Tensor, size: tuple[int, int] | None = None) -> None:
         super().__init__(labels)
@@ -177,7 +185,7 @@ def keep_images(
         cached = ArrayImages(pixels.view(len(files), *shapes[0]), files.labels)
     else:
         cached = PackedImages(pixels, shapes, files.labels)
-    cached.names = files.names
+    cached.take_names(files)
     return cached
 
 

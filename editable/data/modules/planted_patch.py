@@ -152,7 +152,7 @@ class PlantedImages(LabelledImages):
     def __init__(self, images: LabelledImages, planted: Tensor, patch: PlantedPatch) -> None:
         super().__init__(images.labels)
         self.images, self.planted, self.patch = images, planted, patch
-        self.names = images.names
+        self.take_names(images)
 
     def read(self, index: int) -> Tensor:
         """Return the image ``[3, H, W]`` at position ``index``."""

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import Subset
 
-from editable.data import DigitsDataModule, HeldOutEdits, ImageFolderDataModule, NaturalMistakeEdits, TableEdits
+from editable.data import (
+    DigitsDataModule,
+    HeldOutEdits,
+    ImageFolderDataModule,
+    NaturalMistakeEdits,
+    PlantedPatch,
+    TableEdits,
+)
+from editable.data.modules.image_names import image_names
 from editable.errors import UserError
 
 CLASSES = ["7", "cat", "chaise à bascule", "dog, wild"]
@@ -101,6 +109,27 @@ def test_files_of_a_part(data, tmp_path):
     file = data.test_dataset.images.paths[2]
     bound = TableEdits(write(tmp_path, f'image,label\n"{file}",7\n0,cat\n')).bind(part, CLASSES)
     assert bound(LABELS[:2], PREDICTIONS[:2], 4).indices.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cache": True},
+        {"mean": [0.5], "std": [0.25]},
+        {"mean": [0.5], "std": [0.25], "cache": True},
+        {"cue": PlantedPatch("cat", size=2, margin=0), "cache": True},
+        {"test_limit": 6, "cache": True},
+    ],
+    ids=["in memory", "grey", "grey and in memory", "with a patch", "in part"],
+)
+def test_images_by_their_files_whatever_is_made_of_these(settings, data, tmp_path):
+    stored = ImageFolderDataModule(str(data.root), num_workers=0, **settings)
+    stored.setup("test")
+    places = [NAMES.index(normalize("NFC", name)) for name in image_names(stored.test_dataset)]
+    files = [data.test_dataset.images.paths[place] for place in places]
+    table = write(tmp_path, "image,label\n" + "".join(f'"{file}",7\n' for file in reversed(files)))
+    bound = TableEdits(table).bind(stored.test_dataset, CLASSES)
+    assert bound(LABELS, PREDICTIONS, 4).indices.tolist() == list(reversed(range(len(files))))
 
 
 def test_the_same_edit_twice_is_made_once(data, tmp_path):
