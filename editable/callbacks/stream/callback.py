@@ -21,7 +21,8 @@ from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, write_patch
 from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
-from editable.callbacks.stream.outcome import Certificate, StreamOutcome, StreamPoint
+from editable.callbacks.stream.looking import look
+from editable.callbacks.stream.outcome import Certificate, StreamOutcome
 from editable.callbacks.stream.parts import Halves, Parts, divide, tested_loader
 from editable.callbacks.stream.records import records
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
@@ -232,7 +233,7 @@ class CorrectionStream(Subcommand):
             bound = float("nan") if decision is None else decision.bound
             done = done.with_correction(state if kept else done.state, success, kept, seconds, bound)
             if edit + 1 in points:
-                done = done._replace(points=[*done.points, _look(evaluator, parts, done)])
+                done = done._replace(points=[*done.points, look(evaluator, parts, done)])
             yield done
 
     def _make_together(self, evaluator: StreamEvaluator, parts: Parts, done: Progress) -> Iterable[Progress]:
@@ -258,7 +259,7 @@ class CorrectionStream(Subcommand):
                 success=torch.full_like(done.success, success),
                 kept=torch.full_like(done.kept, kept),
             )
-            done = done._replace(points=[*done.points, _look(evaluator, parts, done)])
+            done = done._replace(points=[*done.points, look(evaluator, parts, done)])
             yield done
 
     def _decide(
@@ -369,30 +370,6 @@ def _measure(
     """Run the unedited network over all test images."""
     task = progress.add_task("images through the unedited network", total=number)
     return evaluator.measure_base(batches, number, lambda done: progress.advance(task, done))
-
-
-def _look(evaluator: StreamEvaluator, parts: Parts, done: Progress) -> StreamPoint:
-    """Return where a stream stands after the corrections so far."""
-    number, params = len(done.success), done.state.params
-    held = evaluator.held(params, number)
-    cost = evaluator.cost(params, parts.judged)
-    before = evaluator.predictions[parts.edits.indices[:number]]
-    size, right = cost.group_generality(before, parts.edits.labels[:number])
-    return StreamPoint(
-        number,
-        bool(done.success[-1]),
-        held.images.double().mean().item(),
-        cost.error,
-        cost.broken,
-        cost.mended,
-        cost.agreement,
-        held.views.double().mean().item(),
-        held.changes.double().mean(dim=0).tolist(),
-        size,
-        right / size if size else float("nan"),
-        done.seconds.sum().item(),
-        evaluator.num_bytes(params),
-    )
 
 
 def _correction(
