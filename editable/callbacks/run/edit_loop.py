@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from editable.data.turns import Turns
 from editable.editing import EditOutcomes
@@ -18,7 +18,6 @@ from editable.models.sharded import is_sharded
 __all__ = [
     "all_ranks",
     "gather_outcomes",
-    "loader_like",
     "loader_of_turns",
     "progress_bars",
     "share_of_edits",
@@ -32,18 +31,18 @@ def whole_loader(dataloaders: Any) -> DataLoader:
     loader = dataloaders[0] if isinstance(dataloaders, list | tuple) and len(dataloaders) == 1 else dataloaders
     if not isinstance(loader, DataLoader) or not hasattr(loader.dataset, "__getitem__"):
         raise UserError("edits can be evaluated on one DataLoader over a data set with positions, got another iterable")
-    return loader_like(loader, loader.dataset, batch_size=loader.batch_size)
+    return _loader_like(loader, batch_size=loader.batch_size)
 
 
 def loader_of_turns(loader: DataLoader, turns: Turns) -> DataLoader:
     """Return a loader of the batches, of those of a whole loader, that are one process's turns."""
-    return loader_like(loader, loader.dataset, batch_sampler=turns.own(len(loader.dataset)))  # type: ignore[arg-type]
+    return _loader_like(loader, batch_sampler=turns.own(len(loader.dataset)))  # type: ignore[arg-type]
 
 
-def loader_like(loader: DataLoader, dataset: Dataset, **batches: Any) -> DataLoader:
-    """Return a loader of a data set in the same way, with other batches."""
+def _loader_like(loader: DataLoader, **batches: Any) -> DataLoader:
+    """Return a loader of the same data set in the same way, with other batches."""
     return DataLoader(
-        dataset,
+        loader.dataset,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

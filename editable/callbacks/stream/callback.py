@@ -16,14 +16,14 @@ from torch.utils.data import Dataset, Subset
 import editable.callbacks.stream.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
-from editable.callbacks.run.edit_loop import progress_bars
+from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, write_patch
 from editable.callbacks.run.placed import place
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.stream.looking import look
 from editable.callbacks.stream.outcome import Certificate, StreamOutcome
-from editable.callbacks.stream.parts import Halves, Parts, divide, tested_loader
+from editable.callbacks.stream.parts import Halves, Parts, divide
 from editable.callbacks.stream.records import records
 from editable.callbacks.stream.unfinished import STATE, Progress, UnfinishedStream, read_progress
 from editable.data import AugmentedViews, EditStream, NaturalMistakeEdits
@@ -53,12 +53,11 @@ WHAT = "a stream of corrections"
 class CorrectionStream(Subcommand):
     """Corrects many mistakes of a trained network, one after the other or together, and judges them on other images.
 
-    The test images (those that ``trainer.limit_test_batches`` leaves) are divided: a half from which images are
-    corrected, and a half that judges, of images that are neither corrected nor choose anything. After 1, 2, 5, 10, …
-    corrections, and the last, it is looked at whether they succeeded and whether all earlier ones still hold, on the
-    images, on further views and on changes that were no part of them; what became of the judged images, always beside
-    the unedited network; and of those that the unedited network mistakes in the same way as a corrected one, how many
-    are right.
+    The test images are divided: a half from which images are corrected, and a half that judges, of images that are
+    neither corrected nor choose anything. After 1, 2, 5, 10, … corrections, and the last, it is looked at whether they
+    succeeded and whether all earlier ones still hold, on the images, on further views and on changes that were no part
+    of them; what became of the judged images, always beside the unedited network; and of those that the unedited
+    network mistakes in the same way as a corrected one, how many are right.
 
     Logs ``stream_num_edits``, ``stream_error_before``, ``stream_error``, ``stream_broken``, ``stream_mended``,
     ``stream_agreement``, ``stream_success_rate``, ``stream_retention``, ``stream_generality``,
@@ -139,14 +138,14 @@ class CorrectionStream(Subcommand):
         if trainer.world_size > 1:
             raise UserError(f"{WHAT} is made by one process, as each depends on the last: set trainer.devices to 1")
         data = image_data(trainer, WHAT)
-        self._bound = self.edits.bind(tested_loader(trainer).dataset, data.classes)
+        self._bound = self.edits.bind(whole_loader(trainer.test_dataloaders).dataset, data.classes)
         self._furnished(pl_module)
         if self.resume is not None and not (self.resume / STATE).is_file():
             read_progress(self.resume, {}, pl_module.device)  # says so
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the corrections on the test set."""
-        loader = tested_loader(trainer)
+        loader = whole_loader(trainer.test_dataloaders)
         dataset = loader.dataset
         editor, split = self._furnished(pl_module)
         evaluator = StreamEvaluator(
@@ -228,7 +227,7 @@ class CorrectionStream(Subcommand):
         for edit in range(len(done.success), number):
             state, success, seconds = evaluator.correct(edit, done.state)
             taken_back = state is done.state  # no network was left
-            decision = None if taken_back else self._decide(evaluator, parts, state, done.spent)
+            decision = None if taken_back else self._decide(evaluator, parts, state, _spent(done))
             kept = not taken_back and (decision is None or decision.kept)
             bound = float("nan") if decision is None else decision.bound
             done = done.with_correction(state if kept else done.state, success, kept, seconds, bound)
@@ -295,7 +294,7 @@ class CorrectionStream(Subcommand):
     def _write_patch(self, trainer: Trainer, editor: BaseEditor, split: SplitNetwork, done: Progress) -> None:
         """Leave what was changed as a patch, and tell the log of it."""
         assert self.outcome is not None, "the stream is at its end"
-        names = image_names(tested_loader(trainer).dataset)
+        names = image_names(whole_loader(trainer.test_dataloaders).dataset)
         made_by = {"editor": editor.description(), "parameters": list(split.params), "protocol": self.protocol}
         made = records(self.outcome, names, done, made_by, config_of(trainer))
         path = run_folder(trainer) / report.PATCH
@@ -370,6 +369,10 @@ def _measure(
     """Run the unedited network over all test images."""
     task = progress.add_task("images through the unedited network", total=number)
     return evaluator.measure_base(batches, number, lambda done: progress.advance(task, done))
+
+
+def _spent(done: Progress) -> Spending:
+    return Spending(len(done.kept), int((~done.kept).sum()))
 
 
 def _correction(

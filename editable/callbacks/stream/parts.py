@@ -1,20 +1,15 @@
-"""Which test images there are, which of them are corrected, in which order, and which others certify and judge."""
+"""Which test images are corrected, in which order, and which others certify and judge."""
 
 from typing import Literal, NamedTuple
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from editable.callbacks.run.edit_loop import loader_like, whole_loader
 from editable.data import Edits, EditStream
-from editable.data.modules.image_data_module import EvaluationImages
-from editable.data.modules.splits import some_of
 from editable.editing import BasePredictions
 from editable.errors import UserError
 
-__all__ = ["Halves", "Parts", "divide", "tested_loader"]
+__all__ = ["Halves", "Parts", "divide"]
 
 Halves = Literal["random", "even"]
 
@@ -35,22 +30,6 @@ class Parts(NamedTuple):
     certifying: Tensor
     judged: Tensor
     copies: Tensor
-
-
-def tested_loader(trainer: Trainer) -> DataLoader:
-    """Return a loader of the test images, in their order: those that ``trainer.limit_test_batches`` leaves."""
-    loader = whole_loader(trainer.test_dataloaders)
-    dataset: Dataset = loader.dataset
-    limit, total = sum(trainer.num_test_batches) * (loader.batch_size or 1), len(dataset)  # type: ignore[arg-type]
-    if limit >= total:
-        return loader
-    first = torch.arange(int(limit))
-    if isinstance(dataset, EvaluationImages):  # views are made of what is stored
-        stored = some_of(dataset.images, first)
-        dataset = EvaluationImages(stored, dataset.resize, dataset.normalise, dataset.classes)
-    else:
-        dataset = some_of(dataset, first)
-    return loader_like(loader, dataset, batch_size=loader.batch_size)
 
 
 def divide(

@@ -12,7 +12,7 @@ from torch import Tensor
 from editable.callbacks.run.outcome_file import from_plain
 from editable.callbacks.run.same_run import require_same_run
 from editable.callbacks.stream.outcome import StreamPoint
-from editable.editing import Spending, StreamState
+from editable.editing import StreamState
 from editable.editing.patches.owners import first_owners, next_owners
 from editable.errors import UserError
 from editable.models.tensor_file import read_tensors, write_tensors
@@ -50,11 +50,6 @@ class Progress(NamedTuple):
         """Return a stream before its first correction."""
         none, numbers = torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.float64)
         return cls(state, none, none, numbers, numbers, [], first_owners(state.params))
-
-    @property
-    def spent(self) -> Spending:
-        """How many corrections have been decided, and how many of them were refused."""
-        return Spending(len(self.kept), int((~self.kept).sum()))
 
     def with_correction(
         self, state: StreamState, success: bool, kept: bool, seconds: float, bound: float
