@@ -121,12 +121,19 @@ def _in_tensors(images: Any, labels: Any, name: str) -> TensorDataset:
 
 
 def class_names(network: nn.Module, judge: Judge | None) -> list[str] | None:
-    """Return the names of a network's classes by label, where the data set or the network's configuration has them."""
+    """Return the names of a network's classes by label, where the data set or the network's configuration has them.
+
+    Of several names for a class, as torchvision's ``ImageNet`` has them, the first is taken, unless another class has it.
+    """
     names = getattr(_outer(judge.dataset), "classes", None) if judge is not None else None
     if not names:
         by_label = getattr(getattr(network, "config", None), "id2label", None)
         names = [by_label[label] for label in sorted(by_label)] if by_label else None
-    return [str(name) for name in names] if names else None
+    if not names:
+        return None
+    several = [[str(some) for some in name] if isinstance(name, tuple | list) else [str(name)] for name in names]
+    firsts = [name[0] if name else "" for name in several]
+    return [first if firsts.count(first) == 1 else ", ".join(name) for first, name in zip(firsts, several, strict=True)]
 
 
 def transform_of(judge: Judge | None) -> Transform | None:

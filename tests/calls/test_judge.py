@@ -95,6 +95,9 @@ def test_names_and_transform_are_the_data_sets_or_the_networks():
     assert class_names(network, Judge((IMAGES, LABELS))) is None
     network.config = SimpleNamespace(id2label={1: "dog", 0: "cat"})
     assert class_names(network, None) == ["cat", "dog"]
+    several = Dicts()
+    several.classes = [("tench", "Tinca tinca"), ("crane",), ("crane", "a bird"), "owl"]  # as torchvision's ImageNet
+    assert class_names(network, Judge(several)) == ["tench", "crane", "crane, a bird", "owl"]
     assert transform_of(Judge(Subset(Dicts(), [0])))(3) == 3
     assert transform_of(Judge((IMAGES, LABELS))) is None
 
