@@ -103,6 +103,8 @@ def best_edit(request: Request, candidates: Sequence[Candidate], names: list[str
     number = len(request.asked)
     with tracked(candidates, "candidates") as shown:
         trials = [request.run(candidate) for candidate in shown]
+    if request.fault is not None:
+        raise request.fault
     tried = tell(trials, request.positions, level)
     chosen = least_harmful(tried)
     if chosen is None:

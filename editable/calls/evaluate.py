@@ -59,6 +59,7 @@ def evaluate(
     require_at_least(0, views=views, edited_views=edited_views)
     judge = Judge(loader, "loader")
     named = list(layers_for(editor, network, layers))
+    judge.fit(network)
     device = next(network.parameters()).device
     split = split_for(editor, network, named)
     editor = editor.to(device)

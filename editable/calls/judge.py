@@ -6,8 +6,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
+from editable.calls.running import logits_on
 from editable.data.modules.image_data_module import EvaluationImages
 from editable.errors import UserError
 
@@ -28,7 +39,7 @@ class Judge:
     """Labelled images, read in batches, any of them by their positions.
 
     Args:
-        given: A loader, whose data set is read in order, a data set with a length, or images [N, C, H, W] with labels
+        given: A loader, whose images are read in order, a data set with a length, or images [N, C, H, W] with labels
             [N], tensors, arrays or lists of numbers. Items and batches are pairs, or mappings such as those of Hugging
             Face's data sets.
         name: What they are called in messages.
@@ -42,7 +53,7 @@ class Judge:
         self._options: dict[str, Any] = {"batch_size": BATCH}
         dataset: Any = given
         if isinstance(given, DataLoader):
-            dataset = given.dataset
+            dataset = _drawn(given, name)
             self._options = {
                 "batch_size": given.batch_size or BATCH,
                 "num_workers": given.num_workers,
@@ -62,16 +73,38 @@ class Judge:
         if not len(dataset):
             raise UserError(f"{name} has no images")
         self.dataset = dataset
+        self.fault: UserError | None = None
+        self._num_classes: int | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def fit(self, network: nn.Module) -> None:
+        """Look whether a network takes the images, and from now on whether it knows their labels.
+
+        Raises:
+            UserError: If it does not take them.
+        """
+        images, _ = next(self.batches([0]))
+        try:
+            self._num_classes = logits_on(network, images).shape[1]
+        except UserError as error:
+            raise UserError(f"{self.name} has images that do not fit: {error}") from error
 
     def batches(self, positions: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [B, C, H, W] and labels, int64 [B], of some positions in their order; by default of all.
 
         Raises:
-            UserError: If images make no batch, or a batch is no pair of images and labels.
+            UserError: If images make no batch, or a batch is no pair of images and labels, or a label is none of the
+                network's; it is kept as ``fault``.
         """
+        try:
+            yield from self._batches(positions)
+        except UserError as error:
+            self.fault = error
+            raise
+
+    def _batches(self, positions: Sequence[int] | None) -> Iterator[tuple[Tensor, Tensor]]:
         dataset = self.dataset if positions is None else Subset(self.dataset, list(positions))
         batches = iter(DataLoader(dataset, shuffle=False, **self._options))
         while True:
@@ -101,7 +134,31 @@ class Judge:
             )
         if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(images):
             raise UserError(f"{self.name} must give one whole number as the label of each image, got {_kind(labels)}")
+        known = torch.inf if self._num_classes is None else self._num_classes
+        strange = labels[(labels < 0) | (labels >= known)].tolist()
+        if strange:
+            whose = f"the network's classes, 0 … {self._num_classes - 1}" if self._num_classes else "a class's"
+            raise UserError(f"{self.name} has the label {strange[0]}, which is none of {whose}")
         return images, labels.long()
+
+
+def _drawn(loader: DataLoader, name: str) -> Any:
+    """Return the images that a loader gives, in their order: those of its data set, or of a part of it."""
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if isinstance(dataset, IterableDataset):
+        return dataset
+    sampler = batches.sampler if type(batches) is BatchSampler else loader.sampler if batches is None else batches
+    if isinstance(sampler, SubsetRandomSampler):
+        return Subset(dataset, sorted(int(index) for index in sampler.indices))
+    whole = isinstance(sampler, SequentialSampler) or (
+        isinstance(sampler, RandomSampler) and not sampler.replacement and sampler.num_samples == len(dataset)  # type: ignore[arg-type]
+    )
+    if not whole:
+        raise UserError(
+            f"{name} is a loader whose {type(sampler).__name__} decides which of its images it gives: give a Subset of "
+            "its data set in their place"
+        )
+    return dataset
 
 
 def _in_tensors(images: Any, labels: Any, name: str) -> TensorDataset:
@@ -123,7 +180,7 @@ def _in_tensors(images: Any, labels: Any, name: str) -> TensorDataset:
 def class_names(network: nn.Module, judge: Judge | None) -> list[str] | None:
     """Return the names of a network's classes by label, where the data set or the network's configuration has them.
 
-    Of several names for a class, as torchvision's ``ImageNet`` has them, the first is taken, unless another class has it.
+    Of several names for a class, as torchvision's ``ImageNet`` has them, the first is taken if no other class has it.
     """
     names = getattr(_outer(judge.dataset), "classes", None) if judge is not None else None
     if not names:

@@ -78,7 +78,7 @@ class Request:
         self._targets = torch.cat([self.asked, self.asked.repeat_interleave(views)])
         judging = None
         for given in filter(None, (self.judge, self._references)):
-            self._check(given)
+            given.fit(self.network)
         if self.judge is not None:
             self._judged, rest = halves(len(self.judge), self._references is None, seed)
             self._rest = rest.tolist()
@@ -88,13 +88,11 @@ class Request:
             self.network, self._make, self._placed, len(self.images), judging, measured=self._measured
         )
 
-    def _check(self, given: Judge) -> None:
-        """Refuse images that the network cannot take, before a candidate is blamed for it."""
-        images, _ = next(iter(given.batches([0])))
-        try:
-            logits_on(self.network, images)
-        except UserError as error:
-            raise UserError(f"{given.name} has images that do not fit: {error}") from error
+    @property
+    def fault(self) -> UserError | None:
+        """What is wrong with the images that judge or serve otherwise, if that was found."""
+        faults = (given.fault for given in (self.judge, self._references) if given is not None)
+        return next(filter(None, faults), None)
 
     @property
     def positions(self) -> Tensor:

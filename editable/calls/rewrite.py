@@ -80,18 +80,22 @@ def rewrite(
     require_seed(seed=seed)
     if not isinstance(exemplars, tuple | list) or len(exemplars) != 3:
         raise UserError("exemplars are three things: images, the same images manipulated, and masks [n, H, W]")
+    _require_full_precision(network)
     judging = Judge(judge)
+    judging.fit(network)
     make = transform or transform_of(judging)
     device = next(network.parameters()).device
     originals, manipulated = (image_batch(images, make).to(device) for images in exemplars[:2])
     judged, rest = halves(len(judging), references is None, seed)
     others, where = (judging, rest.tolist()) if references is None else (Judge(references, "references"), None)
+    if references is not None:
+        others.fit(network)
     solver = solver or ClosedForm()
     block = LayerBlock(network, layer)
     memory = make_memory(tuple(block.weight.shape), block.geometry)
     moment = collect_second_moment(block, memory, (images for images, _ in others.batches(where)))
     inverse = InverseMoment(moment, Regularisation(epsilon=epsilon))
-    made = exemplars_from_images(block, originals, manipulated, torch.as_tensor(exemplars[2]).to(originals))
+    made = exemplars_from_images(block, originals, manipulated, _masks(exemplars[2]).to(originals))
     wanted, before = _predicted(network, originals), _predicted(network, manipulated)
     kept = next(iter(others.batches(where)))[0].to(originals) if solver.uses_references else None
     problem = RewriteProblem(
@@ -113,6 +117,25 @@ def rewrite(
     rewritten = changed_copy(network, patch)
     harm = _harm(network, rewritten, judging, judged, torch.cat([originals, manipulated]).cpu(), level)
     return Rule(layer, solver, wanted, before, _predicted(rewritten, manipulated), harm, result, patch, network)
+
+
+def _require_full_precision(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
+            raise UserError(
+                f"a rewrite needs a network in full precision, but '{name}' is {parameter.dtype}: call float()"
+            )
+
+
+def _masks(given: Any) -> Tensor:
+    """Return masks [n, H, W], which may be given one by one."""
+    try:
+        several = isinstance(given, list | tuple) and any(isinstance(some, Tensor) for some in given)
+        return torch.stack([torch.as_tensor(some) for some in given]) if several else torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"masks must be numbers [n, H, W], one mask of the same size for each exemplar: {error}"
+        ) from error
 
 
 def _harm(network: nn.Module, rewritten: nn.Module, judge: Judge, judged: Tensor, used: Tensor, level: float) -> Harm:

@@ -183,10 +183,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"editor": editable.editors.Editor(editable.editors.RMSProp(1e-3)), "layers": "head"}, "head"),
     ({"editor": editable.editors.CodebookEditor(), "layers": "5"}, "layer of its own, 'codebook', but layers names 5"),
     ({"images": X[:1], "labels": [int(Y[0])]}, "there is nothing to edit"),
-    ({"judge": (X, Y + 5)}, "judge has the label 7, which is none of the network's"),
+    ({"judge": (X, Y + 5)}, r"judge has the label [567], which is none of the network's classes, 0 … 2"),
     ({"images": torch.zeros(1, 1, 8, 8)}, r"Sequential cannot take images \[1, 8, 8\] \("),
     ({"judge": (X[:, :1], Y)}, r"judge has images that do not fit: Sequential cannot take images \[1, 8, 8\]"),
     ({"references": (X[:, :, :4], Y)}, r"references has images that do not fit: .* \[3, 4, 8\]"),
+    ({"judge": (X, torch.cat([Y[:-1], torch.tensor([8])])), "references": (X[:9], Y[:9])}, "judge has the label 8"),
+    ({"references": (X, torch.cat([Y[:-1], torch.tensor([-1])]))}, "references has the label -1"),
     ({"labels": 10**30}, "a label is the name or the number of a class, got 1000000000000"),
     ({"network": nn.Flatten()}, "Flatten has no layer before its classifier"),
 ]

@@ -77,3 +77,9 @@ def test_closed_forms_and_mistakes():
 def test_mistakes_end_in_one_sentence(options: dict, message: str):
     with pytest.raises(UserError, match=message):
         editable.evaluate(classifier(), (X, Y), editable.editors.Editor(editable.editors.RMSProp(1e-3)), **options)
+
+
+def test_labels_that_the_network_does_not_know_are_refused():
+    editor = editable.editors.Editor(editable.editors.RMSProp(1e-3))
+    with pytest.raises(UserError, match=r"loader has the label 1., which is none of the network's classes, 0 … 2"):
+        editable.evaluate(classifier(), (X, Y + 10), editor, num_edits=2)

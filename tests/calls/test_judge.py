@@ -7,7 +7,17 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from editable.calls.judge import Judge, class_names, halves, transform_of
 from editable.errors import UserError
@@ -49,6 +59,41 @@ def test_all_are_read_in_order(given: Any):
     images, labels = (torch.cat(some) for some in zip(*Judge(given).batches([5, 1]), strict=True))
     assert images[:, 0, 0, 0].tolist() == [5, 1]
     assert labels.tolist() == [2, 1]
+
+
+def test_a_part_that_a_loader_draws_is_that_part():
+    some = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=3, sampler=SubsetRandomSampler([6, 1, 4]))
+    judge = Judge(some)
+    assert len(judge) == 3
+    assert torch.cat([images for images, _ in judge.batches()])[:, 0, 0, 0].tolist() == [1, 4, 6]
+    batches = BatchSampler(SubsetRandomSampler([2, 0]), 2, drop_last=False)
+    judge = Judge(DataLoader(TensorDataset(IMAGES, LABELS), batch_sampler=batches))
+    assert torch.cat([labels for _, labels in judge.batches()]).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        {"sampler": WeightedRandomSampler([1.0] * 7, 7)},
+        {"sampler": RandomSampler(LABELS, replacement=True)},
+        {"sampler": RandomSampler(LABELS, num_samples=3)},
+        {"batch_sampler": [[0, 1], [2]]},
+    ],
+)
+def test_a_loader_that_chooses_by_itself_is_refused(loader: dict[str, Any]):
+    with pytest.raises(
+        UserError, match=r"judge is a loader whose .* decides which of its images it gives: give a Subset"
+    ):
+        Judge(DataLoader(TensorDataset(IMAGES, LABELS), **loader))
+
+
+def test_labels_are_the_networks():
+    judge = Judge((IMAGES, LABELS + torch.tensor([0, 0, 0, 0, 0, 5, 0])))
+    assert len(list(judge.batches())) == 1
+    judge.fit(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))
+    with pytest.raises(UserError, match="judge has the label 7, which is none of the network's classes, 0 … 2"):
+        list(judge.batches())
+    assert "the label 7" in str(judge.fault)
 
 
 class Endless(IterableDataset[Any]):

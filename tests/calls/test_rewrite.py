@@ -76,6 +76,11 @@ def test_strength_and_other_solvers():
         ({"exemplars": (X[:4], X[:4], MASK * 0)}, "mask"),
         ({"judge": (X[:0], Y[:0])}, "judge has no images"),
         ({"judge": (X[:4], Y[:4]), "references": (X, Y)}, "judge has no images but the exemplars"),
+        ({"judge": (X, Y + 10)}, "judge has the label 1., which is none of the network's classes, 0 … 2"),
+        ({"judge": (X, Y - 20)}, "judge has the label -.*, which is none of"),
+        ({"references": (X, Y + 10)}, "references has the label 1., which is none"),
+        ({"judge": (X[:, :1], Y)}, "judge has images that do not fit"),
+        ({"exemplars": (X[:4], X[:4], [MASK[0], MASK[0, :2]])}, "masks must be numbers"),
         ({"level": 0.0}, "level must be in"),
         ({"strength": float("nan")}, "strength must be"),
         ({"epsilon": -1.0}, "epsilon"),
@@ -86,3 +91,14 @@ def test_mistakes_end_in_one_sentence(changes: dict[str, Any], message: str):
     layer, exemplars = given.pop("layer"), given.pop("exemplars")
     with pytest.raises(UserError, match=message):
         editable.rewrite(classifier(), layer, exemplars, **given)
+
+
+def test_masks_may_be_given_one_by_one():
+    given = X[:4], manipulated()
+    whole, each = (editable.rewrite(classifier(), "0", (*given, masks), judge=(X, Y)) for masks in (MASK, list(MASK)))
+    assert torch.equal(whole.network[0].weight, each.network[0].weight)
+
+
+def test_half_precision_is_refused():
+    with pytest.raises(UserError, match=r"full precision, but '0.weight' is torch.float16: call float\(\)"):
+        editable.rewrite(classifier().half(), "0", (X[:4], manipulated(), MASK), judge=(X, Y))

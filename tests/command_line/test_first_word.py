@@ -1,6 +1,7 @@
 """Questions are answered at once: without torch, and with the name that was meant."""
 
 import gc
+import io
 import subprocess
 import sys
 from inspect import getdoc
@@ -135,3 +136,27 @@ def test_python_m_editable_is_the_same():
     command = [sys.executable, "-m", "editable", "fot"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stderr) == (2, "error: there is no command 'fot': did you mean 'fit'?\n")
+
+
+def test_an_interruption_while_torch_is_imported_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def interrupted(args: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("editable.cli.answer_at_once", interrupted)
+    with pytest.raises(SystemExit) as status:
+        main(["fit"])
+    assert status.value.code == 130
+    assert capsys.readouterr().err == "interrupted by SIGINT: there is nothing to go on from\n"
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("latin-1", b"3 \\u2192 2 \xb1 1"), ("utf-8", "3 → 2 ± 1".encode())])
+def test_any_encoding_of_the_output_will_do(encoding: str, written: bytes, monkeypatch: pytest.MonkeyPatch):
+    bytes_written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_written, encoding=encoding))
+    monkeypatch.setattr("editable.cli.answer_at_once", lambda args: None)
+    monkeypatch.setattr("editable.running.run", lambda args: print("3 → 2 ± 1", end=""))
+    main([])
+    sys.stdout.flush()
+    assert bytes_written.getvalue() == written
