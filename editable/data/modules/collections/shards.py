@@ -1,8 +1,9 @@
 """Images in tar files, by position: where each lies in its shard is found once, by headers, and none is unpacked."""
 
+import posixpath
 import tarfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -23,6 +24,8 @@ LONGEST_LABEL = 1000
 class ShardIndex:
     """What is in some shards: each sample's image and label, which are neighbours of one name before its first dot.
 
+    A link stands for the file of the shard that it leads to.
+
     Args:
         shards: The tar files, not compressed.
         label_extension: Ending of the file that has a sample's label.
@@ -33,7 +36,8 @@ class ShardIndex:
         labels: As the shards have them, one text for each image.
 
     Raises:
-        UserError: If a file is no such tar file, or a sample has no image, several, or no label.
+        UserError: If a file is no such tar file, a sample has no image, several, or no label, or a link leads to no
+            file of its shard.
     """
 
     def __init__(self, shards: Sequence[Path], label_extension: str, hide_bar: bool = False) -> None:
@@ -60,19 +64,25 @@ class ShardIndex:
         labels: dict[str, str] = {}
         try:
             with tarfile.open(shard, "r:") as file:
-                for member in file:
+                members = file.getmembers()
+                by_name = {posixpath.normpath(member.name): member for member in members}
+                for member in members:
                     folder, _, base = member.name.rpartition("/")
                     key, _, extension = base.partition(".")
-                    if not member.isfile() or base.startswith("."):
+                    is_image = f".{extension.lower()}".endswith(IMG_EXTENSIONS)
+                    if base.startswith(".") or not (is_image or extension == self._label_extension):
+                        continue
+                    if not _stands_for_a_file(member):
                         continue
                     key = f"{folder}/{key}" if folder else key
-                    if f".{extension.lower()}".endswith(IMG_EXTENSIONS):
+                    held = _file_of(member, by_name, shard)
+                    if is_image:
                         if key in images:
                             raise UserError(f"the sample '{key}' of '{shard}' has two images: a sample has one")
                         name = f"{shard.stem}/{member.name}"
-                        images[key] = (name, member.offset_data, member.size)
-                    elif extension == self._label_extension and member.size <= LONGEST_LABEL:
-                        content = file.extractfile(member)
+                        images[key] = (name, held.offset_data, held.size)
+                    elif held.size <= LONGEST_LABEL:
+                        content = file.extractfile(held)
                         assert content is not None, "it is a file"
                         labels[key] = content.read().decode("utf-8", "replace").strip()
         except (tarfile.TarError, OSError) as error:
@@ -85,7 +95,34 @@ class ShardIndex:
                 f"the sample '{without}' of '{shard}' has no label: put it into '{without}.{self._label_extension}', "
                 "or name another ending by label_extension"
             )
+        without = next((key for key in labels if key not in images), None)
+        if without is not None:
+            raise UserError(
+                f"the sample '{without}' of '{shard}' has a label, but no image of a format that is read "
+                f"({', '.join(IMG_EXTENSIONS)}): write its image as one of these, or leave the sample out"
+            )
         return [(name, labels[key], offset, size) for key, (name, offset, size) in images.items()]
+
+
+def _stands_for_a_file(member: tarfile.TarInfo) -> bool:
+    return member.isfile() or member.islnk() or member.issym()
+
+
+def _file_of(member: tarfile.TarInfo, by_name: Mapping[str, tarfile.TarInfo], shard: Path) -> tarfile.TarInfo:
+    """Return the file that a member is, or that links lead to from it."""
+    found, passed = member, set[str]()
+    while found.islnk() or found.issym():
+        passed.add(posixpath.normpath(found.name))
+        # a symbolic link is named as its own folder sees it, a hard one as the tar file does
+        start = posixpath.dirname(found.name) if found.issym() else ""
+        target = posixpath.normpath(posixpath.join(start, found.linkname))
+        if target in passed or target not in by_name or not _stands_for_a_file(by_name[target]):
+            raise UserError(
+                f"'{member.name}' of '{shard}' is a link to '{found.linkname}', which is no file of the shard: put the "
+                "file itself there (tar has --dereference)"
+            )
+        found = by_name[target]
+    return found
 
 
 class ShardImages(LabelledImages):

@@ -119,3 +119,56 @@ def test_damaged_shards(tmp_path: Path):
         pass
     (tmp_path / "train-0001.tar").unlink()
     assert "has no images" in refusal(tmp_path) or "have no image" in refusal(tmp_path)
+
+
+def tar_of(path: Path, *members: tuple[str, bytes | str, bytes]) -> None:
+    """Write a tar file of members, each a name, its content or where it leads to, and its type."""
+    with tarfile.open(path, "w") as file:
+        for name, content, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if isinstance(content, str):
+                info.linkname, content = content, b""
+            info.size = len(content)
+            file.addfile(info, BytesIO(content))
+
+
+def pixel(red: int) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (1, 1), (red, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+FILE, HARD, SYMBOLIC = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
+
+
+def test_links_lead_to_their_files(tmp_path: Path):
+    tar_of(
+        tmp_path / "train-0.tar",
+        ("./a/later.png", "../b/file.png", SYMBOLIC),
+        ("./a/later.cls", b"cat", FILE),
+        ("./b/file.png", pixel(40), FILE),
+        ("./b/file.cls", b"dog", FILE),
+        ("./b/same.png", "./b/file.png", HARD),
+        ("./b/same.cls", "file.cls", SYMBOLIC),
+        ("./c/chain.png", "../a/later.png", SYMBOLIC),
+        ("./c/chain.cls", b"cat", FILE),
+    )
+    data = module(tmp_path, validation_fraction=0)
+    data.setup("fit")
+    pairs = [(int(image[0]), NAMES[label]) for image, label in data._split("train")]
+    assert pairs == [(40, "cat"), (40, "dog"), (40, "dog"), (40, "cat")]
+
+
+@pytest.mark.parametrize("to", ["x.png", "y.png", "/etc/x.png", "../out.png"])
+def test_a_link_to_no_file_of_the_shard_is_refused(tmp_path: Path, to: str):
+    tar_of(tmp_path / "train-0.tar", ("x.cls", b"cat", FILE), ("x.png", to, SYMBOLIC))
+    message = f"'x.png' of '{tmp_path / 'train-0.tar'}' is a link to '{to}', which is no file of the shard"
+    assert message in refusal(tmp_path)
+
+
+def test_a_label_without_an_image_is_refused(tmp_path: Path):
+    shard = tmp_path / "train-0.tar"
+    good = ("a.png", pixel(1), FILE), ("a.cls", b"cat", FILE)
+    tar_of(shard, *good, ("b.gif", b"GIF89a", FILE), ("b.cls", b"dog", FILE))
+    assert f"the sample 'b' of '{shard}' has a label, but no image of a format that is read (" in refusal(tmp_path)
