@@ -40,8 +40,8 @@ class DatasetDataModule(FramedImageDataModule):
         test: likewise of the test images.
 
     Raises:
-        UserError: an argument is out of range, or no data set is given; a data set cannot be made, is empty, or its
-            items are no images with labels.
+        UserError: an argument is out of range, no data set is given, or two splits of ``dataset`` are one; a data set
+            cannot be made, is empty, or its items are no images with labels.
     """
 
     def __init__(
@@ -90,6 +90,10 @@ class DatasetDataModule(FramedImageDataModule):
         self.makers: dict[Split, Callable[[], Dataset]] = {}
         own: dict[Split, Callable[[], Dataset] | None] = {"train": train, "val": val, "test": test}
         values: dict[Split, SplitValue] = {"train": train_split, "val": val_split, "test": test_split}
+        given = [value for value in values.values() if value is not None]
+        if dataset is not None and len(set(given)) < len(given):
+            names = ", ".join(str(value) for value in values.values())
+            raise UserError(f"train_split, val_split and test_split must differ, got {names}")
         for split, maker in own.items():
             if dataset is not None and values[split] is not None:
                 self.makers[split] = _BySplit(dataset, split_argument, values[split])

@@ -38,7 +38,8 @@ class WebDatasetDataModule(FramedImageDataModule):
         label_extension: ending of the file in a sample that has its label.
 
     Raises:
-        UserError: an argument is out of range, there are no such shards, one cannot be read, or a sample has no label.
+        UserError: an argument is out of range, there are no such shards, one is of two parts or cannot be read, or a
+            sample has no label or no image.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class WebDatasetDataModule(FramedImageDataModule):
         """Class names: those listed, or those of the first part that has shards.
 
         Raises:
-            UserError: there are no shards, or one cannot be read.
+            UserError: there are no shards, or one is of two parts or cannot be read.
         """
         if self.listed_classes is not None:
             return self.listed_classes
@@ -110,7 +111,8 @@ class WebDatasetDataModule(FramedImageDataModule):
         """Return the images of a part; ``None`` where there are no shards for validation or test.
 
         Raises:
-            UserError: there are no training shards, one cannot be read, is empty, or has a label of no class.
+            UserError: there are no training shards, one is of two parts, cannot be read, is empty, or has a label of no
+                class.
         """
         if not self._shards(split):
             if split == "train":
@@ -135,7 +137,17 @@ class WebDatasetDataModule(FramedImageDataModule):
             raise UserError(
                 f"there is no folder of shards '{self.root}': give root, which holds {self.patterns[split]}"
             )
-        return sorted(path for path in self.root.glob(self.patterns[split]) if path.is_file())
+        found = {name: sorted(p for p in self.root.glob(self.patterns[name]) if p.is_file()) for name in self.patterns}
+        part_of: dict[Path, Split] = {}
+        for part, shards in found.items():
+            for shard in shards:
+                first = part_of.setdefault(shard.resolve(), part)
+                if first != part:
+                    raise UserError(
+                        f"the shard '{shard}' is matched by {first} ('{self.patterns[first]}') and by {part} "
+                        f"('{self.patterns[part]}'): name them so that each shard is of one part"
+                    )
+        return found[split]
 
     def _index(self, split: Split) -> ShardIndex:
         if split not in self._indices:

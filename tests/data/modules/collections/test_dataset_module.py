@@ -178,6 +178,10 @@ def test_training_and_limits() -> None:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "a data set is given either as dataset, for all splits, or as train, val and test"),
     "both": ({"dataset": Items, "test": Items}, "a data set is given either as dataset"),
+    "one split twice": (
+        {"dataset": Items, "test_split": "train"},
+        "train_split, val_split and test_split must differ, got train, None, train",
+    ),
     "cannot be made": ({"dataset": Items, "test_split": "tset"}, "cannot be made (there is no split tset)"),
     "no such argument": ({"dataset": Items, "split_argument": "part"}, "unexpected keyword argument 'part'"),
     "empty": ({"test": lambda: Items("test", labels=[])}, "Items (test) has no images"),

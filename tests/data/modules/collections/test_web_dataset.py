@@ -172,3 +172,15 @@ def test_a_label_without_an_image_is_refused(tmp_path: Path):
     good = ("a.png", pixel(1), FILE), ("a.cls", b"cat", FILE)
     tar_of(shard, *good, ("b.gif", b"GIF89a", FILE), ("b.cls", b"dog", FILE))
     assert f"the sample 'b' of '{shard}' has a label, but no image of a format that is read (" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_a_shard_of_two_parts_is_refused(tmp_path: Path, stage: str):
+    write(tmp_path, "train", 3)
+    write(tmp_path, "test", 3)
+    with pytest.raises(UserError) as raised:
+        module(tmp_path, train="*.tar").setup(stage)
+    shard = tmp_path / "test-0000.tar"
+    assert f"the shard '{shard}' is matched by train ('*.tar') and by test ('test-*.tar')" in str(raised.value)
+    assert "by train ('train-*.tar') and by val ('./train-*.tar')" in refusal(tmp_path, val="./train-*.tar")
+    module(tmp_path, train="*.tar", test="held-out-*.tar").setup("fit")
