@@ -11,7 +11,7 @@ from rich.console import Console
 
 from editable.atomic import write_atomically
 from editable.command_line.options.compare import options
-from editable.data import NaturalMistakeEdits, TableEdits
+from editable.data import EditStream, NaturalMistakeEdits, TableEdits
 from editable.errors import UserError
 from editable.tables import Table
 from editable.text_files import read_json, require_file
@@ -25,6 +25,13 @@ COLUMNS = ("run", "test error, %", "drawdown, points", "success, %", "steps", "g
 
 FIGURES = ("drawdown", "success_rate", "num_steps")
 """Figures that a run has by names that tell which kind of edits they are of."""
+
+KINDS = {
+    EditStream.metric_prefix: "random labels",
+    TableEdits.metric_prefix: "a table's edits",
+    NaturalMistakeEdits.metric_prefix: "mistakes",
+}
+"""Each kind of edits by what stands before the names of its figures."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class EvaluatedRun:
         num_steps: Mean number of steps.
         generality: Success rate on other views of the edited inputs; none where no views were looked at.
         num_edits: Number of edits.
+        kind: Which edits they are: ``random labels``, ``a table's edits`` or ``mistakes``.
     """
 
     test_error: float
@@ -49,6 +57,7 @@ class EvaluatedRun:
     num_steps: float
     generality: float | None
     num_edits: int
+    kind: str
 
     @classmethod
     def read(cls, folder: str | Path) -> "EvaluatedRun":
@@ -60,8 +69,7 @@ class EvaluatedRun:
         folder = Path(folder)
         try:
             metrics = read_json(folder / "metrics.json")
-            kinds = ("", TableEdits.metric_prefix, NaturalMistakeEdits.metric_prefix)
-            kind = next((some for some in kinds if f"{some}drawdown" in metrics), kinds[-1])
+            kind = next((some for some in KINDS if f"{some}drawdown" in metrics), NaturalMistakeEdits.metric_prefix)
             require_file(folder / "edits.csv")
             with (folder / "edits.csv").open(newline="", encoding="utf-8") as file:
                 drawdowns = np.array([float(row["drawdown"]) for row in csv.DictReader(file)])
@@ -78,6 +86,7 @@ class EvaluatedRun:
                 float(metrics[f"{kind}num_steps"]),
                 metrics.get(f"{kind}generality"),
                 len(drawdowns),
+                KINDS[kind],
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(
@@ -114,7 +123,8 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path, replace: b
         The runs by name.
 
     Raises:
-        UserError: If a folder holds no evaluated run, the file is no ``.png``, or there is a file in one's place.
+        UserError: If a folder holds no evaluated run, two runs have edits of different kinds, the file is no ``.png``,
+            or there is a file in one's place.
     """
     path = Path(path)
     if path.suffix != ".png":
@@ -125,6 +135,13 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path, replace: b
             f"'{there[0]}' is there already: choose another --output, or ask for it to be replaced (--replace)"
         )
     runs = {name: EvaluatedRun.read(folder) for name, folder in folders.items()}
+    first = next(iter(runs), "")
+    other = next((name for name, run in runs.items() if run.kind != runs[first].kind), None)
+    if other is not None:
+        raise UserError(
+            f"{first!r} was judged by {runs[first].kind} and {other!r} by {runs[other].kind}, whose figures do not "
+            "compare: choose runs with edits of one kind (evaluation.edits)"
+        )
     generalities = [run.generality for run in runs.values() if run.generality is not None]
     plot_comparison(
         path,

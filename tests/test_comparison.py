@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -14,11 +15,12 @@ from editable.errors import UserError
 def run(tmp_path):
     """Make the log folder of a run with given drawdowns of its edits."""
 
-    def make(name, drawdowns, **metrics):
+    def make(name, drawdowns, prefix="", **metrics):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         mean = sum(drawdowns) / max(len(drawdowns), 1)
-        found = {"test_error": 0.125, "drawdown": mean, "success_rate": 0.75, "num_steps": 2.5} | metrics
+        edits = {"drawdown": mean, "success_rate": 0.75, "num_steps": 2.5}
+        found = {"test_error": 0.125} | {f"{prefix}{some}": value for some, value in edits.items()} | metrics
         (folder / "metrics.json").write_text(json.dumps(found))
         with (folder / "edits.csv").open("w", newline="") as file:
             writer = csv.writer(file)
@@ -62,12 +64,24 @@ def test_generality_is_drawn_where_all_runs_have_it(run, tmp_path):
     assert widths[0] == 1.5 * widths[1]
 
 
-def test_natural_mistakes_have_names_of_their_own(run):
-    folder = run("a", [0.1, 0.3])
-    metrics = json.loads((folder / "metrics.json").read_text())
-    names = {name: name if name == "test_error" else f"mistake_{name}" for name in metrics}
-    (folder / "metrics.json").write_text(json.dumps({names[name]: value for name, value in metrics.items()}))
-    assert EvaluatedRun.read(folder) == EvaluatedRun.read(run("b", [0.1, 0.3]))
+KINDS = {"": "random labels", "table_": "a table's edits", "mistake_": "mistakes"}
+
+
+@pytest.mark.parametrize("prefix", KINDS)
+def test_a_kind_of_edits_has_names_of_its_own(run, prefix):
+    found = EvaluatedRun.read(run("a", [0.1, 0.3], prefix))
+    assert found == replace(EvaluatedRun.read(run("b", [0.1, 0.3])), kind=KINDS[prefix])
+
+
+def test_kinds_of_edits_are_not_mixed(run, tmp_path):
+    prefixes = {"x": "", "y": "", "z": "mistake_", "w": "table_"}
+    folders = {name: run(name, [0.1, 0.2], prefix) for name, prefix in prefixes.items()}
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match="'x' was judged by random labels and 'z' by mistakes, whose figures do not "):
+        compare_runs(folders, tmp_path / "all.png")
+    assert sorted(tmp_path.iterdir()) == before
+    for one in ("z", "w"):
+        compare_runs({one: folders[one], "again": folders[one]}, tmp_path / f"{one}.png")
 
 
 def test_a_single_edit_has_no_interval(run, tmp_path):
