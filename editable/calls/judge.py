@@ -106,7 +106,8 @@ class Judge:
 
     def _batches(self, positions: Sequence[int] | None) -> Iterator[tuple[Tensor, Tensor]]:
         dataset = self.dataset if positions is None else Subset(self.dataset, list(positions))
-        batches = iter(DataLoader(dataset, shuffle=False, **self._options))
+        alone = {"num_workers": 0} if len(dataset) == 1 else {}
+        batches = iter(DataLoader(dataset, shuffle=False, **{**self._options, **alone}))
         while True:
             try:
                 batch = next(batches)
