@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, Literal
 
@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 
@@ -52,6 +53,12 @@ from editable.models.machine.precision import fastest_training
 __all__ = ["SUBCOMMANDS", "EditableTrainer"]
 
 AUTO: Final = "auto"
+LIMITS: Final[Mapping[Any, str]] = {
+    TrainerFn.TESTING: "limit_test_batches",
+    TrainerFn.VALIDATING: "limit_val_batches",
+    TrainerFn.PREDICTING: "limit_predict_batches",
+}
+"""Of what the trainer does with a trained network: the option for how many batches of images it sees."""
 
 SUBCOMMANDS: dict[str, type[Subcommand]] = {
     kind.command: kind
@@ -106,7 +113,14 @@ class EditableTrainer(Trainer):
             self.strategy.checkpoint_io = WholeCheckpoints()
 
     def _run_stage(self) -> Any:
-        """Train as Lightning does; whatever measures a network does it in full precision, as its figures say."""
+        """Train as Lightning does; whatever measures a network does it in full precision, as its figures say.
+
+        Raises:
+            UserError: If a limit leaves what measures the network without a batch.
+        """
+        limit = LIMITS.get(self.state.fn)
+        if limit is not None and getattr(self, limit) == 0:
+            raise UserError(f"trainer.{limit} is 0, which leaves no image to work on: leave it out, or give at least 1")
         with nullcontext() if self.training else full_precision():
             return super()._run_stage()
 
@@ -142,6 +156,8 @@ class EditableTrainer(Trainer):
         getattr(self, callback.loop)(model, verbose=False, **loop_arguments)
         folder = run_folder(self)  # on every rank
         if self.is_global_zero:
+            if callback.outcome is None:
+                raise UserError(f"{callback.command} had no batch of images to {callback.loop} on: give more data")
             console = Console()
             console.print(callback.table().terminal())
             if self._keeps:

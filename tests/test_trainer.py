@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 
-from editable.callbacks import DrawdownEvaluation, RunReport
+from editable.callbacks import DrawdownEvaluation, NetworkExport, RunReport
 from editable.cli import main
 from editable.data import DigitsDataModule
 from editable.editing import Editor, RMSProp
@@ -18,6 +18,7 @@ from editable.errors import UserError
 from editable.models import cifar_resnet
 from editable.tasks import ClassificationTask
 from editable.trainer import EditableTrainer
+from tests.mistakes import error_line
 from tests.models.machine.test_full_precision import EXACT, flags
 from tests.test_cli import DIGITS, QUIET, ROOT, last_run
 from tests.warned import TAKES_THE_PLACE
@@ -179,3 +180,22 @@ def test_edits_in_a_fit_are_of_the_averaged_weights_that_are_validated_and_saved
     assert error("state_dict") != error("current_model_state")
     assert trainer.callback_metrics["val_error"].item() == pytest.approx(error("state_dict"))
     assert trainer.callback_metrics["val_scoring_error"].item() == pytest.approx(error("state_dict"))
+
+
+@pytest.mark.parametrize(
+    ("command", "loop"),
+    [("export", "test"), ("edit", "test"), ("search", "val"), ("test", "test"), ("predict", "predict")],
+)
+def test_no_batches_are_refused_and_leave_nothing(command: str, loop: str, capsys: pytest.CaptureFixture) -> None:
+    options = {"edit": ["--edit.images=[3]", "--edit.labels=[1]"], "search": ["--search.split=val"]}.get(command, [])
+    line = error_line([command, f"--config={BASELINE}", *SMALL, *options, f"--trainer.limit_{loop}_batches=0"], capsys)
+    assert f"trainer.limit_{loop}_batches is 0" in line
+    assert not list(Path().iterdir())
+
+
+def test_a_study_without_images_is_told_so() -> None:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = EditableTrainer(accelerator="cpu", default_root_dir="run", callbacks=[NetworkExport()], **quiet)
+    task = ClassificationTask(cifar_resnet(width=2, layers=[1, 1, 1, 1], in_channels=1))
+    with pytest.raises(UserError, match="export had no batch of images to test on"):
+        trainer._run_subcommand(NetworkExport, task, dataloaders=[])
