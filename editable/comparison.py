@@ -66,7 +66,7 @@ class EvaluatedRun:
         Raises:
             UserError: If there is no evaluated run in the folder.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         try:
             metrics = read_json(folder / "metrics.json")
             kind = next((some for some in KINDS if f"{some}drawdown" in metrics), NaturalMistakeEdits.metric_prefix)
@@ -126,7 +126,7 @@ def compare_runs(folders: Mapping[str, str | Path], path: str | Path, replace: b
         UserError: If a folder holds no evaluated run, two runs have edits of different kinds, the file is no ``.png``,
             or there is a file in one's place.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix != ".png":
         raise UserError(f"the figure is written as .png, got '{path}'")
     there = [str(some) for some in (path, path.with_suffix(".md")) if os.path.lexists(some)]

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -128,7 +129,7 @@ class EditableCLI(LightningCLI):
         ):
             super().parse_arguments(parser, args)
         _with_plain_text(self.config)
-        _with_shipped_files(self.config)
+        _with_found_files(self.config)
         _check_finite("", self.config.get(self.config.get("subcommand") or "", self.config))
 
     def instantiate_classes(self) -> None:
@@ -262,14 +263,16 @@ def _with_plain_text(section: Namespace) -> None:
                 _with_plain_text(part)
 
 
-def _with_shipped_files(part: Any) -> Any:
-    """Return a configuration in which files that come with the package are found, where it names them."""
+def _with_found_files(part: Any) -> Any:
+    """Return a configuration in which paths below ``~`` are the user's own, and files of the package are found."""
     if isinstance(part, Namespace | dict):
         for name, value in list(vars(part).items() if isinstance(part, Namespace) else part.items()):
-            part[name] = _with_shipped_files(value)
+            part[name] = _with_found_files(value)
     elif isinstance(part, list):
-        part[:] = [_with_shipped_files(value) for value in part]
-    return find_shipped(part) if isinstance(part, str) else part
+        part[:] = [_with_found_files(value) for value in part]
+    if not isinstance(part, str):
+        return part
+    return find_shipped(os.path.expanduser(part) if part.startswith("~") and "/" in part else part)
 
 
 def _check_finite(name: str, value: Any) -> None:

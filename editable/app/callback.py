@@ -105,7 +105,7 @@ class App(Callback):
         network = copy.deepcopy(network_of(pl_module)).eval()
         own = fingerprint(network.state_dict())
         logs = log_folder(trainer, run_folder(trainer))
-        folder = logs / own if self.folder is None else Path(self.folder)
+        folder = logs / own if self.folder is None else Path(self.folder).expanduser()
         base = first_base(trainer) or own
 
         def tell(patch: EditPatch, path: Path) -> None:

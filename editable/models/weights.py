@@ -39,7 +39,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         UserError: If the file is missing, broken, of an unknown type or holds code, does not fit the network, or has
             values that are no finite numbers.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     content = _read(path)
     found = find_state(network, content)
     if found is None:
@@ -69,7 +69,7 @@ def read_state(path: str | Path, wanted: str) -> dict[str, Tensor]:
         UserError: If the file is missing, broken, of an unknown type or holds code, or has no such state dict.
     """
     found = None
-    for _, state in entries(_read(Path(path))):
+    for _, state in entries(_read(Path(path).expanduser())):
         for prefix in ("", "network.", *_beginnings(next(iter(state)))):
             inside = {name.removeprefix(prefix): some for name, some in state.items() if name.startswith(prefix)}
             some = fingerprint(inside) if inside else None

@@ -59,7 +59,7 @@ class NetworkExport(Subcommand):
         if format not in FORMATS:
             raise UserError(f"export.format is {format!r}, but must be one of {', '.join(FORMATS)}")
         self.format = format
-        self.file = None if file is None else Path(file)
+        self.file = None if file is None else Path(file).expanduser()
         taken_for = None if self.file is None else format_of(self.file)
         if taken_for not in (None, format):
             raise UserError(

@@ -165,7 +165,7 @@ class FewShotRules(Subcommand):
         read_all(data.evaluated(self._photographs), data, "photograph")
         self.moment.images(trainer, self._halves(trainer)[0])
         if self.resume is not None:
-            read_rules(Path(self.resume), {})
+            read_rules(Path(self.resume).expanduser(), {})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make and test all rules."""
@@ -180,7 +180,7 @@ class FewShotRules(Subcommand):
         others = {"choose": choosing, "report": _without(reported, known.images)}
         moment = self.moment.images(trainer, choosing)
         identity = self._identity(network, photographs, labels, known, others, moment)
-        finished = [] if self.resume is None else read_rules(Path(self.resume), identity)
+        finished = [] if self.resume is None else read_rules(Path(self.resume).expanduser(), identity)
         unfinished = UnfinishedRules(run_folder(trainer), identity, finished)
         budget = budget_in_bytes(pl_module.device, self.memory_budget)
         trials: list[FewShotTrial] = []

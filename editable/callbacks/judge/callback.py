@@ -123,7 +123,7 @@ class FourTests(Subcommand):
         if self.edited is not None:
             load_weights(self._edited_network, self.edited)
         identity = self._identity(network, data)
-        finished = {} if self.resume is None else read_judgement(Path(self.resume), identity)
+        finished = {} if self.resume is None else read_judgement(Path(self.resume).expanduser(), identity)
         self._unfinished = UnfinishedJudgement(run_folder(trainer), trainer.global_rank, identity, finished)
         loader, finders = whole_loader(trainer.test_dataloaders), {self.concept.finder, self.activation}
         with progress_bars(trainer) as progress:

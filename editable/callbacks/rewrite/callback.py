@@ -149,9 +149,9 @@ class RankOneRewrite(Subcommand):
             read_all(self._sets.reporting["photographs"], data, "photograph")
         self._moment_images(trainer, self._sets)
         if self.resume is not None:
-            check_trials(Path(self.resume))
+            check_trials(Path(self.resume).expanduser())
             if self._has_choice:
-                read_trials(Path(self.resume), self._identity(trainer, network_of(pl_module), self._sets))
+                read_trials(Path(self.resume).expanduser(), self._identity(trainer, network_of(pl_module), self._sets))
 
     def on_test_batch_end(
         self,
@@ -254,7 +254,7 @@ class RankOneRewrite(Subcommand):
         Harm is counted on other images than the exemplars.
         """
         identity = self._identity(trainer, network, images)
-        finished = [] if self.resume is None else read_trials(Path(self.resume), identity)
+        finished = [] if self.resume is None else read_trials(Path(self.resume).expanduser(), identity)
         folder = run_folder(trainer)  # on every rank
 
         def keep(trials: Sequence[RewriteTrial]) -> None:

@@ -102,7 +102,7 @@ class SpuriousScan(Subcommand):
             load_weights(edited, self.edited)
             self._networks.append(edited.eval())
         if self.resume is not None:
-            read_records(Path(self.resume), self._identity(trainer))
+            read_records(Path(self.resume).expanduser(), self._identity(trainer))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the concept, and count what that does to each class."""
@@ -160,7 +160,7 @@ class SpuriousScan(Subcommand):
     def _scan(self, shares: ImageShares, folder: Path, trainer: Trainer) -> ScanRecords:
         """Return the records of all images; those of this process are kept on disk as they come."""
         identity = self._identity(trainer)
-        finished = [] if self.resume is None else [read_records(Path(self.resume), identity)]
+        finished = [] if self.resume is None else [read_records(Path(self.resume).expanduser(), identity)]
         done = [position for records in finished for position in records.positions.tolist()]
         every = range(len(shares.labels))
         own = finished if trainer.global_rank == 0 else []

@@ -90,7 +90,7 @@ class MomentSettings:
             dataset = validation_images(data, which)
         else:
             dataset = data.test_dataset if choosing is None else choosing
-        cache = None if self.cache is None else Path(self.cache)
+        cache = None if self.cache is None else Path(self.cache).expanduser()
         return MomentImages(
             dataset,
             self.num_images,

@@ -128,7 +128,7 @@ class CorrectionStream(Subcommand):
         self.edits = self._bound = edits or NaturalMistakeEdits()
         self.halves, self.seed, self.held_out, self.references = halves, seed, held_out, references
         self.budget = None if budget is None else HarmBudget(budget, level, counts)
-        self.resume = None if resume is None else Path(resume)
+        self.resume = None if resume is None else Path(resume).expanduser()
         self.outcome: StreamOutcome | None = None
         self.kept_log = log
 

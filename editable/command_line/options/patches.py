@@ -1,6 +1,7 @@
 """The options of ``patches``."""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from os.path import expanduser
 from typing import Any, NoReturn
 
 from editable.command_line.first_word import program
@@ -36,16 +37,16 @@ def options() -> Parser:
     parser = Parser(prog=f"{program()} patches", description=DESCRIPTION, formatter_class=RawDescriptionHelpFormatter)
     what = parser.add_subparsers(dest="what", metavar="{show,list,verify,merge,drop}", required=True)
     show = _add(what, "show", "all that a patch tells of itself, and how each tensor is held")
-    show.add_argument("files", nargs="+", metavar="FILE", help=FILES)
+    show.add_argument("files", type=expanduser, nargs="+", metavar="FILE", help=FILES)
     listed = _add(what, "list", "a line for each edit, with the number by which it is dropped")
-    listed.add_argument("files", nargs="+", metavar="FILE", help=FILES)
+    listed.add_argument("files", type=expanduser, nargs="+", metavar="FILE", help=FILES)
     verify = _add(what, "verify", "whether patches are whole and are made one on the other, with --weights every value")
-    verify.add_argument("files", nargs="+", metavar="FILE", help=FILES)
-    verify.add_argument("--weights", metavar="FILE", help=WEIGHTS)
+    verify.add_argument("files", type=expanduser, nargs="+", metavar="FILE", help=FILES)
+    verify.add_argument("--weights", type=expanduser, metavar="FILE", help=WEIGHTS)
     merge = _add(what, "merge", "one patch that does what several do one after the other, and keeps all their edits")
-    merge.add_argument("out", metavar="OUT", help="the file that is written; it must not be there")
-    merge.add_argument("files", nargs="+", metavar="FILE", help=FILES)
-    merge.add_argument("--weights", required=True, metavar="FILE", help=WEIGHTS)
+    merge.add_argument("out", type=expanduser, metavar="OUT", help="the file that is written; it must not be there")
+    merge.add_argument("files", type=expanduser, nargs="+", metavar="FILE", help=FILES)
+    merge.add_argument("--weights", type=expanduser, required=True, metavar="FILE", help=WEIGHTS)
     drop = _add(
         what,
         "drop",
@@ -53,9 +54,11 @@ def options() -> Parser:
         "has changed the same tensors later is made again by its own run, which is said",
     )
     drop.add_argument("number", type=int, metavar="NUMBER", help="of the edit, as `patches list` tells it")
-    drop.add_argument("files", nargs="+", metavar="FILE", help=FILES)
-    drop.add_argument("--weights", required=True, metavar="FILE", help=WEIGHTS)
-    drop.add_argument("--out", required=True, metavar="FOLDER", help="where what is left goes, as 1.safetensors, 2.…")
+    drop.add_argument("files", type=expanduser, nargs="+", metavar="FILE", help=FILES)
+    drop.add_argument("--weights", type=expanduser, required=True, metavar="FILE", help=WEIGHTS)
+    drop.add_argument(
+        "--out", type=expanduser, required=True, metavar="FOLDER", help="where what is left goes, as 1.safetensors, 2.…"
+    )
     return parser
 
 

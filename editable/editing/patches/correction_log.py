@@ -29,7 +29,7 @@ def log_path(folder: str | Path, base: str) -> Path:
         folder: Of logs.
         base: Fingerprint of the weights without any patch.
     """
-    return Path(folder) / f"{base}.jsonl"
+    return Path(folder).expanduser() / f"{base}.jsonl"
 
 
 def entries_of(patch: EditPatch, path: str | Path, command: str, base: str | None = None) -> list[dict[str, Any]]:

@@ -77,8 +77,9 @@ def read_patch(path: str | Path) -> PatchContent:
     Raises:
         UserError: If the file is missing, broken, or no patch.
     """
+    path = Path(path).expanduser()
     require_file(path)
-    if not Path(path).is_file():
+    if not path.is_file():
         raise UserError(f"there is no edit patch at '{path}'")
     try:
         tensors, described = read_tensors(path, sealed=False)
