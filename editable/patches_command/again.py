@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from editable.atomic import write_atomically
 from editable.callbacks.run.context import run_folder
+from editable.callbacks.run.kept_edit import LOGS
 from editable.editing import EditPatch, EditRecord
 from editable.errors import UserError
 from editable.lightning_cli import EditableCLI
@@ -50,7 +52,7 @@ def make_again(
     command = _command(config)
     if left_out and not _one_by_one(config, command):
         raise UserError(f"{name} has several edits that were made at once by `{command}`: none can be dropped alone")
-    options = [command, "--config", config, "--patches", *map(str, before)]
+    options = [command, "--config", config, *_own_place(config, command), "--patches", *map(str, before)]
     if left_out:
         _write_table(table, edits)
         options += {
@@ -68,6 +70,28 @@ def make_again(
         options.append(f"--{command}.resume=null")
     cli = EditableCLI(options)
     return EditPatch.load(run_folder(cli.trainer) / PATCHES[command])
+
+
+def _own_place(config: str, command: str) -> list[str]:
+    """Return the options by which a run is not where the first one was: a new version, or a folder in the first one's.
+
+    Of what has no logger the log of corrections stays where it was.
+    """
+    content: Any = load_yaml(read_text(config))
+    trainer = content.get("trainer") or {}
+    logger, root = trainer.get("logger"), trainer.get("default_root_dir")
+    if logger in (False, []) and root:
+        folder = next(some for number in count(1) if not (some := Path(root, f"again_{number}")).exists())
+        log = [f"--{command}.log={Path(root, LOGS)}"] if content[command].get("log", True) is True else []
+        return [f"--trainer.default_root_dir={folder}", *log]
+    several = logger if isinstance(logger, list) else [logger]
+    arguments = [each.get("init_args") or {} for each in several if isinstance(each, dict)]
+    versioned = [each for each in arguments if each.get("version") is not None]
+    if not versioned:
+        return []
+    for each in versioned:
+        each["version"] = None
+    return [f"--trainer.logger={json.dumps(logger)}"]
 
 
 def _editor_of(edit: EditRecord) -> list[str]:

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from editable.cli import main
 from editable.editing import EditPatch
 from editable.editing.patches.correction_log import read_log
 from editable.models import fingerprint
+from editable.patches_command.again import _own_place
 from tests.callbacks.edit.commands import CONFIG, LENIENT, QUIET, digits, network, predictions, run
+from tests.command_line.parsing import parsed
 from tests.warned import TAKES_THE_PLACE
 
 CODEBOOK = [
@@ -69,6 +72,55 @@ def test_an_edit_of_the_same_layers_is_made_again_without_the_dropped_one(
     assert [line["before"] for line in log] == [first.base, first.edited, first.base]
     assert log[0]["patch"] == files[0]
     assert log[0]["harm"]["images"] == len(digits()[1]) - 1
+
+
+LOGGER = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs", "version": "e2"}}
+
+
+@pytest.mark.filterwarnings(TAKES_THE_PLACE)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_is_made_again_in_another_version(several: bool) -> None:
+    Path("run.yaml").write_text(
+        yaml.safe_dump({"trainer": {"logger": [LOGGER, LOGGER] if several else LOGGER}, "edit": {"images": [3]}})
+    )
+    asked = parsed("edit", "--config=run.yaml", *_own_place("run.yaml", "edit")).trainer.logger
+    for logger in asked if several else [asked]:
+        assert logger.class_path == LOGGER["class_path"]
+        assert (logger.init_args.save_dir, logger.init_args.version) == ("runs", None)
+
+
+@pytest.mark.parametrize("log", [True, False, "logs"])
+def test_a_run_without_a_logger_is_made_again_in_a_folder_of_its_own(log: bool | str) -> None:
+    trainer = {"logger": False, "default_root_dir": "run"}
+    Path("run.yaml").write_text(yaml.safe_dump({"trainer": trainer, "edit": {"images": [3], "log": log}}))
+    for number in (1, 2):
+        asked = parsed("edit", "--config=run.yaml", *_own_place("run.yaml", "edit"))
+        assert asked.trainer.default_root_dir == f"run/again_{number}"
+        assert asked.edit.log == ("run/corrections" if log is True else log)
+        Path(asked.trainer.default_root_dir).mkdir(parents=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["--trainer.logger.version=e1"], ["--trainer.logger.version=e2"]),
+        *[tuple(["--trainer.logger=false", f"--trainer.default_root_dir={place}"] for place in ("one", "two"))],
+    ],
+)
+def test_a_run_at_a_place_of_ones_own_is_made_again(first: list[str], second: list[str], trained: Path) -> None:
+    files: list[str] = []
+    for image, place in ((3, first), (11, second)):
+        options = [f"--edit.images={image}", f"--edit.labels={asked(trained, image)}", LENIENT, *place]
+        there = {*Path().rglob("edit.safetensors")}
+        main(["edit", f"--config={CONFIG}", *QUIET, f"--ckpt_path={trained}", *options, "--patches", *files])
+        files += map(str, {*Path().rglob("edit.safetensors")} - there)
+    main(["patches", "drop", "1", *files, "--weights", str(trained), "--out", "left"])
+    patch = EditPatch.load("left/1.safetensors")
+    assert patch.base == EditPatch.load(files[0]).base
+    assert Path(patch.record.config or "").is_file()
+    (log,) = Path().rglob("corrections") if "version" in first[0] else Path("two").rglob("corrections")
+    assert len(read_log(log / f"{patch.base}.jsonl")) == (3 if "version" in first[0] else 2)
 
 
 @pytest.mark.slow
