@@ -96,17 +96,20 @@ class EditableTrainer(Trainer):
         precision: Lightning's, or ``auto``: what training is fastest in on this device, by a measured table, 32-true or
             bf16-mixed. A fit that is gone on with keeps the precision that it was begun in.
         kwargs: Those of :class:`lightning.pytorch.Trainer`.
+
+    Attributes:
+        keeps: Whether there is a place for what runs leave.
     """
 
     def __init__(self, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
-        self._keeps = _keeps_what_it_leaves(kwargs)
-        if not self._keeps:
+        self.keeps = _keeps_what_it_leaves(kwargs)
+        if not self.keeps:
             kwargs["default_root_dir"] = tempfile.mkdtemp(prefix="editable-")
             weakref.finalize(self, shutil.rmtree, kwargs["default_root_dir"], ignore_errors=True)
         _add_callbacks(kwargs, KeptPrecision(chosen=precision == AUTO))
         own = _fastest(kwargs) if precision == AUTO else precision
         super().__init__(precision=own, **kwargs)  # the command line looks here for the options
-        self.callbacks.append(StopAtStep(keeps=self._keeps))  # type: ignore[attr-defined]
+        self.callbacks.append(StopAtStep(keeps=self.keeps))  # type: ignore[attr-defined]
         self._signal_connector = SignalConnector(self)
         self._checkpoint_connector = CheckpointConnector(self)
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # none was given
@@ -160,7 +163,7 @@ class EditableTrainer(Trainer):
                 raise UserError(f"{callback.command} had no batch of images to {callback.loop} on: give more data")
             console = Console()
             console.print(callback.table().terminal())
-            if self._keeps:
+            if self.keeps:
                 console.print(f"Report and figures: {folder}", soft_wrap=True, markup=False)
         failure = callback.failure()
         if failure is not None:

@@ -22,7 +22,14 @@ from editable.app.guard import is_loopback
 from editable.app.ledger import Ledger
 from editable.app.server import MEGABYTE, Server
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
-from editable.callbacks.run.context import image_data, network_of, require_float32, require_gradients, run_folder
+from editable.callbacks.run.context import (
+    image_data,
+    leaves_nothing,
+    network_of,
+    require_float32,
+    require_gradients,
+    run_folder,
+)
 from editable.callbacks.run.edit_loop import progress_bars
 from editable.callbacks.run.kept_edit import first_base, log_folder
 from editable.calls.running import logits_on
@@ -101,6 +108,11 @@ class App(Callback):
             raise UserError(f"{WHAT} is shown by one process: set trainer.devices to 1")
         require_float32(trainer, COMMAND)
         require_gradients(trainer.test_loop.inference_mode, "an edit needs gradients")
+        if self.folder is None and leaves_nothing(trainer):
+            raise UserError(
+                "corrections would not be kept, as trainer.logger is false or trainer.fast_dev_run is set: give "
+                "app.folder, where they go"
+            )
         data = image_data(trainer, WHAT)
         network = copy.deepcopy(network_of(pl_module)).eval()
         own = fingerprint(network.state_dict())

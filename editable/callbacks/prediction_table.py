@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from editable.atomic import write_atomically
-from editable.callbacks.run.context import datamodule_of, image_data, run_folder
+from editable.callbacks.run.context import datamodule_of, image_data, leaves_nothing, run_folder
 from editable.data.images.pictures import Pictures
 from editable.errors import UserError, require_at_least
 from editable.tables import Table
@@ -92,7 +92,8 @@ class PredictionTable(BasePredictionWriter):
             header = ["file", *(f"class {place}" for place in range(1, len(rows[0])))]
             console = Console()
             console.print(Table(header, rows, title).terminal())
-            console.print(f"All in {path}", soft_wrap=True, markup=False)
+            if not leaves_nothing(trainer):
+                console.print(f"All in {path}", soft_wrap=True, markup=False)
 
     def _told(self, probabilities: Tensor, classes: Sequence[str] | None) -> Iterator[list[tuple[int, str, str]]]:
         """Yield for each image [N, C] the likeliest classes: label, name and probability."""

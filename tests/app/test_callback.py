@@ -26,6 +26,7 @@ from editable.models import fingerprint
 from tests.app.small import trained
 from tests.mistakes import error_line
 from tests.paths import ROOT
+from tests.warned import NOT_KEPT
 
 NETWORK = {"class_path": "tests.app.own_network.OwnNetwork"}
 
@@ -157,6 +158,12 @@ def test_from_start_to_signal_and_again():
 def test_mistakes_end_in_one_sentence(options: list[str], says: str, capsys: pytest.CaptureFixture):
     assert says in error_line(["app", "--config", "config.yaml", *options], capsys)
     assert not Path("runs", "corrections").exists() or not list(Path("runs", "corrections").rglob("*.json"))
+
+
+@pytest.mark.filterwarnings(NOT_KEPT)
+@pytest.mark.parametrize("option", ["--trainer.logger=false", "--trainer.fast_dev_run=true"])
+def test_corrections_that_would_go_are_refused(option: str, capsys: pytest.CaptureFixture):
+    assert "give app.folder" in error_line(["app", "--config", "config.yaml", option], capsys)
 
 
 def test_a_trainer_without_the_callback_says_so(make_trainer: Any):

@@ -14,6 +14,7 @@ from editable.data import DigitsDataModule
 from editable.models import cifar_resnet, write_weights
 from tests.callbacks.edit.commands import CONFIG, QUIET
 from tests.mistakes import error_line
+from tests.warned import NOT_KEPT
 
 WEIGHTS = ["--model.weights=own.safetensors"]
 
@@ -43,6 +44,14 @@ def run(*options: str) -> list[dict[str, str]]:
     (path,) = Path("runs").rglob("predictions.csv")
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.filterwarnings(NOT_KEPT)
+def test_no_file_is_told_of_that_goes(capsys: pytest.CaptureFixture):
+    main(["predict", f"--config={CONFIG}", *QUIET, *WEIGHTS, "--predict.images=photos", "--trainer.logger=false"])
+    shown = capsys.readouterr().out
+    assert "25 images" in shown
+    assert "predictions.csv" not in shown
 
 
 def test_files_with_the_likeliest_classes(capsys: pytest.CaptureFixture):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import editable.callbacks.export.report as report
 from editable.callbacks.export.outcome import ExportOutcome
-from editable.callbacks.run.context import image_data, network_of, run_folder
+from editable.callbacks.run.context import image_data, leaves_nothing, network_of, run_folder
 from editable.callbacks.run.subcommand import Subcommand
 from editable.errors import UserError
 from editable.models import evaluation_mode, logits_of
@@ -76,6 +76,11 @@ class NetworkExport(Subcommand):
         """Look for what would make it fail, before anything is computed."""
         if trainer.world_size > 1:
             raise UserError(f"{WHAT} is made by one process: set trainer.devices to 1")
+        if self.file is None and leaves_nothing(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise UserError(
+                "the exported file would not be kept, as trainer.logger is false: give export.file, or "
+                "trainer.default_root_dir"
+            )
         path = self._path(trainer)
         if os.path.lexists(path):
             raise UserError(f"export.file: '{path}' is there already and would be overwritten; choose another name")

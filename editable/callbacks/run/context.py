@@ -16,6 +16,7 @@ from editable.errors import UserError
 __all__ = [
     "datamodule_of",
     "image_data",
+    "leaves_nothing",
     "network_of",
     "require_float32",
     "require_gradients",
@@ -43,6 +44,11 @@ def _temporary_folder(trainer: Trainer) -> Path:
         trainer._temporary_folder = folder  # type: ignore[attr-defined]
         weakref.finalize(trainer, shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def leaves_nothing(trainer: Trainer) -> bool:
+    """Return whether the run's folder goes with the trainer: by ``fast_dev_run``, or where it has no place to stay."""
+    return bool(trainer.fast_dev_run) or not getattr(trainer, "keeps", True)  # type: ignore[attr-defined]
 
 
 def run_folder_here(trainer: Trainer) -> Path:

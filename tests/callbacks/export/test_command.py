@@ -16,6 +16,7 @@ from tests.callbacks.edit.commands import QUIET, digits, network, predictions, r
 from tests.callbacks.edit.conftest import Edited
 from tests.mistakes import error_line
 from tests.paths import CONFIGS
+from tests.warned import NOT_KEPT
 
 CONFIG = CONFIGS / "digits" / "baseline.yaml"
 
@@ -67,6 +68,14 @@ def test_a_file_that_computes_something_else_is_not_left(
     assert "nothing was left" in line
     assert not list(Path("runs").rglob("*.safetensors"))
     assert "nothing was left" in next(Path("runs").rglob("report.md")).read_text()
+
+
+@pytest.mark.filterwarnings(NOT_KEPT)
+def test_a_file_that_would_go_is_refused(capsys: pytest.CaptureFixture):
+    options = ["export", f"--config={CONFIG}", *QUIET, "--trainer.logger=false"]
+    assert "give export.file" in error_line(options, capsys)
+    main([*options, "--export.file=own.safetensors"])
+    assert [path.name for path in Path().iterdir()] == ["own.safetensors"]
 
 
 SUFFIXES = {
