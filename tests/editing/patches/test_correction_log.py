@@ -87,8 +87,11 @@ def test_kills(tmp_path: Path) -> None:
     last: list[dict[str, object]] = []
     for attempt in range(12):
         worker = context.Process(target=append_many, args=(path, 1000 * attempt, 900))
+        size = path.stat().st_size if path.exists() else 0
         worker.start()
-        time.sleep(0.02 + 0.007 * attempt)
+        while worker.is_alive() and (path.stat().st_size if path.exists() else 0) == size:  # also on a busy machine
+            time.sleep(0.001)
+        time.sleep(0.007 * attempt)
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
         worker.join(60)
@@ -97,7 +100,7 @@ def test_kills(tmp_path: Path) -> None:
         numbers = [some["number"] for some in found[len(last) :]]
         assert numbers == list(range(1000 * attempt, 1000 * attempt + len(numbers)))
         last = found
-    assert len(last) > 12
+    assert len(last) >= 12
 
 
 def test_what_it_says_of_a_patch(tmp_path: Path) -> None:
