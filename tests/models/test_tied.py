@@ -75,9 +75,14 @@ def test_memory_that_is_shared_without_a_number_in_common_is_no_fault():
     parts = (matrix[:, :2], matrix[:, 2:4], matrix[::2, 4:], matrix[1::2, 4:], matrix[:0], matrix[:, :2])
     for name, part in zip("abcdef", parts, strict=True):
         network.register_buffer(name, part)
-    require_own_memory(network, "abcdef")
     network.g = nn.Parameter(torch.zeros(1, device="meta"))
-    require_own_memory(network, "g")
+    require_own_memory(network, "abcdefg")
+    network.h = nn.Parameter(matrix[:, 1:3])  # half of one, and half of another
+    for name in "abfh":
+        with pytest.raises(UserError, match="have numbers in common"):
+            require_own_memory(network, name)
+    require_own_memory(network, "cdeg")
+    assert tied_names(network)["a"] == ("a", "f")
 
 
 def test_edits_and_patches_of_such_tensors_are_refused():

@@ -193,6 +193,7 @@ def fit_with_averages(make_trainer, network, layer, statistics):
     average = StochasticWeightAveraging(swa_lrs=1e-5, swa_epoch_start=1)
     trainer = make_trainer(callbacks=[average], limit_train_batches=1, limit_val_batches=0)
     trainer.fit(task, DigitsDataModule(batch_size=32, train_limit=100))
+    return trainer, average
 
 
 def test_statistics_that_are_to_stay_are_not_averaged_anew(make_trainer):
@@ -208,7 +209,10 @@ def test_statistics_that_are_to_stay_are_not_averaged_anew(make_trainer):
     ],
 )
 def test_other_statistics_may_be_averaged_anew(make_trainer, network, layer, statistics):
-    fit_with_averages(make_trainer, network, layer, statistics)
+    trainer, average = fit_with_averages(make_trainer, network, layer, statistics)
+    assert trainer.state.finished
+    assert average.n_averaged > 0
+    assert all(value.isfinite().all() for value in network.state_dict().values())
 
 
 @pytest.mark.parametrize(
