@@ -1,6 +1,5 @@
 """The command ``python train.py board``."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 
@@ -40,8 +39,6 @@ def board(args: Sequence[str]) -> None:
         UserError: If the file is no board, a name is none of it, or, after all others are made, cells have failed.
     """
     arguments = options().parse_args(list(args))
-    for name in ("board", "results", "page", "runs"):
-        setattr(arguments, name, os.path.expanduser(getattr(arguments, name)))
     plan, console = Board.read(find_shipped(arguments.board)), Console()
     failed: dict[str, str] = {}
     if not arguments.page_only:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from editable.calls.asked import image_batch
 from editable.calls.fix import changed_copy
 from editable.calls.judge import Judge, Judged, Transform, halves, transform_of
+from editable.calls.request import FULL
 from editable.calls.rule import Rule
 from editable.calls.running import logits_on
 from editable.data.images.same_images import SameImages
@@ -121,7 +122,7 @@ def rewrite(
 
 def _require_full_precision(network: nn.Module) -> None:
     for name, parameter in network.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
+        if parameter.is_floating_point() and parameter.dtype not in FULL:
             raise UserError(
                 f"a rewrite needs a network in full precision, but '{name}' is {parameter.dtype}: call float()"
             )

@@ -24,6 +24,7 @@ from editable.callbacks.drawdown_evaluation.unfinished import (
 from editable.callbacks.run.context import (
     datamodule_of,
     network_of,
+    optional_path,
     require_gradients,
     require_tensors,
     run_folder,
@@ -147,13 +148,13 @@ class DrawdownEvaluation(Callback):
         self.editor = editor
         self.editable_layers = editable_layers
         self.image_stride, self.edits_at_once, self.memory_budget = image_stride, edits_at_once, memory_budget
-        self.features_folder = None if features_folder is None else Path(features_folder).expanduser()
+        self.features_folder = optional_path(features_folder)
         if self.features_folder is not None and not self.features_folder.is_dir():
             raise UserError(f"features_folder {features_folder!r} is not a folder")
         self.scoring, self.sampling, self.sensitive_margin = scoring, sampling, sensitive_margin
         self.generality_views, self.generality_seed = generality_views, generality_seed
         self.generality_augmentation, self.edited_views = generality_augmentation, edited_views
-        self.resume = None if resume is None else Path(resume).expanduser()
+        self.resume = optional_path(resume)
         self._unfinished: UnfinishedEdits | None = None
         self._said_nothing_to_edit = False
         self.results: dict[str, EvaluatedEdits] = {}

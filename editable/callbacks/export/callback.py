@@ -12,7 +12,7 @@ from torch import Tensor
 
 import editable.callbacks.export.report as report
 from editable.callbacks.export.outcome import ExportOutcome
-from editable.callbacks.run.context import image_data, leaves_nothing, network_of, run_folder
+from editable.callbacks.run.context import image_data, leaves_nothing, network_of, optional_path, run_folder
 from editable.callbacks.run.subcommand import Subcommand
 from editable.errors import UserError
 from editable.models import evaluation_mode, logits_of
@@ -59,7 +59,7 @@ class NetworkExport(Subcommand):
         if format not in FORMATS:
             raise UserError(f"export.format is {format!r}, but must be one of {', '.join(FORMATS)}")
         self.format = format
-        self.file = None if file is None else Path(file).expanduser()
+        self.file = optional_path(file)
         taken_for = None if self.file is None else format_of(self.file)
         if taken_for not in (None, format):
             raise UserError(

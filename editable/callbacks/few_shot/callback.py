@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from editable.callbacks.few_shot.outcome import FewShotOutcome, FewShotTrial, Ke
 from editable.callbacks.few_shot.unfinished import KEPT, UnfinishedRules, read_rules
 from editable.callbacks.few_shot.ways import EditorWay, KnownImages, RewritingWay, Way
 from editable.callbacks.few_shot.workbench import Workbench
-from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
+from editable.callbacks.run.context import image_data, network_of, optional_path, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
@@ -140,7 +139,7 @@ class FewShotRules(Subcommand):
         require_seed(seed=seed)
         self.draws, self.max_drop, self.keep_labels = draws, max_drop, keep_labels
         self.moment, self.memory_budget, self.seed = moment, memory_budget, seed
-        self.resume, self.kept_log = resume, log
+        self.resume, self.kept_log = optional_path(resume), log
         self.outcome: FewShotOutcome | None = None
         self.params: dict[str, Tensor] = {}
         self._photographs: ImageFiles | None = None
@@ -165,7 +164,7 @@ class FewShotRules(Subcommand):
         read_all(data.evaluated(self._photographs), data, "photograph")
         self.moment.images(trainer, self._halves(trainer)[0])
         if self.resume is not None:
-            read_rules(Path(self.resume).expanduser(), {})
+            read_rules(self.resume, {})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make and test all rules."""
@@ -180,13 +179,13 @@ class FewShotRules(Subcommand):
         others = {"choose": choosing, "report": _without(reported, known.images)}
         moment = self.moment.images(trainer, choosing)
         identity = self._identity(network, photographs, labels, known, others, moment)
-        finished = [] if self.resume is None else read_rules(Path(self.resume).expanduser(), identity)
+        finished = [] if self.resume is None else read_rules(self.resume, identity)
         unfinished = UnfinishedRules(run_folder(trainer), identity, finished)
         budget = budget_in_bytes(pl_module.device, self.memory_budget)
         trials: list[FewShotTrial] = []
         whole: dict[str, tuple[KeptRule, dict[str, Tensor]] | None] = {}
         with progress_bars(trainer) as progress:
-            for way in self._ways(trainer, network, data, images, labels, known, choosing, progress):
+            for way in self._ways(network, data, images, labels, known, choosing, moment, progress):
                 bench = Workbench(
                     network,
                     way,
@@ -238,17 +237,16 @@ class FewShotRules(Subcommand):
 
     def _ways(
         self,
-        trainer: Trainer,
         network: nn.Module,
         data: ImageDataModule,
         images: Tensor,
         labels: Tensor,
         known: KnownImages,
         choosing: Dataset,
+        moment: MomentImages,
         progress: Progress,
     ) -> Iterator[Way]:
         """Yield each way, made ready."""
-        moment = self.moment.images(trainer, choosing)
         for group in self._groups(network):
             task = progress.add_task(f"second moments of {', '.join(group)}", total=len(group) * len(moment.drawn))
             yield RewritingWay(

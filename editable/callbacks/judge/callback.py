@@ -21,7 +21,7 @@ from editable.callbacks.judge.image_sets import (
 from editable.callbacks.judge.judged_images import JudgedImages, accuracies, judge, judge_set
 from editable.callbacks.judge.outcome import FourTestsOutcome
 from editable.callbacks.judge.unfinished import NAME, SeenImages, UnfinishedJudgement, joined, read_judgement
-from editable.callbacks.run.context import image_data, network_of, run_folder
+from editable.callbacks.run.context import image_data, network_of, optional_path, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
@@ -108,7 +108,7 @@ class FourTests(Subcommand):
         require_seed(seed=seed)
         require_within("(0, 1]", confusing_share=confusing_share)
         self.num_random_images, self.confusing_share, self.seed = num_random_images, confusing_share, seed
-        self.resume = resume
+        self.resume = optional_path(resume)
         self.outcome: FourTestsOutcome | None = None
         self._edited_network: nn.Module | None = None
         self._unfinished: UnfinishedJudgement | None = None
@@ -123,7 +123,7 @@ class FourTests(Subcommand):
         if self.edited is not None:
             load_weights(self._edited_network, self.edited)
         identity = self._identity(network, data)
-        finished = {} if self.resume is None else read_judgement(Path(self.resume).expanduser(), identity)
+        finished = {} if self.resume is None else read_judgement(self.resume, identity)
         self._unfinished = UnfinishedJudgement(run_folder(trainer), trainer.global_rank, identity, finished)
         loader, finders = whole_loader(trainer.test_dataloaders), {self.concept.finder, self.activation}
         with progress_bars(trainer) as progress:

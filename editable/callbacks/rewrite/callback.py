@@ -1,7 +1,6 @@
 """Rewrite a layer of a trained network: try candidates, choose one on validation data, and tell what it does."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,7 +16,7 @@ from editable.callbacks.rewrite.resuming import KEPT, check_trials, read_trials,
 from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, shown_heat_maps
 from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_label, standing_trials
 from editable.callbacks.rewrite.workbench import Workbench
-from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
+from editable.callbacks.run.context import image_data, network_of, optional_path, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
@@ -127,10 +126,11 @@ class RankOneRewrite(Subcommand):
         require_within("[-1, 1]", max_drop=max_drop)
         self.keys, self.architecture, self.moment = keys, architecture, moment
         self.choose_on, self.max_drop, self.memory_budget = choose_on, max_drop, memory_budget
-        self.seed, self.resume, self.kept_log = seed, resume, log
+        self.seed, self.resume, self.kept_log = seed, optional_path(resume), log
         self.outcome: RewriteOutcome | None = None
         self.params: dict[str, dict[str, Tensor]] = {}
         self._sets: RewriteImages | None = None
+        self._moments: MomentImages | None = None
         self._exemplars = SameImages(torch.zeros(0, 0))
         self._seen: list[Tensor] = []
 
@@ -147,11 +147,12 @@ class RankOneRewrite(Subcommand):
         self._exemplars, self._seen = SameImages(torch.cat(of_rules)), []
         if self.photographs is not None:
             read_all(self._sets.reporting["photographs"], data, "photograph")
-        self._moment_images(trainer, self._sets)
+        own_half = self._sets.choosing.get("others") if self.choose_on == "half" else None
+        self._moments = self.moment.images(trainer, own_half)
         if self.resume is not None:
-            check_trials(Path(self.resume).expanduser())
+            check_trials(self.resume)
             if self._has_choice:
-                read_trials(Path(self.resume).expanduser(), self._identity(trainer, network_of(pl_module), self._sets))
+                read_trials(self.resume, self._identity(trainer, network_of(pl_module), self._sets))
 
     def on_test_batch_end(
         self,
@@ -171,7 +172,7 @@ class RankOneRewrite(Subcommand):
         assert self._sets is not None, "they are read when the test starts"
         images, is_exemplar = self._sets, self._are_exemplars(trainer)
         with progress_bars(trainer) as progress:
-            sites = self._sites(trainer, network, data, images, progress)
+            sites = self._sites(network, data, progress)
             budget = budget_in_bytes(pl_module.device, self.memory_budget)
             bench = Workbench(network, self.candidates, sites, data.batch_size, budget, progress)
             if self._has_choice:
@@ -223,10 +224,11 @@ class RankOneRewrite(Subcommand):
         )
 
     def _sites(
-        self, trainer: Trainer, network: nn.Module, data: ImageDataModule, images: RewriteImages, progress: Progress
+        self, network: nn.Module, data: ImageDataModule, progress: Progress
     ) -> dict[tuple[str, Route], RewriteSite]:
         """Collect second moments and exemplars at all layers."""
-        moment = self._moment_images(trainer, images)
+        moment = self._moments
+        assert moment is not None, "they are chosen when the test starts"
         rule, (first, *_) = rule_images(self.rule, data), self.candidates.routes
         sites: dict[tuple[str, Route], RewriteSite] = {}
         for layer in self.candidates.layers:
@@ -254,7 +256,7 @@ class RankOneRewrite(Subcommand):
         Harm is counted on other images than the exemplars.
         """
         identity = self._identity(trainer, network, images)
-        finished = [] if self.resume is None else read_trials(Path(self.resume).expanduser(), identity)
+        finished = [] if self.resume is None else read_trials(self.resume, identity)
         folder = run_folder(trainer)  # on every rank
 
         def keep(trials: Sequence[RewriteTrial]) -> None:
@@ -274,17 +276,15 @@ class RankOneRewrite(Subcommand):
             whole[rank :: trainer.world_size][: len(share)] = share  # fewer where batches are limited
         return whole
 
-    def _moment_images(self, trainer: Trainer, images: RewriteImages) -> MomentImages:
-        return self.moment.images(trainer, images.choosing.get("others") if self.choose_on == "half" else None)
-
     def _identity(self, trainer: Trainer, network: nn.Module, images: RewriteImages) -> dict[str, Any]:
         """Return what the outcomes of candidates depend on."""
+        assert self._moments is not None, "they are chosen when the test starts"
         return trials_identity(
             network,
             self.candidates,
             self.keys,
             self.architecture,
-            self.moment.identity(self._moment_images(trainer, images)),
+            self.moment.identity(self._moments),
             rule_images(self.rule, image_data(trainer, "a rewrite")),
             images_identity(images.choosing["target"]),
             self.choose_on,

@@ -18,6 +18,7 @@ __all__ = [
     "image_data",
     "leaves_nothing",
     "network_of",
+    "optional_path",
     "require_float32",
     "require_gradients",
     "require_tensors",
@@ -44,6 +45,11 @@ def _temporary_folder(trainer: Trainer) -> Path:
         trainer._temporary_folder = folder  # type: ignore[attr-defined]
         weakref.finalize(trainer, shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def optional_path(path: str | None) -> Path | None:
+    """Return what an option names, also below ``~``; none where it names nothing."""
+    return None if path is None else Path(path).expanduser()
 
 
 def leaves_nothing(trainer: Trainer) -> bool:

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 import editable.callbacks.scan.report as report
-from editable.callbacks.run.context import image_data, network_of, run_folder
+from editable.callbacks.run.context import image_data, network_of, optional_path, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.image_shares import ImageShares
@@ -86,7 +86,7 @@ class SpuriousScan(Subcommand):
         if rank_by not in get_args(RankBy):
             raise UserError(f"scan.rank_by is {rank_by!r}, but must be one of {', '.join(get_args(RankBy))}")
         self.concept, self.edited, self.target = concept, edited, target
-        self.rank_by, self.min_found, self.resume = rank_by, min_found, resume
+        self.rank_by, self.min_found, self.resume = rank_by, min_found, optional_path(resume)
         self.outcome: ScanOutcome | None = None
         self._networks: list[nn.Module] = []
 
@@ -102,7 +102,7 @@ class SpuriousScan(Subcommand):
             load_weights(edited, self.edited)
             self._networks.append(edited.eval())
         if self.resume is not None:
-            read_records(Path(self.resume).expanduser(), self._identity(trainer))
+            read_records(self.resume, self._identity(trainer))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the concept, and count what that does to each class."""
@@ -160,7 +160,7 @@ class SpuriousScan(Subcommand):
     def _scan(self, shares: ImageShares, folder: Path, trainer: Trainer) -> ScanRecords:
         """Return the records of all images; those of this process are kept on disk as they come."""
         identity = self._identity(trainer)
-        finished = [] if self.resume is None else [read_records(Path(self.resume).expanduser(), identity)]
+        finished = [] if self.resume is None else [read_records(self.resume, identity)]
         done = [position for records in finished for position in records.positions.tolist()]
         every = range(len(shares.labels))
         own = finished if trainer.global_rank == 0 else []

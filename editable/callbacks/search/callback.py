@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 import editable.callbacks.search.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
-from editable.callbacks.run.context import datamodule_of, network_of, run_folder
+from editable.callbacks.run.context import datamodule_of, network_of, optional_path, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.subcommand import Subcommand
@@ -107,9 +107,9 @@ class LearningRateSearch(Subcommand):
         own_sampling = None if half_width is None else SamplingSettings(half_width)
         self.sampling = evaluation.sampling or own_sampling
         self.outcome: SearchOutcome | None = None
-        self.resume = resume
-        if resume is not None:
-            UnfinishedSearch(resume)  # says at once where there is none
+        self.resume = optional_path(resume)
+        if self.resume is not None:
+            UnfinishedSearch(self.resume)  # says at once where there is none
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for what would make the search fail, before anything is computed."""

@@ -26,7 +26,7 @@ class UnfinishedSearch:
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = folder
-        path = Path(folder).expanduser() / STATE
+        path = Path(folder) / STATE
         if not path.is_file():
             raise UserError(f"search.resume: there is no search in '{path.parent}', which has no {STATE}")
         self._settings: dict[str, Any]

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from editable.callbacks.run.context import image_data
+from editable.callbacks.run.context import image_data, optional_path
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.site.sets import validation_images
@@ -90,7 +90,7 @@ class MomentSettings:
             dataset = validation_images(data, which)
         else:
             dataset = data.test_dataset if choosing is None else choosing
-        cache = None if self.cache is None else Path(self.cache).expanduser()
+        cache = optional_path(self.cache)
         return MomentImages(
             dataset,
             self.num_images,

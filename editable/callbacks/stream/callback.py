@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 import editable.callbacks.stream.report as report
 from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
-from editable.callbacks.run.context import image_data, network_of, require_gradients, run_folder
+from editable.callbacks.run.context import image_data, network_of, optional_path, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, write_patch
@@ -128,7 +127,7 @@ class CorrectionStream(Subcommand):
         self.edits = self._bound = edits or NaturalMistakeEdits()
         self.halves, self.seed, self.held_out, self.references = halves, seed, held_out, references
         self.budget = None if budget is None else HarmBudget(budget, level, counts)
-        self.resume = None if resume is None else Path(resume).expanduser()
+        self.resume = optional_path(resume)
         self.outcome: StreamOutcome | None = None
         self.kept_log = log
 

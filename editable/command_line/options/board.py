@@ -1,5 +1,7 @@
 """The options of ``board``."""
 
+from os.path import expanduser
+
 from jsonargparse import ArgumentParser
 
 from editable.command_line.parser import CommandParser
@@ -14,10 +16,13 @@ file."""
 def options() -> ArgumentParser:
     """Return the parser of what follows ``board``."""
     parser = CommandParser("board", MORE)
-    parser.add_argument("--board", default="results/board.yaml", help="the file that says what is on the board")
-    parser.add_argument("--results", default="results", help="folder of <network>/<protocol>/<editor>.json")
-    parser.add_argument("--page", default="docs/board.md", help="the page; its figure goes into figures/ beside it")
-    parser.add_argument("--runs", default="runs/board", help="folder for runs, until the result of a cell is there")
+    for name, default, what in (
+        ("board", "results/board.yaml", "the file that says what is on the board"),
+        ("results", "results", "folder of <network>/<protocol>/<editor>.json"),
+        ("page", "docs/board.md", "the page; its figure goes into figures/ beside it"),
+        ("runs", "runs/board", "folder for runs, until the result of a cell is there"),
+    ):
+        parser.add_argument(f"--{name}", type=expanduser, default=default, help=what)
     parser.add_argument("--only", nargs="+", default=[], help="names of networks, protocols or editors")
     parser.add_argument("--train", action="store_true", help="train the networks whose weights are not there")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="tell what would be made, and make nothing")
