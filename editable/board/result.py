@@ -13,6 +13,7 @@ import torch
 
 from editable.atomic import write_atomically
 from editable.errors import UserError
+from editable.models.machine.precision import processor_name
 from editable.text_files import read_json
 
 __all__ = ["Candidate", "Figures", "Result", "best_of", "read_results", "surroundings"]
@@ -215,7 +216,7 @@ def surroundings() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in ("editable", *PACKAGES)},
         "commit": commit(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -240,13 +241,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    """Return the processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

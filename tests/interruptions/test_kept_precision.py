@@ -48,7 +48,9 @@ def fit(folder: Path, precision: str, epochs: int, **options: str) -> tuple[Task
     return task, trainer, [str(one.message) for one in caught if "checkpoint was trained in" in str(one.message)]
 
 
-@pytest.mark.parametrize(("kind", "precision"), [("AVX-512 BF16", "bf16-mixed"), ("AVX-512", "32-true")])
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("AMX", "bf16-mixed"), ("AVX-512 BF16", "bf16-mixed"), ("AVX-512", "32-true")]
+)
 def test_auto_is_what_the_processor_is_fastest_in(
     kind: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,11 +1,21 @@
 """Which precision a processor computes fastest in, by one table that was measured."""
 
 import os
+import platform
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
-__all__ = ["PROCESSORS", "Speed", "bfloat16_speed", "fastest_scoring", "fastest_training", "processor"]
+__all__ = [
+    "PROCESSORS",
+    "Speed",
+    "bfloat16_speed",
+    "fastest_scoring",
+    "fastest_training",
+    "processor",
+    "processor_name",
+]
 
 Training = Literal["32-true", "bf16-mixed"]
 Scoring = Literal["full", "bfloat16"]
@@ -24,6 +34,7 @@ class Speed(NamedTuple):
 
 
 PROCESSORS: dict[str, Speed] = {
+    "AMX": Speed(0.5, 0.4),
     "AVX-512 BF16": Speed(0.6, 0.63),
     "AVX-512": Speed(2.6, 3.6),
     "AVX2": Speed(10, 7.6),
@@ -37,16 +48,27 @@ LIMITS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"
 def processor() -> str:
     """Return the kind of this processor: a row of the table where one was measured.
 
-    ``AVX-512 BF16`` has instructions for bfloat16 (AMX or AVX-512 BF16), ``AVX-512`` and ``AVX2`` have none; others are
-    called as torch calls them.
+    ``AMX`` and ``AVX-512 BF16`` have instructions for bfloat16, the former for whole tiles of a matrix; ``AVX-512`` and
+    ``AVX2`` have none; others are called as torch calls them.
     """
-    capability = torch.backends.cpu.get_cpu_capability()
+    capability, limit = torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     if capability != "AVX512":
         return capability
+    if torch.cpu._is_amx_tile_supported() and (limit in ("", "ALL", "DEFAULT") or "AMX" in limit):
+        return "AMX"
     # _is_mkldnn_bf16_supported alone is true also where AVX-512 only emulates it, at a third of float32's speed.
     has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    kept_from_them = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in LIMITS
-    return "AVX-512 BF16" if has_instructions and not kept_from_them else "AVX-512"
+    return "AVX-512 BF16" if has_instructions and limit not in LIMITS else "AVX-512"
+
+
+def processor_name() -> str:
+    """Return the processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def bfloat16_speed() -> Speed | None:

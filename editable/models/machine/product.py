@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from editable.models.machine.precision import processor
+from editable.models.machine.precision import processor, processor_name
 
 __all__ = ["batched_product", "product"]
 
@@ -19,7 +19,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """Return ``left @ right`` for two matrices, differentiable any number of times.
 
     torch multiplies float32 by MKL, which leaves AVX-512 unused where its own maker's name is not on the processor, and
-    so takes twice as long as oneDNN there. Where oneDNN is not faster, or does not apply, this is ``@``.
+    so takes twice as long as oneDNN there; on a processor of its maker it takes up to 40 % less. Where oneDNN is not
+    faster, or does not apply, this is ``@``.
 
     Args:
         left: [m, k].
@@ -50,7 +51,9 @@ def batched_product(left: Tensor, right: Tensor, out: Tensor | None = None) -> T
 
 @cache
 def _onednn_is_faster() -> bool:
-    return torch.backends.mkldnn.is_available() and processor().startswith("AVX-512")
+    return (
+        torch.backends.mkldnn.is_available() and processor().startswith("AVX-512") and "Intel" not in processor_name()
+    )
 
 
 def _is_for_onednn(left: Tensor, right: Tensor) -> bool:

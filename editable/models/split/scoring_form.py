@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -16,11 +16,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from editable.errors import UserError, require_at_least, require_not_negative
 from editable.models.machine.graphs import Graphs
-from editable.models.machine.precision import fastest_scoring
+from editable.models.machine.precision import fastest_scoring, processor
 from editable.models.split.edit_form import allow_any_layout, has_hooks
 from editable.models.split.modes import attention_for
 from editable.models.split.replayed import ReplayedRun
 from editable.models.split.split_network import Features, SplitNetwork
+from editable.models.split.unfolded import UnfoldedConv2d
 from editable.models.split.winograd import WinogradConv2d
 
 __all__ = ["ScoringForm", "ScoringSettings", "Weights"]
@@ -40,7 +41,8 @@ class ScoringSettings:
         precision: Of weights and activations: ``full``, the network's own, or ``bfloat16``; ``auto`` is what is fastest
             on this processor, by a measured table (:mod:`editable.models.machine.precision`).
         fold_batch_norm: Multiply BatchNorm into the convolution before it, once per edited network.
-        channels_last: Lay images out with their channels last.
+        channels_last: Lay images out with their channels last; in bfloat16 on a CPU with AMX also convolve small images
+            of many channels, such as in layer4 of a ResNet-18 for 32×32 ones, as one product of patches and kernel.
         winograd: On a CPU, do 3×3 convolutions of stride 1 by Winograd's algorithm, which in float32 is faster than the
             direct sum, and has ten times its rounding error. Elsewhere the library chooses.
         simplify: Multiply a linear layer into the one behind it where that leaves fewer operations, once per edited
@@ -142,13 +144,16 @@ class ScoringForm:
             if settings.fold_batch_norm:
                 self._fold_batch_norm(self._module)
             widest = max(widest, *_propagate_shapes(self._module, features))
-            fast_on_cpu = features[0].device.type == "cpu" and self._dtype in (torch.float32, torch.float64)
+            on_cpu = features[0].device.type == "cpu"
+            fast_on_cpu = on_cpu and self._dtype in (torch.float32, torch.float64)
             if settings.simplify:
                 self._fold_linear(self._module)
                 if fast_on_cpu:
                     _use_exp(self._module)
             if settings.winograd and fast_on_cpu:
                 self._use_winograd(self._module)
+            if settings.channels_last and on_cpu and self._dtype == torch.bfloat16 and processor() == "AMX":
+                self._use_unfolded(self._module)
             self._module.recompile()
         bytes_per_image = widest * self._dtype.itemsize * settings.edits_together
         self.batch_size = settings.batch_size or max(1, ACTIVATION_BYTES // max(1, bytes_per_image))
@@ -296,19 +301,20 @@ class ScoringForm:
 
     def _use_winograd(self, module: fx.GraphModule) -> None:
         """Replace the convolutions that Winograd's algorithm fits."""
-        uses = _count_uses(module.graph)
         spaces: dict[tuple[Any, ...], Tensor] = {}
-        for node in module.graph.nodes:
-            place = str(node.target)
-            convolution = module.get_submodule(place) if node.op == "call_module" and uses[place] == 1 else None
-            if type(convolution) is not nn.Conv2d or has_hooks(convolution):
-                continue
-            size = tuple(node.all_input_nodes[0].meta["tensor_meta"].shape[2:])
+        for place, convolution, size in _replaceable_convolutions(module):
             if WinogradConv2d.fits(convolution, size):
                 fast = WinogradConv2d(convolution.in_channels, convolution.out_channels, size)
                 fast.spaces = spaces
                 module.set_submodule(place, fast.to(convolution.weight))
                 self._transforms[f"{place}.weight"] = WinogradConv2d.transform
+
+    def _use_unfolded(self, module: fx.GraphModule) -> None:
+        """Replace the convolutions that are faster as one product."""
+        for place, convolution, size in _replaceable_convolutions(module):
+            if UnfoldedConv2d.fits(convolution, size):
+                module.set_submodule(place, UnfoldedConv2d(convolution, size).to(convolution.weight))
+                self._transforms[f"{place}.weight"] = UnfoldedConv2d.transform
 
 
 def _own_instruction_set() -> dict[str, str | int | bool | Callable[..., Any]]:
@@ -320,6 +326,17 @@ def _own_instruction_set() -> dict[str, str | int | bool | Callable[..., Any]]:
     from torch._inductor.cpu_vec_isa import pick_vec_isa  # slow to import, and only needed here
 
     return {"cpp.simdlen": pick_vec_isa().bit_width()}
+
+
+def _replaceable_convolutions(module: fx.GraphModule) -> Iterator[tuple[str, nn.Conv2d, tuple[int, int]]]:
+    """Yield place, layer, and H and W of the input, of each convolution that is called once and that nothing hooks."""
+    uses = _count_uses(module.graph)
+    for node in module.graph.nodes:
+        place = str(node.target)
+        convolution = module.get_submodule(place) if node.op == "call_module" and uses[place] == 1 else None
+        if type(convolution) is nn.Conv2d and not has_hooks(convolution):
+            height, width = node.all_input_nodes[0].meta["tensor_meta"].shape[2:]
+            yield place, convolution, (height, width)
 
 
 def _propagate_shapes(module: fx.GraphModule, features: Features) -> list[int]:

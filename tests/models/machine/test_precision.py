@@ -12,7 +12,14 @@ from tests.paths import ROOT
 
 KINDS = [  # what torch says: capability, AVX-512 BF16, AMX; and oneDNN's limit
     (("AVX512", True, False), "", "AVX-512 BF16"),
-    (("AVX512", False, True), "", "AVX-512 BF16"),
+    (("AVX512", False, True), "", "AMX"),
+    (("AVX512", True, True), "", "AMX"),
+    (("AVX512", True, True), "default", "AMX"),
+    (("AVX512", True, True), "AVX512_CORE_AMX", "AMX"),
+    (("AVX512", True, True), "AVX10_1_512_AMX_FP16", "AMX"),
+    (("AVX512", True, True), "AVX512_CORE_BF16", "AVX-512 BF16"),
+    (("AVX512", True, True), "AVX512_CORE_FP16", "AVX-512 BF16"),
+    (("AVX2", False, True), "", "AVX2"),
     (("AVX512", False, False), "", "AVX-512"),
     (("AVX512", True, True), "AVX512_CORE", "AVX-512"),
     (("AVX512", True, True), "avx2", "AVX-512"),
@@ -36,7 +43,7 @@ def test_kinds(says: tuple[str, bool, bool], limit: str, kind: str, monkeypatch:
 def test_what_is_faster_is_taken(kind: str, supported: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
-    faster = kind == "AVX-512 BF16"
+    faster = kind in ("AMX", "AVX-512 BF16")
     assert fastest_training("cpu") == ("bf16-mixed" if faster else "32-true")
     assert fastest_scoring("cpu") == ("bfloat16" if faster else "full")
     assert fastest_training("meta") == "32-true"

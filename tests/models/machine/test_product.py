@@ -44,6 +44,24 @@ def test_batches(given: bool, differentiable: bool, onednn: None):
     torch.testing.assert_close(ours, a @ b)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "faster"),
+    [
+        ("AVX-512 BF16", "AMD EPYC 9R14", True),
+        ("AVX-512", "AMD Ryzen 9 7950X", True),
+        ("AVX-512 BF16", "Intel(R) Xeon(R) Processor", False),  # whose MKL it is
+        ("AVX-512", "Intel64 Family 6 Model 85 Stepping 7, GenuineIntel", False),
+        ("AMX", "Intel(R) Xeon(R) Processor", False),
+        ("AVX2", "AMD EPYC 7763", False),
+    ],
+)
+def test_where_it_is_used(kind: str, name: str, faster: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file, "processor", lambda: kind)
+    monkeypatch.setattr(file, "processor_name", lambda: name)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert file._onednn_is_faster.__wrapped__() == faster
+
+
 def second_derivatives(multiply: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
     first = torch.autograd.grad(multiply(a, b).sin().sum(), (a, b), create_graph=True)
     return (*first, *torch.autograd.grad(sum((some.cos().sum() for some in first), a.sum()), (a, b)))

@@ -554,7 +554,9 @@ def test_named_settings() -> None:
     assert all(ScoringSettings.for_device(torch.device(kind)).precision == "full" for kind in ("cpu", "cuda"))
 
 
-@pytest.mark.parametrize(("kind", "precision"), [("AVX-512 BF16", "bfloat16"), ("AVX-512", "full"), ("AVX2", "full")])
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("AMX", "bfloat16"), ("AVX-512 BF16", "bfloat16"), ("AVX-512", "full"), ("AVX2", "full")]
+)
 def test_auto_is_what_the_processor_is_fastest_in(kind: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("editable.models.machine.precision.processor", lambda: kind)
     auto = ScoringSettings(precision="auto", batch_size=3)
