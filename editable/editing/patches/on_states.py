@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from editable.editing.patches.coding import Parts, decoded, taken_back
@@ -65,6 +66,12 @@ def put_into(
     """
     found = _fingerprint_without(state, patch, name)
     if found != patch.base:
+        for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+            if _fingerprint_without(_in_precision(state, dtype), patch, name) == patch.base:
+                raise UserError(
+                    f"{name} was made for these weights in {dtype}, and here they are in another precision: run in the "
+                    "one that it was made in (--trainer.precision), or make the edit anew in this one"
+                )
         raise UserError(
             f"{name} was made for other weights (fingerprint {patch.base}; these have {found}): give the checkpoint "
             "that was edited, and before this patch those patches that it was made on, in the same order"
@@ -135,6 +142,11 @@ def without_patch(state: Mapping[str, Tensor], patch: Patch, name: str = "the pa
     for layer in reversed(patch.layers):
         plain = layer.plain(plain)
     return plain
+
+
+def _in_precision(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return a state dict with its real numbers in another precision."""
+    return {key: some.to(dtype) if some.is_floating_point() else some for key, some in state.items()}
 
 
 def _fingerprint_without(state: Mapping[str, Tensor], patch: Patch, name: str) -> str:

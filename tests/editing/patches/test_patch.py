@@ -104,6 +104,21 @@ def test_another_network_is_refused_and_stays_as_it_is() -> None:
     assert same(other, before)
 
 
+@pytest.mark.parametrize(("made", "used"), [("bfloat16", "float32"), ("float32", "float64"), ("float32", "bfloat16")])
+def test_another_precision_is_named(made: str, used: str) -> None:
+    network, before = make_network(), copy_of(make_network())
+    network.to(getattr(torch, made))
+    patch = EditPatch.of(network, {"fc.bias": network.fc.bias.detach() + 1})
+    network.load_state_dict(before)
+    network.to(getattr(torch, used))
+    said = f"^'a' was made for these weights in torch.{made}, and here they are in another precision"
+    refused = r"^'a' was made for other weights" if used == "bfloat16" else said  # what was rounded away cannot be known
+    before = copy_of(network)
+    with pytest.raises(UserError, match=refused), patch.applied(network, "'a'"):
+        pytest.fail("it must not be put in")
+    assert same(network, before)
+
+
 def test_a_changed_value_is_noticed(tmp_path: Path) -> None:
     network = make_network()
     patch = EditPatch.of(network, edited(network, "layer3", 7))
