@@ -112,7 +112,9 @@ def test_another_precision_is_named(made: str, used: str) -> None:
     network.load_state_dict(before)
     network.to(getattr(torch, used))
     said = f"^'a' was made for these weights in torch.{made}, and here they are in another precision"
-    refused = r"^'a' was made for other weights" if used == "bfloat16" else said  # what was rounded away cannot be known
+    refused = (
+        r"^'a' was made for other weights" if used == "bfloat16" else said
+    )  # what was rounded away cannot be known
     before = copy_of(network)
     with pytest.raises(UserError, match=refused), patch.applied(network, "'a'"):
         pytest.fail("it must not be put in")
