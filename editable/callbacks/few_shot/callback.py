@@ -22,6 +22,7 @@ from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules
 from editable.callbacks.site.sets import halves
@@ -45,7 +46,7 @@ from editable.rewriting import LayerBlock
 __all__ = ["FewShotRules"]
 
 MOMENT = MomentSettings(split="test")
-WHAT = "few_shot"
+WHAT, EDITED = "few_shot", "an editor of labelled photographs"
 PATCH, CHECKPOINT = "few_shot.safetensors", "few_shot.ckpt"
 
 
@@ -55,7 +56,8 @@ class FewShotRules(Subcommand):
     In ``test``: each class of photographs is left out in turn; some photographs of each other class, drawn by seed,
     make a rule, by every way that is asked for; and all photographs of the class left out test it. The strength of a
     rule is chosen by the other classes alone, each left out in turn once more, by the makers, and by half of the test
-    images; the other half is reported. The tested network itself never changes.
+    images; the other half is reported. Test images that are photographs do neither, and known ones are not reported.
+    The tested network itself never changes.
 
     The way of the best row then makes a rule from all photographs of all classes, which is kept if it corrects any of
     them within the drop: as ``few_shot.safetensors``, a patch for the tested weights (``--patches`` of other
@@ -129,6 +131,13 @@ class FewShotRules(Subcommand):
         for group in layers or []:
             if not group or len(set(group)) < len(group):
                 raise UserError(f"few_shot.layers has the group {group}: name each layer once, and at least one")
+        titles = [title_of(editor) for editor in self.editors]
+        for name, ways in (("layers", [" + ".join(group) for group in layers or []]), ("editors", titles)):
+            if len(set(ways)) < len(ways):
+                raise UserError(f"few_shot.{name} has {max(ways, key=ways.count)} twice: each can be tried once")
+        for editor, title in zip(self.editors, titles, strict=True):
+            if editor.own_layers is not None:
+                raise UserError(f"few_shot.editors has {title}, which brings layers of its own: name one that does not")
         if layers == [] and not self.editors:
             raise UserError("few_shot.layers is empty and there are no editors: name at least one way to make a rule")
         require_at_least(1, **{"few_shot.shots": [number for number in self.shots if number is not None]})
@@ -150,6 +159,8 @@ class FewShotRules(Subcommand):
         data, network = image_data(trainer, WHAT), network_of(pl_module)
         for layer in {name for group in self._groups(network) for name in group}:
             LayerBlock(network, layer)
+        if self.editors:
+            find_classifier(network, EDITED)
         check_rules([self.known], data)
         self._photographs = labelled_folder(self.photographs, data.classes)
         labels = torch.as_tensor(self._photographs.labels)
@@ -176,7 +187,10 @@ class FewShotRules(Subcommand):
         normalised = data.normalisation(self.known.originals)
         known = KnownImages(normalised, self.known.masks, self.known.labels(data.classes))
         choosing, reported = self._halves(trainer)
-        others = {"choose": choosing, "report": _without(reported, known.images)}
+        others = {
+            "choose": _without(choosing, images, "choose by"),
+            "report": _without(reported, torch.cat([known.images, images]), "report on"),
+        }
         moment = self.moment.images(trainer, choosing)
         identity = self._identity(network, photographs, labels, known, others, moment)
         finished = [] if self.resume is None else read_rules(self.resume, identity)
@@ -185,7 +199,7 @@ class FewShotRules(Subcommand):
         trials: list[FewShotTrial] = []
         whole: dict[str, tuple[KeptRule, dict[str, Tensor]] | None] = {}
         with progress_bars(trainer) as progress:
-            for way in self._ways(network, data, images, labels, known, choosing, moment, progress):
+            for way in self._ways(network, data, images, labels, known, others["choose"], moment, progress):
                 bench = Workbench(
                     network,
                     way,
@@ -263,7 +277,7 @@ class FewShotRules(Subcommand):
             )
             progress.remove_task(task)
         for editor in self.editors:
-            layer, _ = find_classifier(network, "an editor of labelled photographs")
+            layer, _ = find_classifier(network, EDITED)
             yield EditorWay(network, layer, editor, images, labels, choosing, data.batch_size)
 
     def _tested(
@@ -307,10 +321,16 @@ class FewShotRules(Subcommand):
         }
 
 
-def _without(images: Subset, others: Tensor) -> Subset:
-    """Return images without those that are the same as others."""
+def _without(images: Subset, others: Tensor, what: str) -> Subset:
+    """Return test images without those that are the same as others, which rules are made of.
+
+    Raises:
+        UserError: If none is left for what they are for.
+    """
     same = SameImages(others)
     kept = [
         index for place, index in enumerate(images.indices) if not same(torch.as_tensor(images[place][0])[None]).item()
     ]
+    if not kept:
+        raise UserError(f"no test image is left to {what}: there are too few besides photographs and known images")
     return Subset(images.dataset, kept)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.moment import MomentImages
 from editable.editing import BaseEditor, EditSite
 from editable.errors import UserError
@@ -152,14 +153,14 @@ class EditorWay(Way):
     Args:
         network: The network.
         layer: Name of the linear layer whose weight the editor may change.
-        editor: The editor.
+        editor: The editor, which brings no layers of its own.
         images: All photographs, as the network takes them, [N, C, H, W].
         labels: Their labels, int64 [N].
         references: Labelled images that are neither edited nor reported.
         batch_size: Number of images run at once.
 
     Raises:
-        UserError: If the editor brings layers of its own, or does not go with the layer.
+        UserError: If the editor does not go with the layer.
     """
 
     def __init__(
@@ -172,10 +173,7 @@ class EditorWay(Way):
         references: Dataset,
         batch_size: int,
     ) -> None:
-        kind = type(editor).__name__
-        if editor.own_layers is not None:
-            raise UserError(f"few_shot.editors has {kind}, which brings layers of its own: name one that does not")
-        self.names, self.label = (f"{layer}.weight",), f"{kind} of {layer}"
+        self.names, self.label = (f"{layer}.weight",), f"{title_of(editor)} of {layer}"
         self._split = SplitNetwork(network, list(self.names))
         self._labels = labels
         device = next(network.parameters()).device

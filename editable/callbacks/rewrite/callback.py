@@ -14,7 +14,7 @@ from editable.callbacks.rewrite.outcome import OTHERS, MeasuredRewrite, RewriteO
 from editable.callbacks.rewrite.report import summary, write
 from editable.callbacks.rewrite.resuming import KEPT, check_trials, read_trials, trials_identity, write_trials
 from editable.callbacks.rewrite.shown import shown_changes, shown_exemplars, shown_heat_maps
-from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, solver_label, standing_trials
+from editable.callbacks.rewrite.trials import RewriteTrial, best_trial, standing_trials
 from editable.callbacks.rewrite.workbench import Workbench
 from editable.callbacks.run.context import image_data, network_of, optional_path, require_gradients, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, progress_bars, whole_loader
@@ -22,6 +22,7 @@ from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, put_edited, write_edit
 from editable.callbacks.run.read_ahead import read_all
 from editable.callbacks.run.subcommand import Subcommand
+from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.site import RewriteSite, Route
@@ -340,7 +341,7 @@ class RankOneRewrite(Subcommand):
             ],
             {
                 **trial.settings._asdict(),
-                "solver": solver_label(self.candidates.solver(trial.settings)),
+                "solver": title_of(self.candidates.solver(trial.settings)),
                 "strength": trial.strength,
             },
             f"{len(rewrite.labels['report'])} test images and what else the figures name",

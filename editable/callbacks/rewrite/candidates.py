@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from editable.callbacks.rewrite.trials import TrialSettings, solver_label
+from editable.callbacks.rewrite.trials import TrialSettings
+from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.site import Route
 from editable.errors import UserError, require_at_least, require_finite
 from editable.rewriting import Solver
@@ -35,7 +36,7 @@ class Candidates:
         """Check what is given."""
         if not self.layers:
             raise UserError("rewrite.layers is empty: name at least one layer")
-        labels = [solver_label(solver) for solver in self.solvers]
+        labels = [title_of(solver) for solver in self.solvers]
         if len(set(labels)) < len(labels):
             raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
         if len(set(self.routes)) < len(self.routes):
@@ -66,4 +67,4 @@ class Candidates:
         """Return how its solver is called, with the route where there are several."""
         solver = self.solver(settings)
         several = len(self.routes) > 1 and solver.uses_keys
-        return f"{solver_label(solver)} by {settings.route}" if several else solver_label(solver)
+        return f"{title_of(solver)} by {settings.route}" if several else title_of(solver)

@@ -8,9 +8,10 @@ from torch import nn
 
 from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn
-from editable.callbacks.rewrite.trials import RewriteTrial, solver_label
+from editable.callbacks.rewrite.trials import RewriteTrial
 from editable.callbacks.run.kept_json import read_kept, write_kept
 from editable.callbacks.run.same_run import require_same_run
+from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.rule_images import RuleImages
 from editable.callbacks.site.set_errors import SetErrors
 from editable.errors import UserError
@@ -51,7 +52,7 @@ def trials_identity(
     """
     return {
         "weights": fingerprint(network.state_dict()),
-        "solvers": [solver_label(solver) for solver in candidates.solvers],
+        "solvers": [title_of(solver) for solver in candidates.solvers],
         "strengths": candidates.strengths,
         "routes": candidates.routes,
         "keys": keys,

@@ -1,19 +1,17 @@
 """Rewrites that were tried: what each was, what it came to on the images that choose, and the choice among them."""
 
-import inspect
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from editable.callbacks.site.set_errors import SetErrors
 from editable.callbacks.site.site import Route
-from editable.rewriting import Candidate, RewriteResult, Solver, choose_candidate
+from editable.rewriting import Candidate, RewriteResult, choose_candidate
 
 __all__ = [
     "RewriteTrial",
     "TrialSettings",
     "best_trial",
     "measures_of",
-    "solver_label",
     "standing_trials",
 ]
 
@@ -57,14 +55,6 @@ class RewriteTrial(NamedTuple):
 def measures_of(result: RewriteResult) -> dict[str, float]:
     """Return the measures of a rewrite by name: all that is a number."""
     return {name: value for name, value in result._asdict().items() if isinstance(value, int | float)}
-
-
-def solver_label(solver: Solver) -> str:
-    """Return how a solver is called: its class, with the arguments in which it differs from the default."""
-    parameters = inspect.signature(type(solver)).parameters.values()
-    given = {parameter.name: getattr(solver, parameter.name, parameter.default) for parameter in parameters}
-    changed = [f"{some.name}={given[some.name]}" for some in parameters if given[some.name] != some.default]
-    return f"{type(solver).__name__}({', '.join(changed)})" if changed else type(solver).__name__
 
 
 def best_trial(trials: Sequence[RewriteTrial], max_drop: float) -> RewriteTrial | None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from scipy.stats import beta
 from torch import nn
 
+import editable.callbacks.few_shot.callback
 from editable.callbacks import FewShotRules, MomentSettings, RunReport
 from editable.data import ImageFolderDataModule, RewriteRule
-from editable.editing import CodebookEditor, EditPatch, LastLayerRetraining, MinimalHarmEditor
+from editable.editing import GD, CodebookEditor, Editor, EditPatch, LastLayerRetraining, MinimalHarmEditor
 from editable.errors import UserError
 from editable.rewriting import Regularisation
 from editable.tasks import ClassificationTask
@@ -63,6 +65,45 @@ def test_known_images_are_not_among_the_reported_ones(root: Path, tmp_path: Path
     known = {CLASSES.index("grey") * 20 + names.index(f"{number}.png") for number in range(5)}
     known.add(CLASSES.index("red") * 20 + names.index("0.png"))
     assert few_shot.outcome.trials[0].others.num_images == len(set(order) - known)
+
+
+def test_photographs_are_not_among_the_images_that_choose_or_are_reported(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    for photograph in sorted((root / "photographs").glob("*/*.png")):
+        shutil.copy(photograph, here / "test" / photograph.parent.name / f"photograph-{photograph.name}")
+    every = [path for name in CLASSES for path in sorted((here / "test" / name).glob("*.png"))]
+    order = torch.randperm(118, generator=torch.Generator().manual_seed(0)).tolist()
+    theirs, lengths = editable.callbacks.few_shot.callback.Workbench, []
+
+    def workbench(network, way, photographs, others, *rest):
+        lengths.append({name: len(images) for name, images in others.items()})
+        return theirs(network, way, photographs, others, *rest)
+
+    monkeypatch.setattr(editable.callbacks.few_shot.callback, "Workbench", workbench)
+    few_shot = run(here, tmp_path / "run", shots=[None], strengths=[1.0], max_drop=1.0)
+    choosing, reported = ([every[place] for place in some] for some in (order[:59], order[59:]))
+    known = {here / f"test/grey/{number}.png" for number in range(5)} | {here / "test/red/0.png"}
+    chosen = [path for path in choosing if not path.name.startswith("photograph")]
+    shown = [path for path in reported if not path.name.startswith("photograph") and path not in known]
+    assert lengths == [{"choose": len(chosen), "report": len(shown)}]
+    assert few_shot.outcome is not None
+    assert few_shot.outcome.kept is not None
+    assert few_shot.outcome.kept.others.before == 0  # all that is mistaken are the photographs
+
+
+def test_no_image_is_left_to_report_on(root: Path, tmp_path: Path):
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    left = [here / "test" / name / "0.png" for name in CLASSES]
+    for path in set((here / "test").glob("*/*.png")) - set(left):
+        path.unlink()
+    masks = [{"image": str(path.relative_to(here)), "box": [0, 0, SIZE, SIZE]} for path in left]
+    (here / "known.json").write_text(json.dumps({"masks": masks}))
+    with pytest.raises(UserError, match="no test image is left to report on: there are too few besides photographs"):
+        run(here, tmp_path / "run", shots=[None], strengths=[1.0])
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -163,6 +204,35 @@ def test_editors_and_layers_that_share_stand_beside(root: Path, tmp_path: Path):
     assert rows["LastLayerRetraining of 3"].makers_corrected == 1.0
 
 
+def test_editors_of_one_kind_are_told_apart(root: Path, tmp_path: Path):
+    """Each has the rules that it has alone."""
+    editors = {
+        "Editor(rule=GD(learning_rate=1e-06), max_steps=1) of 2": Editor(GD(1e-6), max_steps=1),
+        "Editor(rule=GD(learning_rate=1.0)) of 2": Editor(GD(1.0)),
+    }
+    settings = {"layers": [], "shots": [2], "draws": 1, "strengths": [1.0]}
+    outcome = run(root, tmp_path / "both", editors=list(editors.values()), **settings).outcome
+    assert outcome is not None
+    assert [row.way for row in outcome.rows] == list(editors)
+    assert [row.makers_corrected for row in outcome.rows] == [0.0, 1.0]
+    for label, editor in editors.items():
+        alone = run(root, tmp_path / label, editors=[editor], **settings).outcome
+        assert alone is not None
+        assert alone.trials == [trial for trial in outcome.trials if trial.way == label]
+
+
+def test_an_editor_that_has_no_layer_is_refused_before_anything_is_computed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def computes(*_):
+        raise AssertionError("something is computed")
+
+    monkeypatch.setattr(FewShotRules, "on_test_epoch_end", computes)
+    convolutions = nn.Sequential(nn.AdaptiveAvgPool2d((2, 1)), nn.Conv2d(3, 5, (2, 1)), nn.Flatten())
+    with pytest.raises(UserError, match="an editor of labelled photographs goes with a linear layer, but the last"):
+        run(root, tmp_path, convolutions, layers=[["1"]], editors=[MinimalHarmEditor()])
+
+
 def test_where_nothing_is_gained_nothing_is_changed(root: Path, tmp_path: Path):
     few_shot = run(root, tmp_path, shots=[1], draws=1, strengths=[-0.5, -1.0])
     assert few_shot.outcome is not None
@@ -203,6 +273,11 @@ def test_a_rule_that_costs_more_than_is_allowed_is_not_kept(root: Path, tmp_path
         ({"layers": []}, "name at least one way to make a rule"),
         ({"layers": [["2", "2"]]}, r"the group \['2', '2'\]: name each layer once"),
         ({"layers": [["fc"]]}, "fc"),
+        ({"layers": [["2"], ["2"]]}, "few_shot.layers has 2 twice: each can be tried once"),
+        (
+            {"editors": [MinimalHarmEditor(epsilon=0.3), MinimalHarmEditor(epsilon=0.3)]},
+            r"few_shot.editors has MinimalHarmEditor\(epsilon=0.3\) twice: each can be tried once",
+        ),
         ({"editors": [CodebookEditor()]}, "few_shot.editors has CodebookEditor, which brings layers"),
         ({"photographs": "nowhere"}, "nowhere does not exist"),
     ],
