@@ -269,12 +269,17 @@ class RankOneRewrite(Subcommand):
         return bench.try_all(images.choosing | {"others": others}, finished, keep)
 
     def _are_exemplars(self, trainer: Trainer) -> Tensor:
-        """Return which of all test images are exemplars, bool [N]; they were dealt out one by one."""
+        """Return which of all test images are exemplars, bool [N]; they were dealt out one by one.
+
+        Where batches are limited, those that the test has not run are looked at here: they choose and are reported too.
+        """
         shares = all_ranks(torch.cat(self._seen), trainer.world_size)
-        dataset = whole_loader(trainer.test_dataloaders).dataset
-        whole = torch.zeros(len(dataset), dtype=torch.bool)  # type: ignore[arg-type]
+        loader = whole_loader(trainer.test_dataloaders)
+        whole = torch.zeros(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
+        if sum(map(len, shares)) < len(whole):
+            return torch.cat([self._exemplars(batch[0]) for batch in loader])
         for rank, share in enumerate(shares):
-            whole[rank :: trainer.world_size][: len(share)] = share  # fewer where batches are limited
+            whole[rank :: trainer.world_size] = share
         return whole
 
     def _identity(self, trainer: Trainer, network: nn.Module, images: RewriteImages) -> dict[str, Any]:

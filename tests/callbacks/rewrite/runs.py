@@ -54,19 +54,31 @@ def trial_rules(root: Path) -> list[RewriteRule]:
     return [rule(root, "validation", seed=5, exemplars=[0, 1, 2]), rule(root, "validation", exemplars=[3, 4, 5])]
 
 
-def make_data(root: Path) -> ImageFolderDataModule:
-    return ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, mean=MEAN, std=STD)
+def make_data(root: Path, batch_size: int = 128) -> ImageFolderDataModule:
+    return ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, mean=MEAN, std=STD, batch_size=batch_size)
 
 
 def run(
-    network: nn.Module, root: Path, folder: Path, report: bool = True, inference_mode: bool = False, **settings
+    network: nn.Module,
+    root: Path,
+    folder: Path,
+    report: bool = True,
+    inference_mode: bool = False,
+    batch_size: int = 128,
+    limit_test_batches: int | None = None,
+    **settings,
 ) -> Run:
     """Rewrite as the command line does; drawing is most of the time, and left out where nobody reads the report."""
     defaults = {"layers": ["0"], "moment": MomentSettings(), "photographs": str(root / "photographs")}
     rewrite = RankOneRewrite(settings.pop("rule", None) or rule(root), **{**defaults, **settings})
     callbacks = [rewrite, RunReport()] if report else [rewrite]
-    trainer = quiet_trainer(inference_mode=inference_mode, callbacks=callbacks, default_root_dir=folder)
-    trainer.test(ClassificationTask(network), make_data(root), verbose=False)
+    trainer = quiet_trainer(
+        inference_mode=inference_mode,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        limit_test_batches=limit_test_batches,
+    )
+    trainer.test(ClassificationTask(network), make_data(root, batch_size), verbose=False)
     if not report:
         folder.mkdir(exist_ok=True)
         write_metrics(folder / "metrics.json", {name: float(value) for name, value in trainer.callback_metrics.items()})

@@ -294,3 +294,16 @@ def test_exemplars_among_the_test_images_are_told_apart(network, root, tmp_path)
     before, after = errors(network, here, "test"), errors(network, here, "test", params)
     assert metrics["rewrite_report_without_exemplars_error"] == pytest.approx(after)
     assert metrics["rewrite_drop_without_exemplars"] == pytest.approx(after - before)
+
+
+def test_exemplars_are_told_apart_where_batches_are_limited(network, root, tmp_path):
+    """One batch is tested for ``test_error``; all are reported, and the last three of them are exemplars."""
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    exemplars = sorted((here / "test").rglob("*.png"))[-3:]
+    box = [0, SIZE // 2, SIZE, SIZE]
+    masks = [{"image": str(path.relative_to(here)), "box": box} for path in exemplars]
+    (here / "masks.json").write_text(json.dumps({"masks": masks}))
+    _, metrics, _ = run(network, here, tmp_path / "run", report=False, limit_test_batches=1, batch_size=8)
+    assert metrics["rewrite_num_report_images"] == 60
+    assert metrics["rewrite_num_report_without_exemplars_images"] == 57
