@@ -16,7 +16,7 @@ from editable.callbacks.manipulate.outcome import ManipulationOutcome
 from editable.callbacks.manipulate.unfinished_folder import MadeImage, UnfinishedFolder, file_stems
 from editable.callbacks.run.context import image_data, network_of
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
-from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.image_identity import files_identity, images_identity
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.replaced_examples import ReplacedExamples
@@ -191,7 +191,7 @@ class Manipulation(Subcommand):
         names = "\n".join(image_names(images))
         return {
             "settings": self.concept.settings,
-            "files": _files_in(self.concept.settings),
+            "files": files_identity(self.concept.settings, self.concept.finder.files),
             "images": [len(images), images_identity(images), sha256(names.encode()).hexdigest()],
         }
 
@@ -200,15 +200,3 @@ def _spread(positions: Sequence[int]) -> list[int]:
     """Return some positions, spread evenly over all."""
     count = min(len(positions), MOST_EXAMPLES)
     return [positions[index * len(positions) // count] for index in range(count)]
-
-
-def _files_in(settings: Any) -> list[Any]:
-    """Return size and time of change of each file that settings name."""
-    if isinstance(settings, dict | list):
-        values = settings.values() if isinstance(settings, dict) else settings
-        return [file for value in values for file in _files_in(value)]
-    path = Path(settings).expanduser() if isinstance(settings, str) else None
-    if path is None or not path.is_file():
-        return []
-    state = path.stat()
-    return [[str(path), state.st_size, state.st_mtime_ns]]

@@ -1,10 +1,11 @@
-"""What a set of images is recognised by: every one of them, how it is prepared, and by which libraries."""
+"""What a set of images is recognised by: every one of them, how it is prepared, and by which libraries; and files."""
 
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from editable.data.images.images import ImageFiles
 from editable.data.modules.image_data_module import EvaluationImages
 
-__all__ = ["images_identity"]
+__all__ = ["files_identity", "images_identity"]
 
 LIBRARIES = ("torch", "torchvision", "pillow", "editable")
 """Libraries that decode, resize and compute: another version may give other pixels."""
@@ -42,6 +43,32 @@ def images_identity(images: Dataset, positions: Sequence[int] | None = None) -> 
         digest.update(f"{library} {_version(library)}\n".encode())
     _add(digest, images, range(len(images)) if positions is None else positions)  # type: ignore[arg-type]
     return digest.hexdigest()[:16]
+
+
+def files_identity(settings: Any, files: Iterable[Path] = ()) -> str:
+    """Return a hash of path, size and time of change of each file that settings name, and of further files.
+
+    Args:
+        settings: Plain values; those that are no paths of files are left out.
+        files: The further files.
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256.
+    """
+    digest, folders = hashlib.sha256(), dict[str, str]()
+    for file in (*_files_in(settings), *files):
+        if file.is_file():  # what nobody looks at may be missing
+            path, state = _real(str(file), folders)
+            digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files_in(settings: Any) -> Iterator[Path]:
+    if isinstance(settings, dict | list):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from _files_in(value)
+    elif isinstance(settings, str) and (path := Path(settings).expanduser()).is_file():
+        yield path
 
 
 def _version(library: str) -> str:

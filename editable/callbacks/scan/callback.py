@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import editable.callbacks.scan.report as report
 from editable.callbacks.run.context import image_data, network_of, optional_path, run_folder
 from editable.callbacks.run.edit_loop import progress_bars, whole_loader
-from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.image_identity import files_identity, images_identity
 from editable.callbacks.run.image_shares import ImageShares
 from editable.callbacks.run.read_ahead import read_finders
 from editable.callbacks.run.subcommand import Subcommand
@@ -200,6 +200,7 @@ class SpuriousScan(Subcommand):
             "weights": weights[0],
             "edited": weights[1] if len(weights) > 1 else None,
             "concept": dict(self.concept.settings),
+            "files": files_identity(self.concept.settings, self.concept.finder.files),
             "num_images": len(data.test_dataset),
             "images": images_identity(data.test_dataset),
             "precision": str(trainer.precision),

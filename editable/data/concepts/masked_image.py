@@ -33,6 +33,11 @@ class MaskedImage(ABC):
     class_name: str
     mask_source: str
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that image and mask are read from, besides one that names them."""
+        return [self.path]
+
     def read(self, frame: Frame) -> tuple[Tensor, Tensor]:
         """Read the image and its mask, both brought to a frame.
 
@@ -137,6 +142,11 @@ class PaintedImage(MaskedImage):
 
     mask_path: Path
     drawn_in: Frame
+
+    @property
+    def files(self) -> list[Path]:
+        """Image and mask."""
+        return [self.path, self.mask_path]
 
     def draw(self, stored: tuple[int, int], frame: Frame) -> Tensor:
         """Read the mask, float32 ``[H, W]``, resized and cropped like the image: bilinear, antialiased.

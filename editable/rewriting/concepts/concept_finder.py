@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,9 +16,11 @@ class ConceptFinder(ABC):
 
     Attributes:
         settings: What masks depend on, as plain values, for records and to recognise an interrupted run.
+        files: Files that masks are made from, besides those that the settings name, to recognise it by as well.
     """
 
     settings: Mapping[str, Any] = MappingProxyType({})
+    files: Sequence[Path] = ()
 
     @property
     def description(self) -> str:

@@ -87,6 +87,7 @@ class ContextFinder(ConceptFinder):
             "positions": positions,
             "seed": seed,
         }
+        self.files = [file for image in found.images for file in image.files]
         self._exemplars = found.images
         self._site: _Site | None = None
 

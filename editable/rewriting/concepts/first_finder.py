@@ -27,6 +27,7 @@ class FirstFinder(ConceptFinder):
         if not finders:
             raise UserError("finders is empty: name at least one way to find the concept")
         self.finders = list(finders)
+        self.files = [file for one in self.finders for file in one.files]
         self.settings = {"finders": [{"class": type(one).__name__, **one.settings} for one in self.finders]}
 
     @property

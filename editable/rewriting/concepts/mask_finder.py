@@ -54,6 +54,7 @@ class MaskFinder(ConceptFinder):
             "image_size": self.frame.image_size,
             "resize_size": self.frame.resize_size,
         }
+        self.files = [file for image in found.images for file in image.files]
         self._by_file: dict[str, list[MaskedImage]] = {}
         for image in found.images:
             self._by_file.setdefault(name_key(PurePosixPath(image.name).name), []).append(image)

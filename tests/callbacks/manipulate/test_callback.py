@@ -1,16 +1,21 @@
 """Manipulated images made by a run: pixel by pixel, killed and resumed, by two processes, and what is refused."""
 
+import json
 import os
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from editable.callbacks.manipulate import callback as manipulation
 from editable.data import load_manipulated_folder, read_manifest
 from editable.errors import UserError
+from editable.rewriting.concepts.concept_finder import ConceptFinder
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
+from editable.rewriting.concepts.first_finder import FirstFinder
+from editable.rewriting.concepts.mask_finder import MaskFinder
 from tests.callbacks.manipulate.runs import CLASSES, SIZE, WITH_WHEEL, BlackSquares, content, make_concept, pixels, run
 
 
@@ -100,6 +105,45 @@ def test_two_processes_make_what_one_makes(root, whole, tmp_path):
     assert content(tmp_path / "two" / "made") == content(whole.folder / "made")
     for name in ("looked_at.csv", "contact_sheet.png"):
         assert (tmp_path / "two" / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+class StopsAt(ConceptReplacement):
+    """It fails at the third batch."""
+
+    left = 3
+
+    def __call__(self, images, names):
+        self.left -= 1
+        if not self.left:
+            raise RuntimeError("no light")
+        return super().__call__(images, names)
+
+
+def painted(root: Path, folder: Path, kind: str) -> ConceptFinder:
+    """Masks of the left half of each car, as a folder of images or as images that a file names."""
+    for number in range(6):
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[:, : SIZE // 2] = 255
+        path = folder / "masks" / "car" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    if kind == "folder":
+        return MaskFinder(str(folder / "masks"), str(root / "test"))
+    entries = [{"image": f"car/{number}.png", "mask": f"masks/car/{number}.png"} for number in range(6)]
+    (folder / "masks.json").write_text(json.dumps({"masks": entries}))
+    finder = MaskFinder(str(folder / "masks.json"), str(root / "test"))
+    return FirstFinder([finder]) if kind == "first" else finder
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "first"])
+def test_masks_that_were_painted_anew_do_not_go_on(root, tmp_path, kind):
+    finder, out = painted(root, tmp_path, kind), tmp_path / "out"
+    with pytest.raises(RuntimeError, match="no light"):
+        run(root, tmp_path / "stopped", StopsAt(finder, str(root / "texture.png")), out=out)
+    assert list(out.with_name("out.unfinished").glob("made-*.json"))
+    Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)).save(tmp_path / "masks" / "car" / "5.png")
+    with pytest.raises(UserError, match=r"out\.unfinished' is of an interrupted run with other files: remove it"):
+        run(root, tmp_path / "other", ConceptReplacement(finder, str(root / "texture.png")), out=out)
 
 
 def test_nothing_is_overwritten_and_nothing_found_leaves_nothing(root, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from editable.callbacks.run import image_identity
-from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.image_identity import files_identity, images_identity
 from tests.callbacks.site.constant_images import make_data, save_images
 
 
@@ -65,3 +65,17 @@ def test_preparation_and_libraries_count(folder: Path, monkeypatch: pytest.Monke
     assert images_identity(data.evaluated(data.test_dataset.images)) != before
     monkeypatch.setattr(image_identity, "LIBRARIES", ("torch",))
     assert images_identity(data.test_dataset) != before
+
+
+def test_files_that_settings_name_and_further_ones_count(tmp_path: Path) -> None:
+    named, further, missing = (tmp_path / name for name in ("outlines.json", "mask.png", "missing.png"))
+    named.write_text("{}")
+    further.write_text("1")
+    settings = {"masks": str(named), "sizes": [3, None], "nested": [{"texture": "no file"}]}
+    found = files_identity(settings, [further, missing])
+    assert found == files_identity({"nested": [str(named)]}, [further])
+    for path in (named, further):
+        path.write_text("other")
+        changed = files_identity(settings, [further])
+        assert changed != found
+        found = changed

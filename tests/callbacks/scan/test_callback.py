@@ -1,6 +1,7 @@
 """A scan for spurious correlations: against a plain loop over files, killed and resumed, and what is refused."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from editable.callbacks.scan import ScanOutcome, SpuriousScan
 from editable.callbacks.scan import callback as spurious_scan
 from editable.errors import UserError
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
+from editable.rewriting.concepts.patch_finder import PatchFinder
 from editable.tasks import ClassificationTask
 from tests.callbacks.scan.small_scan import (
     CLASSES,
@@ -223,6 +225,16 @@ def test_killed_and_resumed_is_as_uninterrupted(root, whole, tmp_path, monkeypat
     run(root, tmp_path / "again", concept=concept, resume=str(tmp_path / "resumed"), min_found=5)
     assert concept.seen == []
     assert list(table_of(tmp_path / "again"))[-1] == "car"
+
+
+def test_another_texture_in_the_same_file_is_another_scan(root, tmp_path):
+    texture = tmp_path / "texture.png"
+    shutil.copy(root / "grey.png", texture)
+    run(root, tmp_path / "first", concept=ConceptReplacement(PatchFinder(size=3), str(texture)), report=False)
+    Image.new("RGB", (8, 8), (250, 0, 0)).save(texture)
+    concept = ConceptReplacement(PatchFinder(size=3), str(texture))
+    with pytest.raises(UserError, match="was another one, with files "):
+        run(root, tmp_path / "again", concept=concept, report=False, resume=str(tmp_path / "first"))
 
 
 def test_another_scan_cannot_be_resumed(root, whole, tmp_path):
