@@ -15,6 +15,7 @@ from editable.rewriting.keys.context_keys import resize_mask
 from editable.rewriting.keys.erase_problem import EraseRule, erase_problem
 from editable.rewriting.keys.paste_problem import PasteRule, paste_problem
 from editable.rewriting.keys.problem import RewriteProblem
+from editable.rewriting.keys.selections import Selection
 from editable.rewriting.memory.block import LayerBlock
 from editable.rewriting.memory.inverse_moment import InverseMoment, Regularisation
 from editable.rewriting.memory.memory import Architecture, make_memory
@@ -107,7 +108,8 @@ def rewrite_generator(
 
     Raises:
         UserError: If the layer is unknown or no convolution, latent vectors or masks are of another size than the
-            generator's, a mask is empty, or a number is out of its range.
+            generator's, a mask is empty, an image of the rule is among the unseen ones, or a number is out of its
+            range.
     """
     require_at_least(1, rank=rank, num_moment_images=num_moment_images, num_unseen_images=num_unseen_images)
     require_seed(moment_seed=moment_seed, unseen_seed=unseen_seed)
@@ -121,6 +123,8 @@ def rewrite_generator(
     memory = make_memory(tuple(block.weight.shape), block.geometry, architecture)
     drawn = sampler(num_moment_images, moment_seed).to(block.weight)
     generate(network, drawn[:1])  # says clearly where they do not fit
+    unseen = sampler(num_unseen_images, unseen_seed)
+    _check_unseen(rule, unseen)
     if moment is None:
         advance = _counted(progress, "second moment", len(drawn))
         moment = collect_second_moment(block, memory, drawn.split(BATCH), progress=advance)
@@ -137,11 +141,22 @@ def rewrite_generator(
     result = steps(problem, lambda step, loss: progress("rewrite", step, limit))
     goal = render(block, exemplars, problem.targets)
     wanted = None if goal is None else _wanted_pixels(problem, generate(network, exemplars), goal)
-    unseen = sampler(num_unseen_images, unseen_seed)
     outcome, context = measure_generator(
         problem, result.params, unseen, wanted, quantile, BATCH, _counted(progress, "unseen images", len(unseen))
     )
     return GeneratorRewrite(problem, result, outcome, context, unseen, goal)
+
+
+def _check_unseen(rule: PasteRule | EraseRule, unseen: Tensor) -> None:
+    """Raise a :class:`UserError` where an image that a rule is made of would be taken for one that it has not seen."""
+    for part in rule:
+        if isinstance(part, Selection) and part.latents.shape[1:] == unseen.shape[1:]:
+            given = part.latents.to(unseen).flatten(1)
+            if (given[:, None] == unseen.flatten(1)[None]).all(dim=2).any():
+                raise UserError(
+                    "an image of the rule is among the unseen ones, on which the rewrite is measured: take another "
+                    "unseen_seed than the rule's seed"
+                )
 
 
 @torch.no_grad()

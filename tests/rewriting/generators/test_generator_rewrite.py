@@ -151,6 +151,17 @@ def test_mistakes_end_in_a_sentence(settings, message):
         rewritten(**settings)
 
 
+@pytest.mark.parametrize("part", ["copy", "paste", "context"])
+def test_an_image_of_the_rule_is_not_an_unseen_one(part):
+    """The last of 20 unseen images is one of the rule's; of 19, it is not among them."""
+    masks = torch.zeros(1, 6, 6)
+    masks[:, 2:4, 2:4] = 1
+    rule = planted_rule()._replace(**{part: Selection(NormalLatents(4)(20, seed=9)[19:], masks)})
+    with pytest.raises(UserError, match="an image of the rule is among the unseen ones"):
+        rewritten(rule=rule, unseen_seed=9, num_unseen_images=20)
+    assert rewritten(rule=rule, unseen_seed=9, num_unseen_images=19).outcome.num_images == 19
+
+
 def test_a_generator_without_a_known_latent_size():
     network = nn.Sequential(nn.Linear(4, 36), nn.Unflatten(1, (1, 6, 6)), nn.Conv2d(1, 2, 3, padding=1))
     with pytest.raises(UserError, match="Sequential has no attribute latent_size"):
