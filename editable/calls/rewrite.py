@@ -85,8 +85,8 @@ def rewrite(
     judging = Judge(judge)
     judging.fit(network)
     make = transform or transform_of(judging)
-    device = next(network.parameters()).device
-    originals, manipulated = (image_batch(images, make).to(device) for images in exemplars[:2])
+    first = next(network.parameters())
+    originals, manipulated = (image_batch(images, make).to(first.device, first.dtype) for images in exemplars[:2])
     judged, rest = halves(len(judging), references is None, seed)
     others, where = (judging, rest.tolist()) if references is None else (Judge(references, "references"), None)
     if references is not None:
@@ -94,7 +94,7 @@ def rewrite(
     solver = solver or ClosedForm()
     block = LayerBlock(network, layer)
     memory = make_memory(tuple(block.weight.shape), block.geometry)
-    moment = collect_second_moment(block, memory, (images for images, _ in others.batches(where)))
+    moment = collect_second_moment(block, memory, (images.to(first.dtype) for images, _ in others.batches(where)))
     inverse = InverseMoment(moment, Regularisation(epsilon=epsilon))
     made = exemplars_from_images(block, originals, manipulated, _masks(exemplars[2]).to(originals))
     wanted, before = _predicted(network, originals), _predicted(network, manipulated)
@@ -105,7 +105,7 @@ def rewrite(
         made,
         inverse,
         images=manipulated,
-        labels=wanted.to(device),
+        labels=wanted.to(first.device),
         reference_images=kept,
         originals=originals,
     )

@@ -16,6 +16,7 @@ from editable.rewriting import (
     LayerBlock,
     Regularisation,
     RewriteProblem,
+    SmoothDescent,
     collect_second_moment,
     exemplars_from_images,
     make_memory,
@@ -97,6 +98,23 @@ def test_masks_may_be_given_one_by_one():
     given = X[:4], manipulated()
     whole, each = (editable.rewrite(classifier(), "0", (*given, masks), judge=(X, Y)) for masks in (MASK, list(MASK)))
     assert torch.equal(whole.network[0].weight, each.network[0].weight)
+
+
+@pytest.mark.parametrize("references", [None, (X[:100], Y[:100])])
+def test_a_network_in_double_precision_is_rewritten_in_it(references: tuple[Tensor, Tensor] | None):
+    network, changed = classifier().double(), manipulated()
+    rule = editable.rewrite(network, "0", (X[:4], changed, MASK), judge=(X, Y), references=references)
+    read = X[halves(200, True, 0)[1]] if references is None else references[0]
+    block = LayerBlock(network, "0")
+    memory = make_memory(tuple(block.weight.shape), block.geometry)
+    moment = collect_second_moment(block, memory, [read.double()])
+    exemplars = exemplars_from_images(block, X[:4].double(), changed.double(), MASK.double())
+    problem = RewriteProblem(block, memory, exemplars, InverseMoment(moment, Regularisation(epsilon=1e-4)))
+    expected = ClosedForm()(problem).params["0.weight"]
+    assert expected.dtype == torch.float64
+    torch.testing.assert_close(rule.network[0].weight.detach(), expected)
+    smooth = editable.rewrite(network, "0", (X[:4], changed, MASK), judge=(X, Y), solver=SmoothDescent(max_steps=2))
+    assert smooth.network[0].weight.dtype == torch.float64
 
 
 def test_half_precision_is_refused():
