@@ -294,7 +294,7 @@ class Bench:
                 split = split_for(candidate.editor, self.network, candidate.layers)
                 split.prefix(self._images[:1].to(next(iter(split.params.values()))))  # which may trace once more
             measured = Measured(split, candidate.editor)
-            measured.run(self._judge.batches(), len(self._judge))
+            measured.run(self._judge.batches(), len(self._judge), self._placed)
             self._measured[key] = measured
         return self._measured[key]
 

@@ -92,6 +92,20 @@ def test_an_editor_with_a_layer_of_its_own():
     assert place.predictions.equal(place.unedited)
 
 
+def test_what_a_layer_of_the_editors_own_costs():
+    """Harm is that of the network with the patch, whose layer was set up before the judging images were looked at."""
+    editor = CodebookEditor(threshold=0.2, firing_rate=0.5, num_references=40)
+    network, (x, y), _ = trained(), *shared()
+    position = mistakes()[0]
+    place = Bench(network, [Candidate(editor, editor.own_layers)], *shared(), [str(digit) for digit in range(10)])
+    trial = place.correct(Asked(x[position], "a digit", int(y[position])))
+    before = predicted(network, x)
+    with trial.patch.applied(place.network):
+        after = predicted(place.network, x)
+    broken = ((before == y) & (after != y)).nonzero().flatten().tolist()
+    assert trial.harm.broken == broken != []
+
+
 def test_without_an_editor_the_least_harmful_is_taken():
     place, (x, y) = bench(), shared()[0]
     place.candidates = candidates_for(place.network)

@@ -144,6 +144,19 @@ def test_a_codebook_comes_with_its_patch(network: nn.Sequential, wrong: list[int
         editable.edit(copy.deepcopy(network).half(), X[some], Y[some], judge=(X, Y), editor=editor)
 
 
+@pytest.mark.parametrize("strength", [0.0, 4.0])
+def test_what_a_codebook_costs(network: nn.Sequential, wrong: list[int], strength: float):
+    """The whitening that the editor sets up is there when the judge's images are looked at."""
+    some, (others, known) = wrong[:1], images(200, seed=3)
+    editor = editable.editors.CodebookEditor(threshold=0.2, firing_rate=0.5, num_references=200, strength=strength)
+    fix = editable.edit(network, X[some], Y[some], judge=(X, Y), editor=editor, references=(others, known), views=0)
+    judged = [position for position in range(len(X)) if position not in some]
+    before, after, labels = predicted(network, X[judged]), predicted(fix.network, X[judged]), Y[judged]
+    assert fix.harm is not None
+    assert fix.harm.num_changed == int((before != after).sum()) > 0
+    assert len(fix.harm.broken) == int(((before == labels) & (after != labels)).sum()) > 0
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_precisions(network: nn.Sequential, wrong: list[int], dtype: torch.dtype):
     """The edit holds as the network computes, in its own precision, and its weights stay of that."""

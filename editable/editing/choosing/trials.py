@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,16 +91,23 @@ class Measured:
         self.evaluator = StreamEvaluator(split, editor, device, memory_budget, folder)
         self._placed: dict[BaseEditor, BaseEditor] = {}
 
-    def run(self, batches: Iterable[tuple[Tensor, Tensor]], number: int) -> None:
+    def run(self, batches: Iterable[tuple[Tensor, Tensor]], number: int, place: Place) -> None:
         """Run the judging images through the unedited network.
+
+        An editor with a layer of its own is put at its place before: it sets the layer up there, and features are read
+        behind it. Where it cannot be put there, :meth:`at_its_place` says so.
 
         Args:
             batches: Images [B, C, H, W] and labels [B].
             number: Of all images.
+            place: Puts editors at their places.
 
         Raises:
             UserError: If a label is none of the network's.
         """
+        if self.evaluator.editor.own_layers is not None:
+            with suppress(UserError):
+                self.at_its_place(self.evaluator.editor, place)
         base = self.evaluator.measure_base(batches, number)
         lowest, highest = label_range(base.labels)
         if lowest < 0 or highest >= base.num_classes:
@@ -185,7 +193,7 @@ class Trials:
             split = split_for(candidate.editor, self.network, candidate.layers)
             measured = Measured(split, candidate.editor, self._memory_budget, self._folder)
             if self._judging is not None:
-                measured.run(self._looked_through(self._judging), self._judging.number)
+                measured.run(self._looked_through(self._judging), self._judging.number, self._place)
             self._measured[key] = measured
         if self._judging is not None and not len(self.others):  # earlier trials have run the judging images
             for _ in self._looked_through(self._judging):
