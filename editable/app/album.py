@@ -21,11 +21,12 @@ from editable.tables import visible_text
 
 __all__ = ["Album", "AlbumImage", "draw_images"]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""What is decoded of what strangers send: Pillow's other formats are rare, and some start other programs."""
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+"""What is decoded of what strangers send: Pillow's other formats are rare, and some start other programs. MPO is what
+Pillow calls a JPEG with further pictures behind the first, as many telephones make them."""
 MOST_BROUGHT = 100
 AT_ONCE = 2
-"""Files that are decoded at the same time."""
+"""Files that are decoded and resized at the same time."""
 MOST_NAME = 100
 
 
@@ -56,7 +57,7 @@ class Album:
         images: The test images that can be seen, [N, C, H, W].
         labels: Of these, int64 [N].
         names: Of these.
-        most_pixels: Largest height times width of what is brought.
+        most_pixels: Largest height times width of what is brought, as it is stored and as it is resized.
     """
 
     def __init__(
@@ -100,9 +101,16 @@ class Album:
                 f"the image {name} is {head.width}×{head.height} pixels, more than the {self.most_pixels / 1e6:g} "
                 "million that are allowed: make it smaller"
             )
+        _, rows, columns = self._data.image_shape
+        scale = max(rows / head.height, columns / head.width)
+        if head.height * head.width * scale**2 > self.most_pixels:
+            raise UserError(
+                f"the image {name} is {head.width}×{head.height} pixels, of which more than the "
+                f"{self.most_pixels / 1e6:g} million that are allowed would be made to cover the {columns}×{rows} that "
+                "the network gets: cut it to a part with sides of more equal length"
+            )
         with self._decoding:
-            stored = read_image_bytes(content, name)
-        made, note = self._as_the_network_gets_it(stored)
+            made, note = self._as_the_network_gets_it(read_image_bytes(content, name))
         key = secrets.token_urlsafe(12)
         with self._lock:
             self._brought[key] = AlbumImage(made, name, None, note)

@@ -1,15 +1,20 @@
 """Images that visitors bring: decoded by the one reader, within limits that are looked at first."""
 
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from threading import Lock, get_ident
+from time import sleep
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import editable.app.album
-from editable.app.album import MOST_BROUGHT, Album, draw_images
+from editable.app.album import AT_ONCE, MOST_BROUGHT, Album, draw_images
 from editable.data import DigitsDataModule
+from editable.data.images.grey import to_grey
 from editable.errors import UserError
 from tests.app.small import digits, images, shared
 
@@ -55,6 +60,42 @@ def test_pixels_are_counted_before_any_is_decoded(album: Album, monkeypatch: pyt
         album.bring(content(Image.new("1", (200, 100))), "large.png")
     with pytest.raises(AssertionError):
         album.bring(content(Image.new("1", (100, 100))), "enough.png")
+
+
+@pytest.mark.parametrize("size", [(2000, 1), (1, 2000)])
+def test_what_resizing_would_make_too_large_is_not_decoded(
+    album: Album, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    """Its shorter side of one pixel covers 8: 8 · 2000 · 8 pixels."""
+    monkeypatch.setattr(editable.app.album, "read_image_bytes", None)
+    with pytest.raises(UserError, match=r"of which more than the 0\.01 million that are allowed would be made"):
+        album.bring(content(Image.new("1", size)), "strip.png")
+
+
+def test_a_jpeg_with_further_pictures_is_the_first(album: Album):
+    several = content(grey(), "MPO", save_all=True, append_images=[Image.new("L", (4, 4))], quality=100)
+    alone = content(grey(), "JPEG", quality=100)
+    assert several[:2] == alone[:2] == bytes([0xFF, 0xD8])
+    first, other = (album.get(album.bring(some, "photo.jpg")).image for some in (several, alone))
+    assert torch.equal(first, other)
+
+
+def test_few_are_decoded_and_resized_at_a_time(album: Album, monkeypatch: pytest.MonkeyPatch):
+    under_way, seen, lock = set(), [], Lock()
+
+    def slowly(image: Tensor) -> Tensor:
+        with lock:
+            under_way.add(get_ident())
+            seen.append(len(under_way))
+        sleep(0.05)
+        with lock:
+            under_way.remove(get_ident())
+        return to_grey(image)
+
+    monkeypatch.setattr(editable.app.album, "to_grey", slowly)
+    with ThreadPoolExecutor(6) as visitors:
+        list(visitors.map(lambda number: album.bring(PNG, str(number)), range(6)))
+    assert max(seen) <= AT_ONCE
 
 
 PNG = content(grey())

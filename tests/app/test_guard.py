@@ -67,6 +67,15 @@ def test_other_machines_need_the_token():
     assert status(guard, True, Host=host, Origin="http://evil.example", Cookie=f"{guard.cookie}={guard.token}") == 403
 
 
+@pytest.mark.parametrize("other", ['seen={"a":1}', "name=two words", "=;", "a b", "café=é", "x=[1]"])
+def test_cookies_of_other_pages_do_not_hide_the_token(other: str):
+    """A browser sends those of all ports of a machine, whatever they hold."""
+    guard = Guard("0.0.0.0", PORT, "right-token")
+    for cookies in (f"{other}; {guard.cookie}=right-token", f"{guard.cookie}=right-token; {other}"):
+        assert status(guard, Host="192.0.2.7:8765", Cookie=cookies) is None
+    assert status(guard, Host="192.0.2.7:8765", Cookie=other) == HTTPStatus.UNAUTHORIZED
+
+
 @pytest.mark.parametrize(
     "headers",
     [
