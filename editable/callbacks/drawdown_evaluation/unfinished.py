@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from editable.callbacks.run.same_run import require_same_run
+from editable.callbacks.run.same_run import editor_identity, require_same_run
 from editable.data.edits.edit_streams import Edits
 from editable.editing import BasePredictions, EditEvaluator, EditOutcomes, EditProgress
 from editable.errors import UserError
@@ -85,7 +85,7 @@ def edits_identity(
         "weights": fingerprint(network.state_dict()),
         "labels": fingerprint({"labels": base.labels}),
         "edits": fingerprint({"indices": edits.indices, "labels": edits.labels, "images": images}),
-        "editor": evaluator.editor.description(),
+        **editor_identity(evaluator.editor),
         "sampling": evaluator.sampling and asdict(evaluator.sampling),
         "scoring": asdict(evaluator.scoring),
         **settings,

@@ -4,9 +4,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from editable.editing import BaseEditor
 from editable.errors import UserError
+from editable.models import fingerprint
 
-__all__ = ["require_same_run"]
+__all__ = ["editor_identity", "require_same_run"]
+
+
+def editor_identity(editor: BaseEditor) -> dict[str, Any]:
+    """Return what is recognised of an editor, as JSON holds it: its settings, and what it has learnt besides these."""
+    return {"editor": editor.description(), "constants": fingerprint(editor.state_dict())}
 
 
 def require_same_run(what: str, there: Mapping[str, Any], here: Mapping[str, Any], anew: str = "begin anew") -> None:

@@ -16,6 +16,8 @@ from editable.callbacks.drawdown_evaluation import DrawdownEvaluation
 from editable.callbacks.run.context import datamodule_of, network_of, optional_path, run_folder
 from editable.callbacks.run.edit_loop import all_ranks, gather_outcomes, progress_bars, validates_alone, whole_loader
 from editable.callbacks.run.image_identity import images_identity
+from editable.callbacks.run.placed import training_images
+from editable.callbacks.run.same_run import editor_identity
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.search.outcome import SearchOutcome
 from editable.callbacks.search.reported import ReportedEdits
@@ -30,6 +32,7 @@ from editable.editing import (
     SamplingSettings,
     learning_rate_grid,
     merge_estimates,
+    needs_place,
 )
 from editable.errors import UserError, require_at_least, require_seed, require_within
 from editable.models import fingerprint
@@ -239,7 +242,7 @@ class LearningRateSearch(Subcommand):
             "labels": fingerprint({"labels": base.labels}),
             "edits": fingerprint({"indices": edits.indices, "labels": edits.labels, "images": images}),
             "images": images_identity(dataset),
-            "editor": self.evaluation.editor_for(pl_module).with_learning_rate(1.0).configuration(),
+            **editor_identity(self.evaluation.editor_for(pl_module).with_learning_rate(1.0)),
             "editable_layers": self.evaluation.editable_layers_for(pl_module),
             "image_stride": evaluator.image_stride,
             "sampling": self.sampling and asdict(self.sampling),
@@ -247,6 +250,8 @@ class LearningRateSearch(Subcommand):
             "processes": trainer.world_size,
             "counted": "strict success, harm on images that are not edited",
         }
+        if needs_place(evaluator.editor):
+            settings["references"] = images_identity(training_images(trainer))
         if self.evaluation.edited_views:
             settings["views"] = self.evaluation.view_settings(trainer)
         return json.loads(json.dumps(settings))

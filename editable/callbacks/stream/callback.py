@@ -19,6 +19,7 @@ from editable.callbacks.run.edit_loop import progress_bars, whole_loader
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.run.kept_edit import config_of, write_patch
 from editable.callbacks.run.placed import place
+from editable.callbacks.run.same_run import editor_identity
 from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.stream.looking import look
 from editable.callbacks.stream.outcome import Certificate, StreamOutcome
@@ -320,7 +321,7 @@ class CorrectionStream(Subcommand):
             "edits": fingerprint(parts.edits._asdict()),
             "judged": fingerprint({"judged": parts.judged}),
             "budget": self.budget and asdict(self.budget),
-            "editor": editor.description(),
+            **editor_identity(editor),
             "editable_layers": list(self.evaluation.editable_layers_for(pl_module) or ()),
             **self.evaluation.view_settings(trainer),
         }

@@ -11,7 +11,7 @@ from torch import nn
 from editable.callbacks import DrawdownEvaluation, EvaluatedEdits, RunReport
 from editable.callbacks.drawdown_evaluation.unfinished import NAME
 from editable.data import DigitsDataModule
-from editable.editing import Editor, RMSProp, SamplingSettings
+from editable.editing import BaseEditor, Editor, LearnedEditor, RMSProp, SamplingSettings
 from editable.errors import Interrupted, UserError
 from editable.tasks import ClassificationTask
 from tests.callbacks.drawdown_evaluation.reference import ALPHA, MAX_STEPS, data_for, make_editor
@@ -108,6 +108,34 @@ def test_another_evaluation_cannot_be_resumed(make_trainer, tmp_path, name):
     interrupted(make_trainer, tmp_path / "killed")
     with pytest.raises(UserError, match=rf"was another one, with {name} .* in place of"):
         run(make_trainer, tmp_path / "other", resume=str(tmp_path / "killed"), **DIFFERENT[name])
+
+
+def learned_editor(learnt: float) -> LearnedEditor:
+    """A trained editor, whose settings do not tell what it has learnt."""
+    torch.manual_seed(0)
+    editor = LearnedEditor(rank=2, max_steps=MAX_STEPS)
+    editor.prepare({name: param for name, param in small_network().named_parameters() if name.startswith("7.")})
+    nn.init.constant_(editor.transforms["7/weight"].expand.weight, learnt)
+    return editor
+
+
+def test_another_checkpoint_of_a_learned_editor_is_another_evaluation(make_trainer, tmp_path, monkeypatch):
+    groups = []
+
+    def edit_many(*args, **kwargs):
+        groups.append(1)
+        if len(groups) > 2:
+            raise Interrupted(signal.SIGTERM)
+        return BaseEditor.edit_many(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LearnedEditor, "edit_many", edit_many)
+        with pytest.raises(Interrupted):
+            run(make_trainer, tmp_path / "killed", editor=learned_editor(0.0), editable_layers=["7"])
+    resume = {"resume": str(tmp_path / "killed"), "editable_layers": ["7"]}
+    with pytest.raises(UserError, match=r"was another one, with constants .* in place of"):
+        run(make_trainer, tmp_path / "other", editor=learned_editor(0.1), **resume)
+    run(make_trainer, tmp_path / "resumed", editor=learned_editor(0.0), **resume)
 
 
 def run_digits(folder: Path, augmentation: str, editor: Editor, **settings) -> None:

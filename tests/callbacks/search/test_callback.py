@@ -23,6 +23,7 @@ from editable.editing import (
     EditEvaluator,
     Editor,
     HigherEditor,
+    PreconditionedEditor,
     RMSProp,
     SamplingSettings,
     learning_rate_grid,
@@ -290,6 +291,27 @@ def test_edited_views_of_another_augmentation_are_another_search(tmp_path):
     assert search("resumed", "shift", resume=str(tmp_path / "whole")) == rates
     with pytest.raises(UserError, match=r"with views .*'generality_augmentation': 'shift'.* in place of .*'crop_flip'"):
         search("other", "none", resume=str(tmp_path / "whole"))
+
+
+def test_references_of_another_number_are_another_search(tmp_path):
+    """An editor that is put at its place by training images does other edits where these are others."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    def search(name, train_limit, **settings):
+        editor = PreconditionedEditor(Editor(RMSProp(0.05), 2))
+        evaluation = make_evaluation(editor=editor, editable_layers=["1"], generality_views=0)
+        callback = make_search(evaluation, lowest=0.1, highest=1.0, num_edits=2, min_success=0.0, **settings)
+        trainer = quiet_trainer(callbacks=[callback], default_root_dir=tmp_path / name)
+        data = DigitsDataModule(train_limit=train_limit, validation_fraction=0.02)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the best of two rates is at an end
+            trainer.validate(ClassificationTask(network), data, verbose=False)
+        return callback.outcome.rates
+
+    rates = search("whole", 64)
+    assert search("resumed", 64, resume=str(tmp_path / "whole")) == rates
+    with pytest.raises(UserError, match=r"with references .* in place of"):
+        search("other", 48, resume=str(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", "[]"])
