@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from threading import RLock, get_ident
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -62,6 +63,9 @@ _VIEWING_MODULES = (
     nn.Upsample,
 )
 
+_ONE_AT_A_TIME = RLock()
+"""Held while one traces: torch.fx puts calls of its own into all modules of the process, and takes them back after."""
+
 
 class UntraceableError(RuntimeError):
     """A network does something that a graph of pure operations cannot express."""
@@ -95,7 +99,7 @@ def trace_pure(network: nn.Module, editable: Collection[str] = ()) -> fx.Graph:
     while graph is None:
         tracer = _Tracer(whole)
         try:
-            with _untouched(network):
+            with _ONE_AT_A_TIME, _untouched(network):
                 graph = tracer.trace(network)
         except Exception:
             failed = tracer.failed
@@ -177,7 +181,7 @@ _InPlaceProxy: type[fx.Proxy] = type(
 
 
 class _Tracer(fx.Tracer):
-    """Traces with one input, and leaves the network untouched.
+    """Traces with one input, and leaves the network untouched, and those that other threads run meanwhile.
 
     Args:
         whole: Names of modules that are called as a whole.
@@ -191,12 +195,15 @@ class _Tracer(fx.Tracer):
     def __init__(self, whole: Collection[str]) -> None:
         super().__init__()
         self._whole = whole
+        self._thread = get_ident()
         self.failed: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return super().is_leaf_module(m, module_qualified_name) or computes_as_torchs(type(m))
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
         path = self.path_of_module(m)
         if path in self._whole:
             args, kwargs = (fx.node.map_aggregate(given, self._copied) for given in (args, kwargs))

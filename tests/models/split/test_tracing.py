@@ -1,6 +1,8 @@
 """Graphs of pure operations: what is rewritten, what is left alone, and what is refused. See test_split_network.py."""
 
 import operator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -158,6 +160,41 @@ def test_layers_of_ones_own_are_torchs_where_they_compute_the_same() -> None:
     x = torch.randn(5, 1, 2, 2)
     split = SplitNetwork(convolution, "0")
     assert torch.equal(split.suffix(split.prefix(x), split.params), convolution(x))
+
+
+def small(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), Named(4, 4)), nn.Linear(4, 2)).eval()
+
+
+def test_another_thread_runs_a_network_while_one_is_traced() -> None:
+    """torch.fx takes hold of the calls of all modules, whoever calls them."""
+    traced, run, x = small(0), small(1), torch.randn(5, 3)
+    expected, seen, done = run(x), [], Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(torch.equal(run(x), expected))
+
+    with ThreadPoolExecutor(1) as other:
+        looking = other.submit(look)
+        for _ in range(100):
+            found = [str(node.target) for node in trace_pure(traced).nodes]
+            assert found == ["x", "0", "1.0", "1.1", "2", "output"]
+        done.set()
+        looking.result()
+    assert all(seen)
+
+
+def test_two_threads_trace() -> None:
+    """Each gets its own graph, and in the end modules are called as they were."""
+    networks, x, call = [small(0), small(1)], torch.randn(5, 3), nn.Module.__call__
+    expected = [network(x) for network in networks]
+    with ThreadPoolExecutor(2) as both:
+        graphs = list(both.map(lambda number: trace_pure(networks[number % 2]), range(100)))
+    assert nn.Module.__call__ is call
+    for number, graph in enumerate(graphs):
+        assert torch.equal(fx.GraphModule(networks[number % 2], graph)(x), expected[number % 2])
 
 
 def test_constants_are_refused_and_not_stored() -> None:
