@@ -1,4 +1,4 @@
-"""What ends a command early: a user's mistake and a signal; and the checks of numbers that raise the first.
+"""What ends a command early: a user's mistake and a signal; and the checks of numbers and words that raise the first.
 
 The command line prints a mistake as a sentence, without a traceback. A check takes options by the name that the user
 typed, each a number, a sequence of numbers, or ``None`` for one that is left out, and refuses, whatever the range, what
@@ -8,7 +8,7 @@ nobody can mean: NaN, infinity, more than :data:`LARGEST`, a truth value, or tex
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import TypeAlias
+from typing import Any, TypeAlias, get_args
 
 __all__ = [
     "LARGEST",
@@ -17,6 +17,7 @@ __all__ = [
     "Interrupted",
     "UserError",
     "require_at_least",
+    "require_choice",
     "require_finite",
     "require_normalisation",
     "require_not_negative",
@@ -61,6 +62,13 @@ def require_whole(least: int, most: int, /, **values: Numbers) -> None:
 def require_at_least(least: int, /, **values: Numbers) -> None:
     """Raise a :class:`UserError` that names the first value that is no whole number, or below the least one allowed."""
     require_whole(least, LARGEST, **values)
+
+
+def require_choice(choices: Any, /, **values: Any) -> None:
+    """Raise a :class:`UserError` that names the first value that is none of the words of a ``Literal``."""
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise UserError(f"{name} is {value!r}, but must be one of {', '.join(get_args(choices))}")
 
 
 def require_seed(**values: Numbers) -> None:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from editable.errors import (
     UserError,
     require_at_least,
+    require_choice,
     require_finite,
     require_not_negative,
     require_positive,
@@ -75,3 +77,10 @@ def test_a_list_is_no_side(value: object):
     """Files may have one where a number belongs."""
     with pytest.raises(UserError, match=rf"^option must be a whole number, got {re.escape(str(value))}$"):
         require_side(option=value)
+
+
+def test_a_word_is_one_of_those_there_are():
+    require_choice(Literal["images", "features"], route="images", other="features")
+    for wrong in ("image", "", None, 1):
+        with pytest.raises(UserError, match=rf"^route is {wrong!r}, but must be one of images, features$"):
+            require_choice(Literal["images", "features"], route=wrong)

@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from editable.editing import BaseEditor
-from editable.errors import UserError, require_not_negative, require_positive
+from editable.errors import UserError, require_choice, require_not_negative, require_positive
 from editable.models import Features, SplitNetwork, fingerprint, logits_of, select_parameters
 from editable.tasks.classification import Batch
-from editable.tasks.editable_training import EditableTrainingTask
+from editable.tasks.editable_training import EditableTrainingTask, LocalityShare
 
 __all__ = ["EditableFineTuningTask"]
 
 TEACHER = "teacher_fingerprint"
+
+Statistics = Literal["batch", "running"]
+"""Of BatchNorm in the base term."""
 
 
 class EditableFineTuningTask(EditableTrainingTask):
@@ -59,13 +62,13 @@ class EditableFineTuningTask(EditableTrainingTask):
         c_labels: float = 0.0,
         edits_per_batch: int = 1,
         locality_fraction: float = 1.0,
-        locality_share: Literal["whole", "own"] = "whole",
+        locality_share: LocalityShare = "whole",
         detach_base: bool = True,
         edit_seed: int = 0,
         learning_rates: Mapping[str, float] | None = None,
         editor_learning_rate: float | None = None,
         trainable_layers: Sequence[str] = ("all",),
-        statistics: Literal["batch", "running"] = "batch",
+        statistics: Statistics = "batch",
         weights: str | None = None,
         channels_last: bool = False,
         optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1e-5, momentum=0.9, weight_decay=1e-4),
@@ -91,6 +94,7 @@ class EditableFineTuningTask(EditableTrainingTask):
             lr_scheduler_interval=lr_scheduler_interval,
         )
         require_not_negative(c_labels=c_labels)
+        require_choice(Statistics, statistics=statistics)
         self.c_labels = c_labels
         self.learning_rates = dict(learning_rates or {})
         for pattern, rate in self.learning_rates.items():

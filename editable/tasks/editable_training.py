@@ -16,6 +16,7 @@ from editable.editing import BaseEditor, EditResult, kl_locality
 from editable.errors import (
     UserError,
     require_at_least,
+    require_choice,
     require_not_negative,
     require_positive,
     require_seed,
@@ -26,7 +27,10 @@ from editable.models.machine.devices import to_device
 from editable.tasks.classification import Batch, ClassificationTask
 from editable.tasks.edits_in_parts import EditsInParts
 
-__all__ = ["EditableTrainingTask", "LossTerms"]
+__all__ = ["EditableTrainingTask", "LocalityShare", "LossTerms"]
+
+LocalityShare = Literal["whole", "own"]
+"""On which images each of several edits is held to locality: on all that it is measured on, or on a part of its own."""
 
 
 class LossTerms(NamedTuple):
@@ -88,7 +92,7 @@ class EditableTrainingTask(ClassificationTask):
         c_loc: float = 0.01,
         edits_per_batch: int = 1,
         locality_fraction: float = 1.0,
-        locality_share: Literal["whole", "own"] = "whole",
+        locality_share: LocalityShare = "whole",
         detach_base: bool = True,
         edit_seed: int = 0,
         editor_learning_rate: float | None = None,
@@ -107,6 +111,7 @@ class EditableTrainingTask(ClassificationTask):
         require_at_least(1, edits_per_batch=edits_per_batch)
         require_at_least(0, first_edit_epoch=first_edit_epoch)
         require_within("(0, 1]", locality_fraction=locality_fraction)
+        require_choice(LocalityShare, locality_share=locality_share)
         require_seed(edit_seed=edit_seed)
         require_positive(editor_learning_rate=editor_learning_rate)
         self.editor = editor

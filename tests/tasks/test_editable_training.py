@@ -362,6 +362,7 @@ def test_drawn_labels_and_images_are_uniform():
         ({"edits_per_batch": 0}, "edits_per_batch must be at least 1, got 0"),
         ({"first_edit_epoch": -1}, "first_edit_epoch must be at least 0, got -1"),
         ({"locality_fraction": 0.0}, r"locality_fraction must be in \(0, 1\], got 0.0"),
+        ({"locality_share": "Own"}, "locality_share is 'Own', but must be one of whole, own"),
         ({"locality_fraction": 1.5}, r"locality_fraction must be in \(0, 1\], got 1.5"),
     ],
 )

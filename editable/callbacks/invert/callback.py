@@ -4,7 +4,7 @@ import warnings
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -23,9 +23,9 @@ from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.predictions import RewrittenPredictions
 from editable.callbacks.site.rule_images import check_rules, rule_images
 from editable.callbacks.site.set_errors import SetErrors
-from editable.callbacks.site.site import RewriteSite
+from editable.callbacks.site.site import RewriteSite, Route
 from editable.data import ImageDataModule, RewriteRule
-from editable.errors import UserError, require_at_least, require_finite, require_positive, require_seed
+from editable.errors import UserError, require_at_least, require_choice, require_finite, require_positive, require_seed
 from editable.models.machine.devices import budget_in_bytes
 from editable.rewriting import (
     Architecture,
@@ -105,13 +105,14 @@ class InverseDirectionStudy(Subcommand):
         methods: list[MethodName] | None = None,
         strengths: list[float] | None = None,
         held_out: RewriteRule | None = None,
-        route: Literal["images", "features"] = "images",
+        route: Route = "images",
         moment: MomentSettings = MOMENT,
         num_images: int | None = None,
         memory_budget: float | None = None,
         seed: int = 0,
     ) -> None:
         require_finite(strengths=strengths)
+        require_choice(Route, **{"invert.route": route})
         self.rule, self.layer, self.held_out = rule, layer, held_out
         self.methods, self.strengths = methods, sorted(set(strengths or [1.0]))
         if methods is not None and (

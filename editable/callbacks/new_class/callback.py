@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -29,7 +29,14 @@ from editable.data import ImageDataModule
 from editable.data.classes import ClassName, ClassNames, class_numbers, is_none, name_key, name_text
 from editable.data.concepts.class_images import ClassImages
 from editable.data.images.images import ImageFiles
-from editable.errors import UserError, require_at_least, require_not_negative, require_seed, require_within
+from editable.errors import (
+    UserError,
+    require_at_least,
+    require_choice,
+    require_not_negative,
+    require_seed,
+    require_within,
+)
 from editable.metrics import RocCurve
 from editable.models import GrownNetwork, LogitKind, Pooling
 from editable.models.added.classifier import find_classifier
@@ -42,6 +49,9 @@ from editable.rewriting.new_class.negatives import NegativeChoice
 __all__ = ["NewClass"]
 
 WHAT = "a new class"
+
+Pool = Literal["val", "train"]
+"""Images of old classes that negatives are taken from."""
 
 
 class NewClass(Subcommand):
@@ -121,7 +131,7 @@ class NewClass(Subcommand):
         num_draws: int = 1,
         negatives: NegativeChoice = "random",
         num_negatives: int = 100,
-        pool: Literal["val", "train"] = "val",
+        pool: Pool = "val",
         num_pool_images: int = 5000,
         training: ClassFilterTraining | None = None,
         sweep: Sequence[float] = (),
@@ -141,10 +151,10 @@ class NewClass(Subcommand):
         require_not_negative(sweep=sweep)
         require_within("[0, 1)", max_loss=max_loss)
         require_seed(seed=seed)
-        _check_choice("negatives", negatives, get_args(NegativeChoice))
-        _check_choice("pool", pool, ("val", "train"))
-        _check_choice("pooling", pooling, get_args(Pooling))
-        _check_choice("keep", keep, get_args(Kept))
+        require_choice(NegativeChoice, negatives=negatives)
+        require_choice(Pool, pool=pool)
+        require_choice(Pooling, pooling=pooling)
+        require_choice(Kept, keep=keep)
         if keep != "filter" and discriminant is None:
             raise UserError(f"keep is {keep!r}, which is made where discriminant is given: give it, or keep the filter")
         if components is not None and component_masks is not None:
@@ -341,8 +351,3 @@ class NewClass(Subcommand):
         )
         progress.remove_task(task)
         return found
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} is {value!r}, but must be one of {', '.join(choices)}")

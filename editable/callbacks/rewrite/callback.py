@@ -1,7 +1,7 @@
 """Rewrite a layer of a trained network: try candidates, choose one on validation data, and tell what it does."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -25,11 +25,11 @@ from editable.callbacks.run.subcommand import Subcommand
 from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.moment import MomentImages, MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
-from editable.callbacks.site.site import RewriteSite, Route
+from editable.callbacks.site.site import KeysOf, RewriteSite, Route
 from editable.data import ImageDataModule, RewriteRule
 from editable.data.images.same_images import SameImages
 from editable.editing import EditRecord, Harm, upper_bound
-from editable.errors import require_positive, require_seed, require_within
+from editable.errors import require_choice, require_positive, require_seed, require_within
 from editable.models.machine.devices import budget_in_bytes
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, Solver
 
@@ -104,7 +104,7 @@ class RankOneRewrite(Subcommand):
         ranks: list[int] | None = None,
         strengths: list[float] | None = None,
         routes: list[Route] | None = None,
-        keys: Literal["rule", "exemplar"] = "rule",
+        keys: KeysOf = "rule",
         architecture: Architecture = "pixel",
         moment: MomentSettings = MOMENT,
         validation_rule: RewriteRule | None = None,
@@ -122,6 +122,9 @@ class RankOneRewrite(Subcommand):
         self.candidates = Candidates(
             layers, solvers or [ClosedForm()], ranks or [1], strengths or [1.0], routes or ["images"]
         )
+        require_choice(KeysOf, **{"rewrite.keys": keys})
+        require_choice(Architecture, **{"rewrite.architecture": architecture})
+        require_choice(ChooseOn, **{"rewrite.choose_on": choose_on})
         require_seed(seed=seed)
         require_positive(memory_budget=memory_budget)
         require_within("[-1, 1]", max_drop=max_drop)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from editable.callbacks.rewrite.trials import TrialSettings
 from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.site import Route
-from editable.errors import UserError, require_at_least, require_finite
+from editable.errors import UserError, require_at_least, require_choice, require_finite
 from editable.rewriting import Solver
 
 __all__ = ["Candidates"]
@@ -23,7 +23,7 @@ class Candidates:
         routes: Where keys come from; a solver that has none is tried with the first alone.
 
     Raises:
-        UserError: If there is no layer, a solver or route is there twice, or a rank is below 1.
+        UserError: If there is no layer, a solver or route is there twice or unknown, or a rank is below 1.
     """
 
     layers: list[str]
@@ -41,6 +41,8 @@ class Candidates:
             raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
         if len(set(self.routes)) < len(self.routes):
             raise UserError(f"rewrite.routes has {max(self.routes, key=self.routes.count)} twice: it can be tried once")
+        for route in self.routes:
+            require_choice(Route, **{"rewrite.routes": route})
         require_at_least(1, **{"rewrite.ranks": self.ranks})
         require_finite(**{"rewrite.strengths": self.strengths})
 

@@ -17,9 +17,9 @@ from editable.callbacks.see.outcome import SeeingOutcome, SeenRewrite
 from editable.callbacks.see.weights import read_edited_weight, takes_part
 from editable.callbacks.site.moment import MomentSettings
 from editable.callbacks.site.rule_images import check_rules, rule_images
-from editable.callbacks.site.site import RewriteSite
+from editable.callbacks.site.site import KeysOf, RewriteSite, Route
 from editable.data import ImageDataModule, RewriteRule
-from editable.errors import UserError, require_at_least, require_finite, require_not_negative
+from editable.errors import UserError, require_at_least, require_choice, require_finite, require_not_negative
 from editable.rewriting import Architecture, ClosedForm, LayerBlock, RewriteProblem, Solver
 from editable.rewriting.inverse.inversion import num_open_dimensions
 from editable.rewriting.inverse.perceptual_distance import Perceptual, PerceptualDistance, perceptual_distance
@@ -91,8 +91,8 @@ class Seeing(Subcommand):
         rank: int = 1,
         strength: float = 1.0,
         values: Literal["unedited", "own"] = "unedited",
-        route: Literal["images", "features"] = "images",
-        keys: Literal["rule", "exemplar"] = "rule",
+        route: Route = "images",
+        keys: KeysOf = "rule",
         architecture: Architecture = "pixel",
         moment: MomentSettings = MOMENT,
         num_exemplars: int = 8,
@@ -107,6 +107,8 @@ class Seeing(Subcommand):
             raise UserError("see.edited is a rewritten network, and see.solver would make another: give one of them")
         require_at_least(1, rank=rank, num_exemplars=num_exemplars)
         require_finite(strength=strength)
+        require_choice(Route, **{"see.route": route})
+        require_choice(KeysOf, **{"see.keys": keys})
         require_not_negative(total_variation=total_variation)
         self.rule, self.layer, self.edited = rule, layer, edited
         self.solver = ClosedForm() if solver is None else solver

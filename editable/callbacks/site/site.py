@@ -21,10 +21,13 @@ from editable.rewriting import (
     make_memory,
 )
 
-__all__ = ["RewriteSite", "Route"]
+__all__ = ["KeysOf", "RewriteSite", "Route"]
 
 Route: TypeAlias = Literal["images", "features"]
 """Where keys come from: manipulated images, or features of the texture put on the concept's positions."""
+
+KeysOf: TypeAlias = Literal["rule", "exemplar"]
+"""What a key is the mean of."""
 
 
 class RewriteSite:
@@ -53,7 +56,7 @@ class RewriteSite:
         rule: RuleImages,
         moment: MomentImages,
         route: Route,
-        keys: Literal["rule", "exemplar"],
+        keys: KeysOf,
         architecture: Architecture,
         regularisation: Regularisation,
         progress: Callable[[int], object],

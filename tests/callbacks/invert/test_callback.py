@@ -134,6 +134,7 @@ MISTAKES = {
     "two of a kind": ({"methods": ["fourier_cut", "fourier_cut"]}, "must be different ones of closed_form_pixel"),
     "unknown": ({"methods": ["inverse"]}, r"got \['inverse'\]"),
     "none": ({"methods": []}, "and at least one"),
+    "route": ({"route": "image"}, "invert.route is 'image', but must be one of images, features"),
     "strength": ({"strengths": [float("nan")]}, "strengths must be finite"),
     "moment images": ({"moment": {"num_images": 0}}, r"moment\.num_images must be at least 1"),
     "images": ({"num_images": 0}, "num_images must be at least 1"),

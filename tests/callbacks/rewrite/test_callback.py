@@ -240,6 +240,10 @@ MISTAKES = {
     "rank": ({"ranks": [0]}, r"rewrite\.ranks must be at least 1, got \[0\]"),
     "solver twice": ({"solvers": [ClosedForm(), ClosedForm()]}, "ClosedForm twice"),
     "route twice": ({"routes": ["images", "images"]}, "rewrite.routes has images twice"),
+    "route": ({"routes": ["image"]}, "rewrite.routes is 'image', but must be one of images, features"),
+    "keys": ({"keys": "exemplars"}, "rewrite.keys is 'exemplars', but must be one of rule, exemplar"),
+    "architecture": ({"architecture": "pixels"}, "rewrite.architecture is 'pixels', but must be one of pixel, patch"),
+    "choose on": ({"choose_on": "test"}, "rewrite.choose_on is 'test', but must be one of val, half"),
     "photographs": ({"photographs": "nowhere"}, "nowhere does not exist"),
     "resume": ({"resume": "nowhere", "strengths": [1.0, 2.0]}, "there are no candidates in 'nowhere'"),
 }

@@ -136,6 +136,8 @@ def test_inference_mode_is_refused(make_trainer, root):
     ("options", "message"),
     [
         ({"edited": "a.ckpt", "solver": ClosedForm()}, r"see\.edited is a rewritten network, and see\.solver"),
+        ({"route": "image"}, "see.route is 'image', but must be one of images, features"),
+        ({"keys": "exemplars"}, "see.keys is 'exemplars', but must be one of rule, exemplar"),
         ({"num_exemplars": 0}, "num_exemplars must be at least 1, got 0"),
         ({"rank": 0}, "rank must be at least 1, got 0"),
         ({"moment": {"num_images": 0}}, r"moment\.num_images must be at least 1, got 0"),
