@@ -49,7 +49,8 @@ class EditableFineTuningTask(EditableTrainingTask):
     Further arguments: see :class:`EditableTrainingTask` and :class:`ClassificationTask`.
 
     Raises:
-        UserError: If a value is out of its range, the weights cannot be read, or a pattern matches no parameter.
+        UserError: If a value is out of its range, the weights cannot be read, or a pattern matches no parameter or, of
+            a learning rate, none that is trained.
     """
 
     def __init__(
@@ -97,10 +98,14 @@ class EditableFineTuningTask(EditableTrainingTask):
         require_choice(Statistics, statistics=statistics)
         self.c_labels = c_labels
         self.learning_rates = dict(learning_rates or {})
+        trainable = select_parameters(network, trainable_layers)
         for pattern, rate in self.learning_rates.items():
             require_positive(**{f"learning_rates.{pattern}": rate})
-            select_parameters(network, pattern)
-        trainable = select_parameters(network, trainable_layers)
+            if not trainable.keys() & select_parameters(network, pattern).keys():
+                raise UserError(
+                    f"learning_rates has a rate for '{pattern}', of which trainable_layers trains nothing: name it "
+                    "there, or leave the rate out"
+                )
         for name, param in network.named_parameters():
             param.requires_grad_(name in trainable)
         self.statistics = statistics

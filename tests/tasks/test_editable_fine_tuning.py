@@ -221,6 +221,10 @@ def test_other_statistics_may_be_averaged_anew(make_trainer, network, layer, sta
         ({"learning_rates": {"layer9": 1e-3}}, "layer9"),
         ({"learning_rates": {"3": 0.0}}, "learning_rates\\.3 must be positive, got 0.0"),
         ({"trainable_layers": ["layer9"]}, "layer9"),
+        (
+            {"learning_rates": {"0": 1e-3}, "trainable_layers": ["3"]},
+            "a rate for '0', of which trainable_layers trains",
+        ),
         ({"statistics": "runing"}, "statistics is 'runing', but must be one of batch, running"),
         ({"c_loc": -1.0}, "c_loc.*-1.0"),
         ({"c_labels": -0.5}, "c_labels.*-0.5"),
