@@ -1,5 +1,6 @@
 """A new class for a trained classifier, from a few images: its filter is trained, judged, and kept."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -204,10 +205,6 @@ class NewClass(Subcommand):
         components = None
         if self.components is not None and not is_none(self.components, data.classes):
             components = class_numbers(self.components, data.classes, "new_class.components")
-        learnt_from = {path.resolve() for path in self.settings.images.paths}
-        shared = learnt_from & {path.resolve() for path in self.test_images.paths}
-        if shared:
-            raise UserError(f"the image {min(shared)} is to learn from and to judge by: it can be only one of the two")
         self._pool_images(data)
         block = LayerBlock(classifier_of(network_of(pl_module)), self.settings.layer)
         self.settings = replace(self.settings, layer=block.layer, components=components)
@@ -261,6 +258,12 @@ class NewClass(Subcommand):
                     )
         *_, new = self._test_images(trainer, data.num_classes).datasets
         read_all(new, data, "test image of the new class")
+        learnt_from = {_content(path): path for path in self.settings.images.paths}
+        for path in self.test_images.paths:
+            if (same := learnt_from.get(_content(path))) is not None:
+                raise UserError(
+                    f"the image {same} is to learn from and to judge by, as {path}: it can be only one of the two"
+                )
 
     def grown(self, network: nn.Module) -> GrownNetwork:
         """Return a network grown by what is kept of the first draw: its filter, of the training's own λ, or another.
@@ -351,3 +354,8 @@ class NewClass(Subcommand):
         )
         progress.remove_task(task)
         return found
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file is known by, whatever its name."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()

@@ -304,6 +304,13 @@ def test_mistakes_seen_when_it_runs(make_trainer, root, tmp_path, settings, mess
         trainer.test(ClassificationTask(make_network()), make_data(root), verbose=False)
 
 
+def test_a_copy_of_an_image_to_learn_from_is_none_to_judge_by(root, tmp_path):
+    shutil.copytree(root / "new/judge", tmp_path / "judge")
+    shutil.copy(sorted((root / "new/learn").glob("*.png"))[-1], tmp_path / "judge/another_name.png")
+    with pytest.raises(UserError, match=r"is to learn from and to judge by, as .*another_name.png: it can be only one"):
+        run(root, tmp_path / "run", test_images=str(tmp_path / "judge"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
