@@ -97,7 +97,8 @@ class LeastSquaresEditor(BaseEditor):
         inverse = state["inverse"] if state else inverse
         keys, logits, derivatives = layer.derivatives(forward, layer.params(base, params), matched)
         require_classes(*label_range(targets), logits.shape[1])
-        missing = self._asked(logits, derivatives, targets).T - change @ keys.T
+        rounding = torch.finfo(next(iter(params.values())).dtype).eps
+        missing = self._asked(logits, derivatives, targets, rounding).T - change @ keys.T
         gain = keys @ inverse
         factor = torch.linalg.cholesky(gain @ keys.T + torch.eye(len(keys), dtype=keys.dtype, device=keys.device))
         gain = torch.linalg.solve_triangular(factor, gain, upper=False)
@@ -113,8 +114,12 @@ class LeastSquaresEditor(BaseEditor):
         )
         return result, {"base": base, "change": change, "inverse": inverse}
 
-    def _asked(self, logits: Tensor, derivatives: Tensor, targets: Tensor) -> Tensor:
-        """Return the asked changes of the layer's output, [N, o], of logits [N, C] and their derivatives [N, C, o]."""
+    def _asked(self, logits: Tensor, derivatives: Tensor, targets: Tensor, rounding: float) -> Tensor:
+        """Return the asked changes of the layer's output, [N, o], of logits [N, C] and their derivatives [N, C, o].
+
+        What a derivative has by rounding of the network alone, relative to the largest there, is none: behind a
+        log-softmax, for one, the logits do not depend on the mean of the layer's output.
+        """
         own = logits.gather(1, targets[:, None])
         others = logits.scatter(1, targets[:, None], -torch.inf).amax(dim=1, keepdim=True)
         rise = torch.zeros_like(logits).scatter(1, targets[:, None], (self.margin + others - own).clamp(min=0))
@@ -122,4 +127,5 @@ class LeastSquaresEditor(BaseEditor):
             derivatives = derivatives[:1]  # linear behind the layer, or one sample
             if torch.equal(derivatives[0], torch.eye(*derivatives.shape[1:]).to(derivatives)):
                 return rise  # the layer's output is the logits
-        return (torch.linalg.pinv(derivatives) @ rise[:, :, None]).squeeze(2)
+        inverse = torch.linalg.pinv(derivatives, rtol=max(derivatives.shape[1:]) * rounding)
+        return (inverse @ rise[:, :, None]).squeeze(2)

@@ -1,10 +1,11 @@
 """Ridge: the formula written out, streams that equal all samples together, and mistakes."""
 
+import copy
 import io
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from editable.editing import EditResult, EditSite, NullSpaceEditor, RidgeEditor
 from editable.editing.linear.least_squares import LeastSquaresEditor
@@ -87,6 +88,22 @@ def test_what_is_asked_before_an_activation_gives_the_asked_logits():
     others = torch.arange(4) != label
     torch.testing.assert_close(after[others], before[others], rtol=0, atol=1e-6)
     torch.testing.assert_close(after[label], before[others].max()[None] + 0.7, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_formula_where_logits_do_not_depend_on_all_of_the_output(dtype: torch.dtype):
+    """A log-softmax takes no notice of the mean: D = I − 1pᵀ is singular, and in float32 only nearly so."""
+    network, x = nn.Sequential(*small_network(dtype=dtype), nn.LogSoftmax(dim=-1)), vectors(3, dtype=dtype)
+    site, labels = site_of(network, "4"), other_labels(network, x)
+    result = edit(RidgeEditor(0.01, 0.7, 1e-3).at(site), site, x, labels)
+    exact = copy.deepcopy(network).double()
+    keys, logits = with_one(features_of("4", exact, x.double())).T, exact(x.double()).detach()
+    derivatives = torch.eye(4, dtype=torch.float64) - logits.exp()[:, None, :]
+    asked = asked_changes(logits, derivatives, labels.tolist(), 0.7)
+    moment = regularised(moment_of("4", exact), 1e-3)
+    expected = asked @ keys.T @ torch.linalg.inv(0.01 * moment + keys @ keys.T)
+    found = change_of("4", network, result.params).double()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @BOTH
