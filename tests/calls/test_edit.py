@@ -157,6 +157,19 @@ def test_what_a_codebook_costs(network: nn.Sequential, wrong: list[int], strengt
     assert len(fix.harm.broken) == int(((before == labels) & (after != labels)).sum()) > 0
 
 
+def test_a_network_that_has_a_codebook_is_edited_in_its_own_classifier(network: nn.Sequential, wrong: list[int]):
+    """Keys of earlier edits are no classes; what they are near to keeps its label."""
+    first, second = wrong[:1], wrong[1:2]
+    book = editable.editors.CodebookEditor(num_references=100)
+    corrected = editable.edit(network, X[first], Y[first], judge=(X, Y), editor=book).network
+    keys = corrected.get_parameter("codebook.match.weight").clone()
+    for editor in (editable.editors.MinimalHarmEditor(), "auto"):
+        fix = editable.edit(corrected, X[second], Y[second], judge=(X, Y), editor=editor)
+        assert "MinimalHarmEditor at base.5" in fix.tried[0].title
+        assert torch.equal(fix.network.get_parameter("codebook.match.weight"), keys)
+        assert predicted(fix.network, X[first + second]).equal(Y[first + second])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_precisions(network: nn.Sequential, wrong: list[int], dtype: torch.dtype):
     """The edit holds as the network computes, in its own precision, and its weights stay of that."""

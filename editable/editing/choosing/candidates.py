@@ -14,8 +14,9 @@ from editable.editing.linear.minimal_harm import MinimalHarmEditor
 from editable.editing.linear.ridge import RidgeEditor
 from editable.editing.rules.rmsprop import RMSProp
 from editable.errors import UserError
-from editable.models import select_parameters
+from editable.models import CodebookNetwork, select_parameters
 from editable.models.added.classifier import find_classifier
+from editable.models.added.row_layer import RowLayer
 
 __all__ = ["Candidate", "candidates_for", "layers_for", "places_of"]
 
@@ -108,7 +109,7 @@ def places_of(network: nn.Module) -> Places:
     """Return a network's classifier, and the block before it.
 
     The block is the module around the last layer with a weight matrix or kernels before the classifier, or that layer
-    itself where it lies at the top.
+    itself where it lies at the top. What edits have put behind the classifier is neither.
 
     Raises:
         UserError: If there is no such layer.
@@ -119,7 +120,9 @@ def places_of(network: nn.Module) -> Places:
         raise UserError(
             f"{type(network).__name__} has no layer before its classifier that gradients could change: name the layers"
         )
-    return Places(classifier, before[-1].rpartition(".")[0] or before[-1])
+    around = before[-1].rpartition(".")[0]
+    inside = isinstance(network, CodebookNetwork) and around == "base"
+    return Places(classifier, before[-1] if inside or not around else around)
 
 
 def _classifier_of(network: nn.Module) -> str | None:
@@ -131,9 +134,12 @@ def _classifier_of(network: nn.Module) -> str | None:
 
 
 def _weighted(network: nn.Module) -> list[str]:
-    """Return the names of the layers that have a weight matrix or kernels."""
+    """Return the names of the layers that have a weight matrix or kernels, without those that edits have put in."""
+    memories = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, RowLayer))
     return [
-        name for name, module in network.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) >= 2
+        name
+        for name, module in network.named_modules()
+        if getattr(getattr(module, "weight", None), "ndim", 0) >= 2 and not name.startswith(memories)
     ]
 
 

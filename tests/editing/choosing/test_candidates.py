@@ -1,5 +1,6 @@
 """Which editors fit a network, where each works, and what they are called."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -20,6 +21,7 @@ from editable.editing import (
 )
 from editable.editing.choosing.candidates import Candidate, candidates_for, layers_for, places_of
 from editable.errors import UserError
+from editable.models import add_codebook, add_neurons
 
 RATES = ["1e-05", "3e-05", "0.0001", "0.0003", "0.001", "0.003", "0.01"]
 TOP = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
@@ -50,8 +52,20 @@ class Untraceable(nn.Module):
         (NO_CLASSIFIER, None, "1"),
         (Untraceable(nn.Linear(4, 2)), "last", "first"),
         (Untraceable(nn.Conv1d(4, 2, 1)), None, "last"),
+        (add_codebook(copy.deepcopy(TOP)), "base.5", "base.3"),
+        (add_codebook(resnet18(num_classes=3)), "base.fc", "base.layer4.1"),
+        (add_neurons(copy.deepcopy(TOP)), "5", "3"),
     ],
-    ids=["at the top", "in blocks", "no classifier", "untraceable", "untraceable and no classifier"],
+    ids=[
+        "at the top",
+        "in blocks",
+        "no classifier",
+        "untraceable",
+        "untraceable and no classifier",
+        "with a codebook",
+        "in blocks with a codebook",
+        "with neurons",
+    ],
 )
 def test_the_classifier_and_the_block_before_it(network: nn.Module, classifier: str | None, block: str) -> None:
     assert places_of(network) == (classifier, block)
