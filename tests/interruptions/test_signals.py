@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -34,6 +35,44 @@ def test_held_and_passed_on_once(monkeypatch):
         with pytest.raises(Interrupted):
             handler.raise_received()
     assert passed == [signal.SIGINT]
+
+
+class Interrupting:
+    """A signal comes while this is finalized, where Python ignores whatever is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def work_on() -> None:
+    Interrupting()
+    time.sleep(10)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_what_is_raised_where_nothing_gets_through_is_raised_behind_it(earlier, capsys):
+    with StopSignals().installed() as handler:
+        if earlier:  # and was lost on the way
+            with pytest.raises(Interrupted):
+                signal.raise_signal(signal.SIGINT)
+            handler._first -= 2 * signals.SECONDS_OF_ONE
+        with pytest.raises(Interrupted) as interrupted:
+            work_on()
+        assert interrupted.value.signum == signal.SIGINT
+    assert "Interrupted" not in capsys.readouterr().err
+
+
+def test_what_others_raise_where_nothing_gets_through_is_shown_as_ever(monkeypatch):
+    shown = []
+    monkeypatch.setattr("sys.unraisablehook", lambda ignored: shown.append(ignored.exc_type))
+
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with StopSignals().installed():
+        Failing()
+    assert shown == [ValueError]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a worker")
