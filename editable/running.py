@@ -5,15 +5,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Sequence
 
 import torch.distributed
 from lightning.pytorch.utilities import rank_zero_only
 
 from editable.allocator import keep_freed_memory
 from editable.atomic import is_disk_full
+from editable.calls.said_once import each_sentence_once
 from editable.command_line.first_word import named
 from editable.command_line.table import COMMANDS
 from editable.default_run import default_run
@@ -47,34 +46,6 @@ def _warning_as_a_sentence(
     return f"warning: {message}\n"
 
 
-@contextmanager
-def _each_sentence_once() -> Iterator[None]:
-    """Show a warning once in a command, wherever it comes from.
-
-    Python itself shows it again as soon as anybody, such as an imported package, has touched the filters in between.
-    """
-    show, said = warnings.showwarning, set()
-
-    def once(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if str(message) not in said:
-            said.add(str(message))
-            show(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = once
-    try:
-        yield
-    finally:
-        if warnings.showwarning is once:
-            warnings.showwarning = show
-
-
 def run(args: Sequence[str]) -> None:
     """Run a command, or without arguments the default run.
 
@@ -88,7 +59,7 @@ def run(args: Sequence[str]) -> None:
     keep_freed_memory()
     signals = StopSignals()
     try:
-        with signals.installed(), _each_sentence_once():
+        with signals.installed(), each_sentence_once():
             _run(args)
     except Interrupted as interrupted:
         raise SystemExit(_say_interrupted(interrupted, signals.neighbours)) from None

@@ -9,6 +9,7 @@ from editable.calls.asked import image_batch, label_batch
 from editable.calls.fix import Fix
 from editable.calls.judge import Judge, Judged, Transform, class_names, transform_of
 from editable.calls.request import Request
+from editable.calls.said_once import each_sentence_once
 from editable.command_line.progress import tracked
 from editable.editing import BaseEditor
 from editable.editing.choosing.candidates import Candidate, candidates_for, layers_for
@@ -22,6 +23,7 @@ AUTO = "auto"
 
 
 @full_precision()
+@each_sentence_once()
 def edit(
     network: nn.Module,
     images: Any,

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from editable.calls.evaluation import Evaluation
 from editable.calls.judge import Judge, Judged
+from editable.calls.said_once import each_sentence_once
 from editable.calls.views import shifted_views
 from editable.data import EditStream, RandomLabelEdits
 from editable.editing import BaseEditor, EditEvaluator, EditSite, needs_place, split_for, upper_bound
@@ -19,6 +20,7 @@ __all__ = ["evaluate"]
 
 
 @full_precision()
+@each_sentence_once()
 def evaluate(
     network: nn.Module,
     loader: Judged,

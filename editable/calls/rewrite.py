@@ -11,6 +11,7 @@ from editable.calls.judge import Judge, Judged, Transform, halves, transform_of
 from editable.calls.request import FULL
 from editable.calls.rule import Rule
 from editable.calls.running import logits_on
+from editable.calls.said_once import each_sentence_once
 from editable.data.images.same_images import SameImages
 from editable.editing import Cost, EditPatch, EditRecord, upper_bound
 from editable.editing.choosing.tried import Harm
@@ -32,6 +33,7 @@ __all__ = ["rewrite"]
 
 
 @full_precision()
+@each_sentence_once()
 def rewrite(
     network: nn.Module,
     layer: str,

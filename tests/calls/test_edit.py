@@ -1,6 +1,7 @@
 """An edit in one call: what it does and costs, looked at plainly beside it."""
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,26 @@ def test_what_no_candidate_can_do_is_said(network: nn.Sequential):
     """One image with two labels."""
     with pytest.raises(UserError, match="no candidate gives all 2 images the labels asked for: MinimalHarmEditor at 5"):
         editable.edit(network, X[[0, 0]], [1, 2], judge=(X, Y), views=0)
+
+
+class Telling(nn.Module):
+    """A classifier that torch.fx cannot trace, whose logits are one value of a dict."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        if x.isnan().any():
+            raise ValueError
+        return {"logits": self.inner(x)}
+
+
+def test_what_a_network_is_taken_for_is_said_once(wrong: list[int]):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        network = Telling(classifier())
+        editable.edit(network, X[wrong[0]], CLASSES[Y[wrong[0]]], judge=(X, Y), classes=CLASSES)
+    sentences = [str(warning.message) for warning in said]
+    assert "Telling returns a dict: its 'logits' is taken for the logits" in sentences
+    assert len(sentences) == len(set(sentences)) == 2
