@@ -72,9 +72,12 @@ def put_into(
                     f"{name} was made for these weights in {dtype}, and here they are in another precision: run in the "
                     "one that it was made in (--trainer.precision), or make the edit anew in this one"
                 )
-        raise UserError(
-            f"{name} was made for other weights (fingerprint {patch.base}; these have {found}): give the checkpoint "
-            "that was edited, and before this patch those patches that it was made on, in the same order"
+        raise _refused(
+            state,
+            patch,
+            name,
+            f"was made for other weights (fingerprint {patch.base}; these have {found}): give the checkpoint that was "
+            "edited, and before this patch those patches that it was made on, in the same order",
         )
     before = furnished(state, patch)
     names = {**patch.tied, **(tied or {})}
@@ -155,12 +158,22 @@ def _fingerprint_without(state: Mapping[str, Tensor], patch: Patch, name: str) -
     for layer in reversed(patch.layers):
         if layer.is_in(plain):
             if not layer.is_idle(plain):
-                raise UserError(
-                    f"{name} brings a layer that the network has at '{layer.prefix}', where it is not idle any more: "
-                    "give the weights that the patch was made for"
+                raise _refused(
+                    state,
+                    patch,
+                    name,
+                    f"brings a layer that the network has at '{layer.prefix}', where it is not idle any more: give the "
+                    "weights that the patch was made for",
                 )
             plain = layer.plain(plain)
     return fingerprint(plain)
+
+
+def _refused(state: Mapping[str, Tensor], patch: Patch, name: str, otherwise: str) -> UserError:
+    """Return why a patch cannot be put into a state dict: as the last one it is there already, or another reason."""
+    if fingerprint(state) == patch.edited:
+        return UserError(f"{name} is in these weights already: leave it out, or give the weights that it was made for")
+    return UserError(f"{name} {otherwise}")
 
 
 def _computed(function: Callable[[Tensor, Parts], Tensor], tensor: Tensor, parts: Parts, name: str) -> Tensor:

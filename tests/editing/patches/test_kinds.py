@@ -149,8 +149,19 @@ def test_a_second_edit_of_a_codebook_brings_no_layer() -> None:
         assert own(image).argmax() == base(image).topk(2).indices[0, 1]
     with pytest.raises(UserError, match="was made for other weights"):
         second.apply_(copy.deepcopy(base))
+    second.apply_(own)
     with pytest.raises(UserError, match="where it is not idle any more"):
         patch.apply_(own)
+
+
+def test_a_patch_that_is_there_already_is_said_to_be(kind: str) -> None:
+    patch, base, _ = made(kind)
+    own = copy.deepcopy(base)
+    patch.apply_(own)
+    there = copy_of(own)
+    with pytest.raises(UserError, match=r"^the patch is in these weights already: leave it out"):
+        patch.apply_(own)
+    assert same(own, there)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.*` is deprecated")

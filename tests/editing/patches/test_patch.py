@@ -78,8 +78,9 @@ def test_patches_stack_in_the_order_of_their_making(tmp_path: Path) -> None:
     with first.applied(network), second.applied(network):
         assert same(network, before | params)
     assert same(network, before)
-    for wrong in ([second], [second, first], [first, first]):
-        with pytest.raises(UserError, match="it was made on, in the same order"):
+    order, twice = "it was made on, in the same order", "is in these weights already"
+    for wrong, why in (([second], order), ([second, first], order), ([first, first], twice)):
+        with pytest.raises(UserError, match=why):
             apply_all(wrong, network)
         assert same(network, before), "what was put in before the mistake is taken back"
 
