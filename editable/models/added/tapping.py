@@ -37,6 +37,9 @@ def run_tapped(
         _tap_traced(x.tracer, pairs, found)
     for (name, _), values in zip(taps, found, strict=True):
         if len(values) != 1:
+            whole = _called_as_a_whole(x.tracer, network.get_submodule(name)) if isinstance(x, fx.Proxy) else None
+            if whole is not None:
+                raise UserError(f"'{name}', whose input {what} reads, lies in {whole}, which cannot be traced itself")
             raise UserError(
                 f"'{name}' is used at {len(values)} places in a forward pass of {type(network).__name__}: {what} reads "
                 "what goes into a layer at one place, so choose another layer"
@@ -69,3 +72,11 @@ def _tap_traced(tracer: Any, pairs: Sequence[tuple[nn.Module, nn.Module]], found
         for node in [node for node in tracer.graph.nodes if node.op == "call_module" and node.target == target]:
             with tracer.graph.inserting_before(node):
                 values.append(tap(tracer.proxy(node.all_input_nodes[0])))
+
+
+def _called_as_a_whole(tracer: Any, layer: nn.Module) -> str | None:
+    """Return the class of a module around a layer that a graph in the making calls as one; none where there is none."""
+    path = tracer.path_of_module(layer)
+    targets = (str(node.target) for node in tracer.graph.nodes if node.op == "call_module")
+    around = next((target for target in targets if path.startswith(f"{target}.")), None)
+    return None if around is None else type(tracer.root.get_submodule(around)).__name__

@@ -211,6 +211,16 @@ class Untraceable(nn.Module):
         return self.head(self.twice(self.twice(self.body(x) if x.sum() > 0 else self.body(-x))))
 
 
+def test_why_a_network_cannot_be_traced_with_a_codebook():
+    grown = add_codebook(Untraceable(), "head").eval()
+    with pytest.warns(
+        UserWarning, match=r"'head', whose input the codebook reads, lies in Untraceable, which cannot be"
+    ):
+        split = SplitNetwork(grown, "codebook")
+    x = torch.ones(2, 3)
+    assert torch.equal(split.suffix(split.prefix(x), split.params), grown(x))
+
+
 def test_mistakes():
     with pytest.raises(UserError, match="CodebookNetwork has a codebook already: one is enough"):
         add_codebook(add_codebook(network()))
