@@ -64,8 +64,8 @@ def make_again(
             ],
             "edit": [f"--edit.table={table}", "--edit.images=null", "--edit.labels=null"],
         }[command]
-    if command == "edit":
-        options += _editor_of(edits[0])
+    if command == "edit":  # what is left is shown with its harm; refusing it would keep the dropped edit in place
+        options += [*_editor_of(edits[0]), "--edit.max_drawdown=1"]
     else:
         options.append(f"--{command}.resume=null")
     cli = EditableCLI(options)

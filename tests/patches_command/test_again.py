@@ -118,6 +118,21 @@ def test_a_run_of_a_version_of_ones_own_is_made_again(trained: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_left_is_kept_whatever_its_harm(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    """Else an edit could not be taken back where those that are left break more than all of them did."""
+    labels = [asked(trained, image) for image in (3, 11)]
+    folder, _ = run("edit", trained, "--edit.images=[3,11]", f"--edit.labels={labels}", "--edit.mode=stream", LENIENT)
+    config = folder / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    content["edit"]["max_drawdown"] = -1.0  # less than whatever is left
+    config.write_text(yaml.safe_dump(content))
+    main(["patches", "drop", "1", str(folder / "edit.safetensors"), "--weights", str(trained), "--out", "left"])
+    (left,) = Path("left").glob("*.safetensors")
+    assert EditPatch.load(left).record.labels == labels[1:]
+    assert "errors on" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings(TAKES_THE_PLACE)
 def test_codebooks_by_edit_and_patches_in_a_test(trained: Path, capsys: pytest.CaptureFixture) -> None:
     """What no patch could hold: two edits by rows, one on the other, tested, and the first one dropped exactly."""
