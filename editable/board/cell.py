@@ -8,7 +8,7 @@ from typing import Any
 
 from editable.board.plan import Cell, with_constants
 from editable.board.result import Candidate, Figures, Result, best_of, commit, surroundings
-from editable.board.run import FailedRun, run
+from editable.board.run import FailedRun, KilledRun, run
 from editable.errors import UserError
 
 __all__ = ["NEW", "changed_options", "forget", "make", "num_runs", "state_of"]
@@ -37,7 +37,7 @@ def make(cell: Cell, folder: str | Path, results: str | Path, begin: Callable[[s
         begin: Called before each run with what it is, and the number of runs before it.
 
     Raises:
-        FailedRun: If the reported run has failed, or all candidates have.
+        FailedRun: If the reported run has failed, or all candidates have, or a signal has ended a run.
         UserError: If the weights are not there.
     """
     asked = cell.asked()
@@ -53,6 +53,8 @@ def make(cell: Cell, folder: str | Path, results: str | Path, begin: Callable[[s
                 found = run(cell.search_command, with_constants(cell.search, constants), place, version)
                 Figures.of(cell.search_command, found.metrics)
                 searched.append(Candidate(constants, found.metrics, found.seconds))
+            except KilledRun:
+                raise  # it was no worse than others
             except (FailedRun, UserError) as error:
                 searched.append(Candidate(constants, None, 0.0, str(error)))
         number = len(searched)

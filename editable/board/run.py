@@ -19,17 +19,23 @@ from editable.callbacks.drawdown_evaluation.unfinished import is_kept
 from editable.callbacks.stream.unfinished import STATE
 from editable.text_files import read_json
 
-__all__ = ["LAST", "FailedRun", "FinishedRun", "run"]
+__all__ = ["LAST", "FailedRun", "FinishedRun", "KilledRun", "run"]
 
 MAIN = "from editable.cli import main; main()"
 PACKAGE = Path(__file__).parents[2]
 LAST = "checkpoints/last.ckpt"
+SIGNALLED = 128
+"""To which a process that ends by itself at a signal adds its number."""
 PATIENCE = 60
 """Seconds that an interrupted run has to keep what it has done."""
 
 
 class FailedRun(Exception):
     """A run that has ended without an outcome; the message is the reason that it gave."""
+
+
+class KilledRun(FailedRun):
+    """A run that a signal has ended, such as where memory has run out, which tells nothing of what was asked."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def run(command: str, config: Mapping[str, Any], folder: str | Path, version: st
         version: Of code and weights: a run of another one is not gone on with.
 
     Raises:
-        FailedRun: If it has failed.
+        FailedRun: If it has failed, a :class:`KilledRun` if a signal has ended it.
     """
     text = json.dumps([command, config, version], sort_keys=True)
     place = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -68,8 +74,8 @@ def run(command: str, config: Mapping[str, Any], folder: str | Path, version: st
         kept = _kept(command, place)
         try:
             outcome = _run(command, config, place, kept)
-        except FailedRun:
-            if not kept:
+        except FailedRun as error:
+            if not kept or isinstance(error, KilledRun):
                 raise
             outcome = _run(command, config, place, [])  # what was kept is of no use any more
         with write_atomically(finished) as temporary:
@@ -99,6 +105,8 @@ def _run(command: str, config: Mapping[str, Any], place: Path, kept: list[str]) 
         except BaseException:
             _end(child)
             raise
+    if status < 0 or status > SIGNALLED:
+        raise KilledRun(f"a signal has ended a run: go on with the same command ({_reason(output, status)})")
     if status:
         raise FailedRun(_reason(output, status))
     left = _folders(place)[-1]

@@ -8,7 +8,7 @@ import pytest
 from editable.board import Board, cell
 from editable.board.cell import changed_options, make, num_runs, state_of
 from editable.board.result import Result
-from editable.board.run import FailedRun, FinishedRun
+from editable.board.run import FailedRun, FinishedRun, KilledRun
 from tests.board.results import metrics
 from tests.board.small import content, write
 
@@ -94,6 +94,18 @@ def test_all_have_failed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cell, "run", Runs({0.01: "first", 0.1: "no such layer"}))
     with pytest.raises(FailedRun, match="all 2 candidates have failed, the last one because no such layer"):
         make(some_cell(), "work", "results", lambda what, number: None)
+
+
+def test_a_candidate_that_a_signal_has_ended_is_none_that_has_failed(monkeypatch: pytest.MonkeyPatch):
+    def killed(*arguments: object) -> FinishedRun:
+        raise KilledRun("a signal has ended a run")
+
+    monkeypatch.setattr(cell, "run", killed)
+    with pytest.raises(KilledRun):
+        make(some_cell(), "work", "results", lambda what, number: None)
+    runs = Runs({0.01: (1.0, 0.0), 0.1: (1.0, 0.1)})
+    monkeypatch.setattr(cell, "run", runs)
+    assert make(some_cell(), "work", "results", lambda what, number: None).constants == {"rule.learning_rate": 0.01}
 
 
 def test_what_has_changed_is_told(monkeypatch: pytest.MonkeyPatch):

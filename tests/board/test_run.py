@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from editable.board import run as runs
-from editable.board.run import FailedRun, FinishedRun, run
+from editable.board.run import FailedRun, FinishedRun, KilledRun, run
 from editable.callbacks.drawdown_evaluation.unfinished import PATTERN
 from editable.errors import Interrupted
 
@@ -91,7 +91,7 @@ def test_another_run_has_a_folder_of_its_own(command: str, error: float, version
 )
 def test_an_interrupted_run_is_gone_on_with(command: str, state: str, option: str):
     config: dict[str, Any] = {"error": 0.5, "what": "stops", "state": state}
-    with pytest.raises(FailedRun, match="it has ended with status -9: it has said nothing"):
+    with pytest.raises(KilledRun, match=r"a signal .* \(it has ended with status -9: it has said nothing\)"):
         run(command, config, "work", "v")
     assert run(command, config, "work", "v").metrics == {"test_error": 0.5}
     assert calls()[0] == command

@@ -1,8 +1,7 @@
 """The suffix in the form that scores many images: BatchNorm folded, memory laid out for speed, low precision."""
 
 import operator
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -17,12 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from editable.errors import UserError, require_at_least, require_not_negative
 from editable.models.machine.graphs import Graphs
 from editable.models.machine.precision import fastest_scoring, processor
+from editable.models.split.convolutions import count_uses, use_unfolded, use_winograd
 from editable.models.split.edit_form import allow_any_layout, has_hooks
 from editable.models.split.modes import attention_for
 from editable.models.split.replayed import ReplayedRun
 from editable.models.split.split_network import Features, SplitNetwork
-from editable.models.split.unfolded import UnfoldedConv2d
-from editable.models.split.winograd import WinogradConv2d
 
 __all__ = ["ScoringForm", "ScoringSettings", "Weights"]
 
@@ -151,9 +149,9 @@ class ScoringForm:
                 if fast_on_cpu:
                     _use_exp(self._module)
             if settings.winograd and fast_on_cpu:
-                self._use_winograd(self._module)
+                self._transforms |= use_winograd(self._module)
             if settings.channels_last and on_cpu and self._dtype == torch.bfloat16 and processor() == "AMX":
-                self._use_unfolded(self._module)
+                self._transforms |= use_unfolded(self._module)
             self._module.recompile()
         bytes_per_image = widest * self._dtype.itemsize * settings.edits_together
         self.batch_size = settings.batch_size or max(1, ACTIVATION_BYTES // max(1, bytes_per_image))
@@ -228,7 +226,7 @@ class ScoringForm:
 
     def _fold_batch_norm(self, module: fx.GraphModule) -> None:
         """Replace each BatchNorm that is the only reader of a convolution by a new weight and bias of that."""
-        uses = _count_uses(module.graph)
+        uses = count_uses(module.graph)
         for node in list(module.graph.nodes):
             source = node.args[0] if node.op == "call_module" and node.args else None
             if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
@@ -251,7 +249,7 @@ class ScoringForm:
 
         B(A h) becomes (BA) h, and B(x + A h) becomes B x + (BA) h, where that is less work.
         """
-        uses, folded = _count_uses(module.graph), set[str]()
+        uses, folded = count_uses(module.graph), set[str]()
 
         def linear(node: fx.Node) -> nn.Linear | None:
             place = str(node.target)
@@ -299,23 +297,6 @@ class ScoringForm:
         self._recipes.append(_Recipe(reads, _multiply))
         module.set_submodule(first, nn.Linear(before.in_features, after.out_features).to(before.weight))
 
-    def _use_winograd(self, module: fx.GraphModule) -> None:
-        """Replace the convolutions that Winograd's algorithm fits."""
-        spaces: dict[tuple[Any, ...], Tensor] = {}
-        for place, convolution, size in _replaceable_convolutions(module):
-            if WinogradConv2d.fits(convolution, size):
-                fast = WinogradConv2d(convolution.in_channels, convolution.out_channels, size)
-                fast.spaces = spaces
-                module.set_submodule(place, fast.to(convolution.weight))
-                self._transforms[f"{place}.weight"] = WinogradConv2d.transform
-
-    def _use_unfolded(self, module: fx.GraphModule) -> None:
-        """Replace the convolutions that are faster as one product."""
-        for place, convolution, size in _replaceable_convolutions(module):
-            if UnfoldedConv2d.fits(convolution, size):
-                module.set_submodule(place, UnfoldedConv2d(convolution, size).to(convolution.weight))
-                self._transforms[f"{place}.weight"] = UnfoldedConv2d.transform
-
 
 def _own_instruction_set() -> dict[str, str | int | bool | Callable[..., Any]]:
     """Return the options of ``torch.compile`` that name the vector width it would choose by itself.
@@ -326,17 +307,6 @@ def _own_instruction_set() -> dict[str, str | int | bool | Callable[..., Any]]:
     from torch._inductor.cpu_vec_isa import pick_vec_isa  # slow to import, and only needed here
 
     return {"cpp.simdlen": pick_vec_isa().bit_width()}
-
-
-def _replaceable_convolutions(module: fx.GraphModule) -> Iterator[tuple[str, nn.Conv2d, tuple[int, int]]]:
-    """Yield place, layer, and H and W of the input, of each convolution that is called once and that nothing hooks."""
-    uses = _count_uses(module.graph)
-    for node in module.graph.nodes:
-        place = str(node.target)
-        convolution = module.get_submodule(place) if node.op == "call_module" and uses[place] == 1 else None
-        if type(convolution) is nn.Conv2d and not has_hooks(convolution):
-            height, width = node.all_input_nodes[0].meta["tensor_meta"].shape[2:]
-            yield place, convolution, (height, width)
 
 
 def _propagate_shapes(module: fx.GraphModule, features: Features) -> list[int]:
@@ -370,12 +340,6 @@ def _use_exp(module: fx.GraphModule) -> None:
 def _elu(x: Tensor) -> Tensor:
     """Return x where x > 0, else eˣ − 1, of which the latter is nowhere below x and for x > 0 is taken at 0."""
     return torch.maximum(x, x.clamp(max=0).exp_().sub_(1))
-
-
-def _count_uses(graph: fx.Graph) -> Counter[str]:
-    """How often each module is used: called as a whole, or one of its tensors read."""
-    called = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    return called + Counter(str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr")
 
 
 class _Recipe(NamedTuple):

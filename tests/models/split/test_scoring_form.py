@@ -18,7 +18,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from editable.errors import UserError
 from editable.models import ScoringForm, ScoringSettings, SplitNetwork, add_extra_layer, cifar_resnet
-from editable.models.split.winograd import WinogradConv2d
+from editable.models.machine.winograd import WinogradConv2d
 from tests.models.reference import normal, settled
 from tests.warned import no_warning
 

@@ -59,18 +59,13 @@ class UnfoldedConv2d(nn.Module):
 
 def _output_of(convolution: nn.Conv2d, size: tuple[int, int]) -> tuple[int, int]:
     """Return H' and W'."""
-    height, width = (
-        (length + 2 * int(padding) - dilation * (kernel - 1) - 1) // stride + 1
-        for length, kernel, stride, padding, dilation in zip(
-            size,
-            convolution.kernel_size,
-            convolution.stride,
-            convolution.padding,
-            convolution.dilation,
-            strict=True,
-        )
-    )
+    height, width = (_length_of(convolution, axis, length) for axis, length in enumerate(size))
     return height, width
+
+
+def _length_of(convolution: nn.Conv2d, axis: int, length: int) -> int:
+    reach = convolution.dilation[axis] * (convolution.kernel_size[axis] - 1) + 1
+    return (length + 2 * int(convolution.padding[axis]) - reach) // convolution.stride[axis] + 1
 
 
 def _reach_of(convolution: nn.Conv2d, axis: int, length: int, outputs: int) -> Iterator[tuple[slice, slice]]:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from editable.models import ScoringSettings, SplitNetwork
+from editable.models.machine.unfolded import UnfoldedConv2d
 from editable.models.split.scoring_form import ScoringForm
-from editable.models.split.unfolded import UnfoldedConv2d
 from tests.warned import no_warning
 
 SETTINGS = [

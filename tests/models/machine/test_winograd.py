@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from editable.models.split.winograd import WinogradConv2d
+from editable.models.machine.winograd import WinogradConv2d
 from tests.warned import no_warning
 
 SIZES = [(4, 4), (7, 7), (8, 8), (14, 14), (3, 3), (1, 1), (4, 7), (14, 6), (5, 13)]
