@@ -6,6 +6,7 @@ it is.
 
 import re
 import sys
+from pathlib import Path
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, _subcommands
@@ -94,6 +95,12 @@ def _of_a_class(parser: ArgumentParser, message: str) -> str | None:
     if len(keys) != 1 or found is None:
         return None
     given = next(filter(None, found.groups()))
+    package = given.partition(".")[0]
+    if f"No module named '{package}'" in message and (Path(f"{package}.py").is_file() or Path(package).is_dir()):
+        return (
+            f"Parser key \"{keys[0]}\": there is no module '{package}' where Python looks for them: for those of the "
+            "working folder, set PYTHONPATH=. before the command"
+        )
     paths = known_names(_type_of(parser, keys[0]))
     module, _, name = given.rpartition(".")
     own = [some for some in dir(sys.modules[module]) if not some.startswith("_")] if module in sys.modules else []

@@ -1,5 +1,6 @@
 """A misspelt option, key or value ends in a sentence with the name that was meant."""
 
+import sys
 from argparse import ArgumentError
 from pathlib import Path
 
@@ -151,3 +152,21 @@ def test_a_command_with_commands_of_its_own(arguments: list[str], near: str):
     with pytest.raises(ArgumentError) as error:
         parser.parse_args(arguments)
     assert str(error.value).endswith(f": did you mean '{near}'?")
+
+
+@pytest.mark.parametrize("place", ["my_own.py", "my_own/networks.py"])
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_module_of_the_working_folder_that_is_not_on_the_path(
+    place: str, in_a_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [some for some in sys.path if some not in ("", ".")])
+    name = ".".join([*Path(place).with_suffix("").parts, "Net"])
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"network": {"class_path": name}}}}))
+    options = ["--config=mine.yaml"] if in_a_file else [f"--model.network={name}"]
+    assert "PYTHONPATH" not in said("test", "--model=ClassificationTask", *options)
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).touch()
+    sentence = said("test", "--model=ClassificationTask", *options)
+    assert sentence.endswith("of the working folder, set PYTHONPATH=. before the command")
+    assert "there is no module 'my_own' where Python looks for them" in sentence
