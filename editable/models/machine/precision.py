@@ -34,7 +34,7 @@ class Speed(NamedTuple):
 
 
 PROCESSORS: dict[str, Speed] = {
-    "AMX": Speed(0.5, 0.4),
+    "AMX": Speed(0.48, 0.39),
     "AVX-512 BF16": Speed(0.6, 0.63),
     "AVX-512": Speed(2.6, 3.6),
     "AVX2": Speed(10, 7.6),
