@@ -21,6 +21,7 @@ __all__ = [
     "require_finite",
     "require_normalisation",
     "require_not_negative",
+    "require_once",
     "require_positive",
     "require_seed",
     "require_side",
@@ -69,6 +70,13 @@ def require_choice(choices: Any, /, **values: Any) -> None:
     for name, value in values.items():
         if value not in get_args(choices):
             raise UserError(f"{name} is {value!r}, but must be one of {', '.join(get_args(choices))}")
+
+
+def require_once(**values: Sequence[Any]) -> None:
+    """Raise a :class:`UserError` that names the first list with something in it twice: nothing is tried again."""
+    for name, some in values.items():
+        if len(set(some)) < len(some):
+            raise UserError(f"{name} has {max(some, key=some.count)} twice: each can be tried once")
 
 
 def require_seed(**values: Numbers) -> None:

@@ -14,6 +14,7 @@ from editable.errors import (
     require_choice,
     require_finite,
     require_not_negative,
+    require_once,
     require_positive,
     require_seed,
     require_side,
@@ -77,6 +78,12 @@ def test_a_list_is_no_side(value: object):
     """Files may have one where a number belongs."""
     with pytest.raises(UserError, match=rf"^option must be a whole number, got {re.escape(str(value))}$"):
         require_side(option=value)
+
+
+def test_nothing_is_tried_twice():
+    require_once(layers=["a", "b"], ranks=[1, 2], nothing=[])
+    with pytest.raises(UserError, match=r"^ranks has 2 twice: each can be tried once$"):
+        require_once(layers=["a"], ranks=[1, 2, 3, 2.0])
 
 
 def test_a_word_is_one_of_those_there_are():

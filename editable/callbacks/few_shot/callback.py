@@ -34,6 +34,7 @@ from editable.errors import (
     UserError,
     require_at_least,
     require_finite,
+    require_once,
     require_positive,
     require_seed,
     require_within,
@@ -132,9 +133,8 @@ class FewShotRules(Subcommand):
             if not group or len(set(group)) < len(group):
                 raise UserError(f"few_shot.layers has the group {group}: name each layer once, and at least one")
         titles = [title_of(editor) for editor in self.editors]
-        for name, ways in (("layers", [" + ".join(group) for group in layers or []]), ("editors", titles)):
-            if len(set(ways)) < len(ways):
-                raise UserError(f"few_shot.{name} has {max(ways, key=ways.count)} twice: each can be tried once")
+        groups = [" + ".join(sorted(group)) for group in layers or []]
+        require_once(**{"few_shot.layers": groups, "few_shot.editors": titles})
         for editor, title in zip(self.editors, titles, strict=True):
             if editor.own_layers is not None:
                 raise UserError(f"few_shot.editors has {title}, which brings layers of its own: name one that does not")

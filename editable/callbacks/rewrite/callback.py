@@ -148,7 +148,8 @@ class RankOneRewrite(Subcommand):
         self._sets = self._images(trainer, data)
         rules = filter(None, (self.rule, self.validation_rule, *self.trial_rules))
         of_rules = [images for rule in rules for images in rule_images(rule, data)[:2]]
-        self._exemplars, self._seen = SameImages(torch.cat(of_rules)), []
+        self._of_rules, self._seen = torch.cat(of_rules), []
+        self._exemplars = SameImages(self._of_rules)
         if self.photographs is not None:
             read_all(self._sets.reporting["photographs"], data, "photograph")
         own_half = self._sets.choosing.get("others") if self.choose_on == "half" else None
@@ -268,7 +269,7 @@ class RankOneRewrite(Subcommand):
                 write_trials(folder, identity, trials)
 
         dataset = whole_loader(trainer.test_dataloaders).dataset
-        others = without_exemplars(images.choosing["others"], dataset, is_exemplar)
+        others = without_exemplars(images.choosing["others"], dataset, is_exemplar, self._exemplars)
         return bench.try_all(images.choosing | {"others": others}, finished, keep)
 
     def _are_exemplars(self, trainer: Trainer) -> Tensor:
@@ -295,6 +296,7 @@ class RankOneRewrite(Subcommand):
             self.architecture,
             self.moment.identity(self._moments),
             rule_images(self.rule, image_data(trainer, "a rewrite")),
+            self._of_rules,
             images_identity(images.choosing["target"]),
             self.choose_on,
             images_identity(images.choosing["others"]),

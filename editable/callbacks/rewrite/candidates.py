@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from editable.callbacks.rewrite.trials import TrialSettings
 from editable.callbacks.run.titles import title_of
 from editable.callbacks.site.site import Route
-from editable.errors import UserError, require_at_least, require_choice, require_finite
+from editable.errors import UserError, require_at_least, require_choice, require_finite, require_once
 from editable.rewriting import Solver
 
 __all__ = ["Candidates"]
@@ -23,7 +23,7 @@ class Candidates:
         routes: Where keys come from; a solver that has none is tried with the first alone.
 
     Raises:
-        UserError: If there is no layer, a solver or route is there twice or unknown, or a rank is below 1.
+        UserError: If there is no layer, anything is there twice, a route is unknown, or a rank is below 1.
     """
 
     layers: list[str]
@@ -36,15 +36,13 @@ class Candidates:
         """Check what is given."""
         if not self.layers:
             raise UserError("rewrite.layers is empty: name at least one layer")
-        labels = [title_of(solver) for solver in self.solvers]
-        if len(set(labels)) < len(labels):
-            raise UserError(f"rewrite.solvers has {max(labels, key=labels.count)} twice: each can be tried once")
-        if len(set(self.routes)) < len(self.routes):
-            raise UserError(f"rewrite.routes has {max(self.routes, key=self.routes.count)} twice: it can be tried once")
         for route in self.routes:
             require_choice(Route, **{"rewrite.routes": route})
         require_at_least(1, **{"rewrite.ranks": self.ranks})
         require_finite(**{"rewrite.strengths": self.strengths})
+        tried = {name: getattr(self, name) for name in ("layers", "ranks", "strengths", "routes")}
+        tried["solvers"] = [title_of(solver) for solver in self.solvers]
+        require_once(**{f"rewrite.{name}": some for name, some in tried.items()})
 
     @property
     def combinations(self) -> list[TrialSettings]:

@@ -2,11 +2,13 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from editable.callbacks.site.sets import halves, manipulated_images, original_images, validation_images
 from editable.data import ImageDataModule, RewriteRule, labelled_folder
+from editable.data.images.same_images import SameImages
 
 __all__ = ["ChooseOn", "RewriteImages", "places_in", "rewrite_images", "without_exemplars"]
 
@@ -34,17 +36,23 @@ def places_in(images: Dataset, test_images: Dataset) -> list[int] | None:
     return list(images.indices) if isinstance(images, Subset) and images.dataset is test_images else None
 
 
-def without_exemplars(images: Dataset, test_images: Dataset, is_exemplar: Tensor) -> Dataset:
-    """Return images that choose, without the test images that are exemplars, unless nothing would be left.
+def without_exemplars(images: Dataset, test_images: Dataset, is_exemplar: Tensor, exemplars: SameImages) -> Dataset:
+    """Return images that choose, without those that are exemplars, unless nothing would be left.
 
     Args:
-        images: All of them; left as they are where they are no test images.
+        images: All of them.
         test_images: The test images.
         is_exemplar: Which of those are the same as an exemplar, bool [N].
+        exemplars: Finds them among images that are no test images.
     """
     places = places_in(images, test_images)
-    kept = [place for place in places or [] if not is_exemplar[place]]
-    return Subset(test_images, kept) if kept and len(kept) < len(places or []) else images
+    if places is None:
+        number = len(images)  # type: ignore[arg-type]
+        is_same = (exemplars(torch.as_tensor(images[place][0])[None]).item() for place in range(number))
+        kept = [place for place, same in enumerate(is_same) if not same]
+        return Subset(images, kept) if 0 < len(kept) < number else images
+    kept = [place for place in places if not is_exemplar[place]]
+    return Subset(test_images, kept) if 0 < len(kept) < len(places) else images
 
 
 def rewrite_images(

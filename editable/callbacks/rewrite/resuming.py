@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from editable.callbacks.rewrite.candidates import Candidates
 from editable.callbacks.rewrite.image_sets import ChooseOn
@@ -31,6 +31,7 @@ def trials_identity(
     architecture: Architecture,
     moment: Mapping[str, Any],
     rule: RuleImages,
+    exemplars: Tensor,
     target: str,
     choose_on: ChooseOn,
     others: str,
@@ -45,6 +46,7 @@ def trials_identity(
         architecture: Of the memory.
         moment: What second moments depend on.
         rule: Exemplars that make the rewrites.
+        exemplars: Of all rules, among which harm is not counted.
         target: What images with the new concept that choose are recognised by.
         choose_on: What the other images that choose are, ...
         others: ... and what they are recognised by.
@@ -58,6 +60,7 @@ def trials_identity(
         "keys": keys,
         "architecture": architecture,
         "rule": fingerprint(rule._asdict()),
+        "exemplars": fingerprint({"exemplars": exemplars}),
         "target": target,
         **moment,
         "choose_on": [choose_on, others],

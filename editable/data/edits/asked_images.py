@@ -81,6 +81,8 @@ def _source(image: int | str, num_test_images: int) -> int | str:
     """Return a position or a file that is there; a name of digits alone that is no file is a position."""
     if isinstance(image, str) and Path(image).is_file():
         return image
+    if isinstance(image, str) and Path(image).is_dir():
+        raise UserError(f"'{image}' is a folder: name the images in it that are meant")
     if isinstance(image, str) and not image.isdecimal():
         raise UserError(f"there is no image at '{image}'")
     position = int(image)

@@ -84,7 +84,10 @@ def read_patch(path: str | Path) -> PatchContent:
     try:
         tensors, described = read_tensors(path, sealed=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read '{path}': {error}") from error
+        other = (
+            "" if path.suffix == ".safetensors" else "; a checkpoint goes to --ckpt_path, weights to --model.weights"
+        )
+        raise UserError(f"cannot read '{path}': {error}{other}") from error
     kind = described.get("format")
     if kind not in (FORMAT_1, FORMAT):
         raise UserError(

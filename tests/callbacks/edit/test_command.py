@@ -175,6 +175,10 @@ MISTAKES = {
     ),
     "label": (["--edit.images=0", "--edit.labels=cat"], "'cat' is none of the 10 classes"),
     "position": (["--edit.images=1000"], "there is no test image 1000: positions are 0 … 358"),
+    "folder": (
+        ["--edit.images=folder", "--edit.labels=1"],
+        "'folder' is a folder: name the images in it that are meant",
+    ),
     "file": (["--edit.images=nowhere.png", "--edit.labels=1"], "there is no image at 'nowhere.png'"),
     "patch": (["--edit.images=0", "--patches=nowhere.safetensors"], "there is no edit patch at 'nowhere.safetensors'"),
     "views": (["--edit.images=0", "--evaluation.edited_views=-1"], "edited_views must be at least 0, got -1"),
@@ -186,6 +190,7 @@ MISTAKES = {
 def test_mistake_ends_in_one_clear_sentence(
     options: list[str], expected: str, trained: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    Path("folder").mkdir()
     assert expected in error_line(edit(trained, *options), capsys)
     assert not list(Path().rglob("metrics.json"))
 

@@ -274,6 +274,7 @@ def test_a_rule_that_costs_more_than_is_allowed_is_not_kept(root: Path, tmp_path
         ({"layers": [["2", "2"]]}, r"the group \['2', '2'\]: name each layer once"),
         ({"layers": [["fc"]]}, "fc"),
         ({"layers": [["2"], ["2"]]}, "few_shot.layers has 2 twice: each can be tried once"),
+        ({"layers": [["2", "5"], ["5", "2"]]}, r"few_shot.layers has 2 \+ 5 twice: each can be tried once"),
         (
             {"editors": [MinimalHarmEditor(epsilon=0.3), MinimalHarmEditor(epsilon=0.3)]},
             r"few_shot.editors has MinimalHarmEditor\(epsilon=0.3\) twice: each can be tried once",

@@ -140,6 +140,15 @@ def test_other_images_of_the_second_moment_are_another_rewrite(network, root, tm
         run(network, here, tmp_path / "covered", report=False, **settings)
 
 
+def test_further_exemplars_are_another_rewrite(network, root, tmp_path):
+    """Harm is not counted on them."""
+    settings = {"strengths": [0.5, 1.0], "choose_on": "half", "max_drop": 1.0}
+    run(network, root, tmp_path / "whole", report=False, **settings)
+    settings["resume"] = str(tmp_path / "whole")
+    with pytest.raises(UserError, match=r"are of another rewrite, with exemplars '\w+' in place of '\w+'"):
+        run(network, root, tmp_path / "other", report=False, trial_rules=trial_rules(root), **settings)
+
+
 def test_baselines_are_compared(network, root, tmp_path):
     solvers = [
         FineTuning("local", 1e-2, max_steps=5),
@@ -239,6 +248,9 @@ MISTAKES = {
     "no layer": ({"layers": []}, "rewrite.layers is empty"),
     "rank": ({"ranks": [0]}, r"rewrite\.ranks must be at least 1, got \[0\]"),
     "solver twice": ({"solvers": [ClosedForm(), ClosedForm()]}, "ClosedForm twice"),
+    "layer twice": ({"layers": ["3", "0", "3"]}, "rewrite.layers has 3 twice"),
+    "rank twice": ({"ranks": [2, 1, 2]}, "rewrite.ranks has 2 twice"),
+    "strength twice": ({"strengths": [1.0, 1]}, "rewrite.strengths has 1.0 twice"),
     "route twice": ({"routes": ["images", "images"]}, "rewrite.routes has images twice"),
     "route": ({"routes": ["image"]}, "rewrite.routes is 'image', but must be one of images, features"),
     "keys": ({"keys": "exemplars"}, "rewrite.keys is 'exemplars', but must be one of rule, exemplar"),
@@ -298,6 +310,19 @@ def test_exemplars_among_the_test_images_are_told_apart(network, root, tmp_path)
     before, after = errors(network, here, "test"), errors(network, here, "test", params)
     assert metrics["rewrite_report_without_exemplars_error"] == pytest.approx(after)
     assert metrics["rewrite_drop_without_exemplars"] == pytest.approx(after - before)
+
+
+def test_exemplars_among_the_validation_images_do_not_choose(network, root, tmp_path):
+    here = tmp_path / "data"
+    shutil.copytree(root, here)
+    shutil.copytree(here / "test", here / "val")
+    exemplars = sorted((here / "val").rglob("*.png"))[:3]
+    box = [0, SIZE // 2, SIZE, SIZE]
+    masks = [{"image": str(path.relative_to(here)), "box": box} for path in exemplars]
+    (here / "masks.json").write_text(json.dumps({"masks": masks}))
+    settings = {"strengths": [0.5, 1.0], "choose_on": "val", "max_drop": 1.0}
+    some = run(network, here, tmp_path / "run", report=False, **settings)
+    assert {trial.others.num_images for trial in some.outcome.trials} == {57}
 
 
 def test_exemplars_are_told_apart_where_batches_are_limited(network, root, tmp_path):
