@@ -1,10 +1,13 @@
 """A cluster's scheduler (SLURM) that ends a run and starts it again: what it goes on from, from saving to removal.
 
-Of a fit that is a checkpoint, of any other command its folder, which an empty file marks as the job's.
+Of a fit that is a checkpoint, of any other command its folder, which an empty file marks as the job's. Both are named
+by the command's arguments, too: a job may make several runs, one after the other, such as of several seeds.
 """
 
+import hashlib
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +52,20 @@ def requeue(trainer: Trainer, signum: int) -> None:
 
 
 def last_of_job(trainer: Trainer) -> Path | None:
-    """Return the checkpoint that the scheduler's last start of this very job has left; only a fit takes it up."""
+    """Return the checkpoint that the scheduler's last start of this very job has left; only a fit takes it up.
+
+    One that another command of the job has left is told of.
+    """
     if scheduler_of(trainer) is None or trainer.state.fn != TrainerFn.FITTING:
         return None
-    return max(_of_job(trainer), key=lambda path: path.stat().st_mtime, default=None)
+    own = max(_of_job(trainer), key=lambda path: path.stat().st_mtime, default=None)
+    others = _neighbours(trainer, f"checkpoints/scheduler-{_job()}-*.ckpt")
+    if own is None and others:
+        rank_zero_warn(
+            f"Job {_job()} has left '{others[0]}' by a command with other arguments: this one begins anew. Give that "
+            "as --ckpt_path to go on from it."
+        )
+    return own
 
 
 def mark_unfinished(trainer: Trainer) -> None:
@@ -85,11 +98,12 @@ def _of_job(trainer: Trainer) -> list[Path]:
 def _neighbours(trainer: Trainer, name: str) -> list[Path]:
     """Find a job's files in the folders of its runs: this one's, and its neighbours of other versions."""
     folder = Path(trainer.log_dir or trainer.default_root_dir)
-    return [path for path in (folder / name, *folder.parent.glob(f"*/{name}")) if path.is_file()]
+    return [path for path in (*folder.glob(name), *folder.parent.glob(f"*/{name}")) if path.is_file()]
 
 
 def _mark() -> str:
-    return f"scheduler-{_job()}"
+    arguments = hashlib.sha256("\0".join(sys.argv[1:]).encode()).hexdigest()
+    return f"scheduler-{_job()}-{arguments[:8]}"
 
 
 def _job() -> str:

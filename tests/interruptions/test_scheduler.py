@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import sys
 
 import pytest
+import torch
 
 from editable.cli import main
 from editable.editing import EditEvaluator
+from editable.tasks import ClassificationTask
 from tests.interruptions.small_fit import Task, fit, in_child, status_of
-from tests.test_cli import DIGITS, SMALL_DIGITS
+from tests.test_cli import CONFIGS, DIGITS, SMALL_DIGITS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the job")
 
@@ -48,8 +51,7 @@ def test_the_same_job_goes_on(tmp_path, job, monkeypatch, signum, asked):
     runs = tmp_path / "runs"
     assert interrupted(runs / "version_0", signum) == 128 + signum
     assert (job.read_text() if job.exists() else None) == asked
-    left = runs / "version_0" / "checkpoints" / "scheduler-7.ckpt"
-    assert left.is_file()
+    (left,) = (runs / "version_0" / "checkpoints").glob("scheduler-7-*.ckpt")
     assert not list(tmp_path.glob("*.ckpt"))  # where Lightning's would lie
 
     monkeypatch.setenv("SLURM_JOB_ID", "8")  # another job, beside
@@ -81,7 +83,7 @@ def test_a_signal_inside_a_validation(tmp_path, job):
 
     assert status_of(in_child(work)) == 128 + signal.SIGUSR1
     assert job.read_text() == "requeue 7\n"
-    assert (tmp_path / "runs" / "version_0" / "checkpoints" / "scheduler-7.ckpt").is_file()
+    assert len(list((tmp_path / "runs" / "version_0" / "checkpoints").glob("scheduler-7-*.ckpt"))) == 1
     resumed = fit(tmp_path / "runs" / "version_1", **settings)
     assert resumed.diary.validations == whole.diary.validations == [3, 6, 9, 12]
     assert resumed.difference(whole) == []
@@ -118,14 +120,14 @@ def test_an_evaluation_goes_on_too(tmp_path, job, monkeypatch):
     runs = tmp_path / "runs" / "digits" / "editable"
     assert run_in_child("test", *EDITS) == 128 + signal.SIGUSR1
     assert job.read_text() == "requeue 7\n"
-    assert (runs / "version_0" / "scheduler-7").is_file()
+    (mark,) = (runs / "version_0").glob("scheduler-7-*")
 
     made, make = [], EditEvaluator._make
     monkeypatch.setattr(EditEvaluator, "_make", lambda *args, **kwargs: made.append(1) or make(*args, **kwargs))
     monkeypatch.setenv("SLURM_JOB_ID", "8")  # another job, beside: begins anew, and leaves the first one's alone
     main(["test", *EDITS])
     assert len(made) == 4
-    assert (runs / "version_0" / "scheduler-7").is_file()
+    assert mark.is_file()
 
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     made.clear()
@@ -136,8 +138,46 @@ def test_an_evaluation_goes_on_too(tmp_path, job, monkeypatch):
     assert not list(runs.rglob("scheduler-*"))
 
 
+def fit_in_child(seed, stops):
+    """Fit by the command line in a process of its own, which the scheduler interrupts, or not; return its status."""
+
+    def interrupting(self, *args, **kwargs):
+        if stops and self.global_step == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return step(self, *args, **kwargs)
+
+    step = ClassificationTask.training_step
+    child = os.fork()
+    if not child:
+        ClassificationTask.training_step = interrupting
+        sys.argv = ["train.py", "fit", str(seed)]
+        options = [f"--seed_everything={seed}", "--trainer.max_epochs=1", "--trainer.limit_val_batches=0"]
+        try:
+            main(["fit", f"--config={CONFIGS['digits/baseline']}", *SMALL_DIGITS, *options])
+        except SystemExit as ended:
+            os._exit(ended.code)
+        os._exit(0)
+    return status_of(child)
+
+
+@pytest.mark.filterwarnings("ignore:Job 7 has left .* by a command with other arguments")  # in a process of its own
+def test_runs_of_one_job_are_told_apart(tmp_path, job):
+    """Two seeds one after the other: the second is interrupted, and the first, made again, does not go on from it."""
+    runs = tmp_path / "runs" / "digits" / "baseline"
+    assert fit_in_child(0, stops=False) == 0
+    assert fit_in_child(1, stops=True) == 128 + signal.SIGUSR1
+    (left,) = (runs / "version_1" / "checkpoints").glob("scheduler-7-*.ckpt")
+    assert fit_in_child(0, stops=False) == 0
+    assert left.is_file()
+    first, again = (runs / f"version_{number}" / "checkpoints" / "last.ckpt" for number in (0, 2))
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (first, again)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert fit_in_child(1, stops=False) == 0
+    assert not list(runs.rglob("scheduler-*"))
+
+
 @pytest.mark.filterwarnings("ignore:The job could not be started again")  # in a process of its own
 def test_a_scheduler_that_does_not_answer_is_told_of(tmp_path, job, monkeypatch):
     (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     assert interrupted(tmp_path / "version_0", signal.SIGUSR1) == 128 + signal.SIGUSR1
-    assert (tmp_path / "version_0" / "checkpoints" / "scheduler-7.ckpt").is_file()
+    assert len(list((tmp_path / "version_0" / "checkpoints").glob("scheduler-7-*.ckpt"))) == 1
