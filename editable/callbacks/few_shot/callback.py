@@ -327,10 +327,7 @@ def _without(images: Subset, others: Tensor, what: str) -> Subset:
     Raises:
         UserError: If none is left for what they are for.
     """
-    same = SameImages(others)
-    kept = [
-        index for place, index in enumerate(images.indices) if not same(torch.as_tensor(images[place][0])[None]).item()
-    ]
+    kept = [images.indices[place] for place in SameImages(others).others(images)]
     if not kept:
         raise UserError(f"no test image is left to {what}: there are too few besides photographs and known images")
     return Subset(images.dataset, kept)

@@ -135,7 +135,8 @@ class RankOneRewrite(Subcommand):
         self.params: dict[str, dict[str, Tensor]] = {}
         self._sets: RewriteImages | None = None
         self._moments: MomentImages | None = None
-        self._exemplars = SameImages(torch.zeros(0, 0))
+        self._of_rules = torch.zeros(0, 0)
+        self._exemplars = SameImages(self._of_rules)
         self._seen: list[Tensor] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
@@ -47,10 +46,8 @@ def without_exemplars(images: Dataset, test_images: Dataset, is_exemplar: Tensor
     """
     places = places_in(images, test_images)
     if places is None:
-        number = len(images)  # type: ignore[arg-type]
-        is_same = (exemplars(torch.as_tensor(images[place][0])[None]).item() for place in range(number))
-        kept = [place for place, same in enumerate(is_same) if not same]
-        return Subset(images, kept) if 0 < len(kept) < number else images
+        kept = exemplars.others(images)
+        return Subset(images, kept) if 0 < len(kept) < len(images) else images  # type: ignore[arg-type]
     kept = [place for place in places if not is_exemplar[place]]
     return Subset(test_images, kept) if 0 < len(kept) < len(places) else images
 

@@ -3,7 +3,7 @@
 import time
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -22,7 +22,7 @@ from editable.callbacks.scan.outcome import ScanOutcome
 from editable.callbacks.scan.records import NAME, ScanRecords, look_at, read_records, write_records
 from editable.data import ImageDataModule
 from editable.data.classes import ClassName, class_numbers, is_none
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_choice
 from editable.models import fingerprint, load_weights, logits_of
 from editable.rewriting.concepts.concept_replacement import ConceptReplacement
 
@@ -83,8 +83,7 @@ class SpuriousScan(Subcommand):
         resume: str | None = None,
     ) -> None:
         require_at_least(1, min_found=min_found)
-        if rank_by not in get_args(RankBy):
-            raise UserError(f"scan.rank_by is {rank_by!r}, but must be one of {', '.join(get_args(RankBy))}")
+        require_choice(RankBy, **{"scan.rank_by": rank_by})
         self.concept, self.edited, self.target = concept, edited, target
         self.rank_by, self.min_found, self.resume = rank_by, min_found, optional_path(resume)
         self.outcome: ScanOutcome | None = None

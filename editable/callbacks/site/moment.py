@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -15,7 +15,7 @@ from editable.callbacks.run.context import image_data, optional_path
 from editable.callbacks.run.edit_loop import all_ranks
 from editable.callbacks.run.image_identity import images_identity
 from editable.callbacks.site.sets import validation_images
-from editable.errors import UserError, require_at_least, require_seed
+from editable.errors import require_at_least, require_choice, require_seed
 from editable.models import fingerprint
 from editable.rewriting import (
     Architecture,
@@ -62,8 +62,7 @@ class MomentSettings:
 
     def __post_init__(self) -> None:
         """Check what is given."""
-        if self.split not in get_args(Split):
-            raise UserError(f"moment.split is {self.split!r}, but must be one of {', '.join(get_args(Split))}")
+        require_choice(Split, **{"moment.split": self.split})
         require_at_least(1, **{"moment.num_images": self.num_images, "moment.positions": self.positions})
         require_seed(**{"moment.seed": self.seed})
 

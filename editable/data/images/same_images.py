@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 __all__ = ["ImageGroups", "SameImages", "digest"]
 
@@ -65,6 +66,11 @@ class SameImages:
         for position, other in near.nonzero().tolist():
             found[position] |= torch.equal(some[position], given[other])
         return found
+
+    def others(self, images: Dataset) -> list[int]:
+        """Return the positions of items of a data set, each an image and what goes with it, that are none of them."""
+        number = len(images)  # type: ignore[arg-type]
+        return [place for place in range(number) if not self(torch.as_tensor(images[place][0])[None]).item()]
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the positions of given images that are the same as each other, the lower one first."""

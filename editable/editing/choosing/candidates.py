@@ -16,7 +16,7 @@ from editable.editing.rules.rmsprop import RMSProp
 from editable.errors import UserError
 from editable.models import CodebookNetwork, select_parameters
 from editable.models.added.classifier import find_classifier
-from editable.models.added.row_layer import RowLayer
+from editable.models.added.row_layer import prefixes_of_rows
 
 __all__ = ["Candidate", "candidates_for", "layers_for", "places_of"]
 
@@ -135,7 +135,7 @@ def _classifier_of(network: nn.Module) -> str | None:
 
 def _weighted(network: nn.Module) -> list[str]:
     """Return the names of the layers that have a weight matrix or kernels, without those that edits have put in."""
-    memories = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, RowLayer))
+    memories = prefixes_of_rows(network)
     return [
         name
         for name, module in network.named_modules()

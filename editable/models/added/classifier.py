@@ -3,7 +3,7 @@
 from torch import fx, nn
 
 from editable.errors import UserError
-from editable.models.added.row_layer import RowLayer
+from editable.models.added.row_layer import prefixes_of_rows
 from editable.models.split.modes import evaluation_mode
 from editable.models.split.tracing import trace_pure
 
@@ -42,7 +42,7 @@ def _last_layer(network: nn.Module, what: str) -> str:
             f"cannot find the classifier of {type(network).__name__}, which torch.fx cannot trace: give its name, "
             f"{_linear_layers(network)}"
         ) from error
-    memories = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, RowLayer))
+    memories = prefixes_of_rows(network)
     for node in reversed(graph.nodes):
         name = _layer_at(network, node) if node.users else None
         if name is not None and name.startswith(memories):

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from editable.errors import UserError, require_at_least
+from editable.errors import UserError, require_at_least, require_choice
 from editable.models.added.classifier import find_classifier
 from editable.models.added.new_logit import LogitKind, NewDiscriminant, NewLogit, Pooling
 from editable.models.added.tapping import run_tapped
@@ -94,9 +93,8 @@ def grow_classes(
         torch.Size([2, 5])
     """
     require_at_least(1, num_new=num_new)
-    for what, value, choices in (("pooling", pooling, Pooling), ("logit", logit, LogitKind)):
-        if value not in get_args(choices):
-            raise UserError(f"{what} is {value!r}, but must be one of {', '.join(get_args(choices))}")
+    require_choice(Pooling, pooling=pooling)
+    require_choice(LogitKind, logit=logit)
     names = [layer] * num_new if isinstance(layer, str) else list(layer)
     if len(names) != num_new:
         raise UserError(f"layer has {len(names)} names, but must be one name, or one for each of {num_new} new classes")

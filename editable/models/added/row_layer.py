@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ["RowLayer", "row_counts", "row_groups"]
+__all__ = ["RowLayer", "prefixes_of_rows", "row_counts", "row_groups"]
 
 
 class RowLayer(nn.Module):
@@ -31,6 +31,11 @@ class RowLayer(nn.Module):
         if isinstance(rows, Tensor) and rows.ndim == self.get_parameter(name).ndim:
             self.resize(len(rows))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def prefixes_of_rows(network: nn.Module) -> tuple[str, ...]:
+    """Return what the names of layers inside a network's layers of rows begin with."""
+    return tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, RowLayer))
 
 
 def row_counts(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """A concept in images replaced by another one: found, and covered with a texture, an image or what a stylizer makes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import torch
@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from editable.data.concepts.concept_texture import Placement, place_texture, read_texture
 from editable.data.concepts.manipulation import Blend, paste_image, shade
 from editable.data.concepts.stylizer import stylized, stylizer_settings
-from editable.errors import UserError, require_seed, require_within
+from editable.errors import UserError, require_choice, require_seed, require_within
 from editable.rewriting.concepts.concept_finder import ConceptFinder
 
 __all__ = ["ConceptReplacement", "Replaced"]
@@ -72,9 +72,8 @@ class ConceptReplacement:
     ) -> None:
         require_seed(seed=seed)
         require_within("[0, 1]", min_share=min_share)
-        for name, value, choices in (("placement", placement, Placement), ("blend", blend, Blend)):
-            if value not in get_args(choices):
-                raise UserError(f"{name} is {value!r}, but must be one of {', '.join(get_args(choices))}")
+        require_choice(Placement, placement=placement)
+        require_choice(Blend, blend=blend)
         if texture is None and stylizer is None:
             raise UserError("there is nothing to put in the concept's place: name a texture, or a stylizer")
         if stylizer is not None and blend != "paste":

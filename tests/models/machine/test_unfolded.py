@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from editable.models import ScoringSettings, SplitNetwork
 from editable.models.machine.unfolded import UnfoldedConv2d
 from editable.models.split.scoring_form import ScoringForm
-from tests.warned import no_warning
+from tests.models.machine.vectorised import check_under_vmap
 
 SETTINGS = [
     {"kernel_size": 3, "padding": 1},
@@ -56,17 +54,7 @@ def test_under_vmap_over_weights():
     kernels, biases, x = normal(3, 5, 4, 3, 3), normal(3, 5, seed=1), normal(3, 2, 4, 4, 4, seed=2)
     convolution = nn.Conv2d(4, 5, 3, padding=1).double()
     layer = UnfoldedConv2d(convolution, (4, 4)).double()
-    made = {"weight": torch.stack([UnfoldedConv2d.transform(kernel) for kernel in kernels]), "bias": biases}
-
-    def run(state: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(layer, state, x)
-
-    with no_warning():  # torch warns where it lacks a batching rule and loops
-        same, own = vmap(run, in_dims=(0, None))(made, x[0]), vmap(run)(made, x)
-    for edit in range(3):
-        for ours, given in ((same, x[0]), (own, x[edit])):
-            expected = F.conv2d(given, kernels[edit], biases[edit], padding=1)
-            torch.testing.assert_close(ours[edit], expected, rtol=0, atol=1e-12)
+    check_under_vmap(layer, UnfoldedConv2d.transform, kernels, biases, x, 1e-12)
 
 
 @pytest.mark.parametrize(

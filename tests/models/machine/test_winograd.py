@@ -6,10 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from editable.models.machine.winograd import WinogradConv2d
-from tests.warned import no_warning
+from tests.models.machine.vectorised import check_under_vmap
 
 SIZES = [(4, 4), (7, 7), (8, 8), (14, 14), (3, 3), (1, 1), (4, 7), (14, 6), (5, 13)]
 
@@ -61,17 +60,7 @@ def test_rounding_error_in_single_precision(size: tuple[int, int], channels: int
 def test_under_vmap_over_weights(size: tuple[int, int]) -> None:
     weights, biases, x = normal(3, 5, 4, 3, 3), normal(3, 5, seed=1), normal(3, 2, 4, *size, seed=2)
     layer = winograd(weights[0], biases[0], size)
-    made = {"weight": torch.stack([WinogradConv2d.transform(weight) for weight in weights]), "bias": biases}
-
-    def run(state: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(layer, state, x)
-
-    with no_warning():  # torch warns where it lacks a batching rule and loops
-        same, own = vmap(run, in_dims=(0, None))(made, x[0]), vmap(run)(made, x)
-    for edit in range(3):
-        for ours, given in ((same, x[0]), (own, x[edit])):
-            expected = F.conv2d(given, weights[edit], biases[edit], padding=1)
-            torch.testing.assert_close(ours[edit], expected, rtol=0, atol=1e-11)
+    check_under_vmap(layer, WinogradConv2d.transform, weights, biases, x, 1e-11)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
